@@ -1,0 +1,87 @@
+"""What the configuration loader says when a key or value is refused."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+from robustsabn.errors import ConfigError
+
+__all__ = ["fail", "join", "mismatch", "nearest", "show", "source", "unknown"]
+
+NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "none",
+}
+
+
+def join(path: str, key: object) -> str:
+    """The dotted path of `key` below `path`."""
+    return f"{path}.{key}" if path else str(key)
+
+
+def source(place: str) -> str:
+    """The place in brackets, as messages end."""
+    return f" ({place})" if place else ""
+
+
+def fail(at: str, message: str, place: str) -> NoReturn:
+    """Raise ConfigError for the dotted key `at`, written at `place`."""
+    raise ConfigError(f"{at}: {message}{source(place)}")
+
+
+def mismatch(hint: Any, value: Any, at: str, place: str) -> NoReturn:
+    """Refuse a value that is not what `hint` asks for."""
+    quotes = "; put it in quotes" if hint is str and isinstance(value, (bool, int, float)) else ""
+    fail(at, f"expected {_describe(hint)}, got {show(value)}{quotes}", place)
+
+
+def unknown(cls: type, key: str, at: str, place: str) -> NoReturn:
+    """Refuse a key that is no field of `cls`, naming the one that was probably meant."""
+    allowed = [field.name for field in fields(cls) if field.init]
+    inner = [path for path in _paths(cls) if path.split(".")[-1] == key]
+    hint = f"; did you mean {inner[0]}?" if inner else nearest(key, allowed)
+    fail(at, f"unknown key{hint} Allowed: {', '.join(allowed)}", place)
+
+
+def nearest(word: object, allowed: Iterable[str]) -> str:
+    """A guess at the name that was meant, empty when none is near."""
+    close = difflib.get_close_matches(str(word), list(allowed), n=1)
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def show(value: Any) -> str:
+    """A value as a person would write it in YAML."""
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _paths(cls: type, prefix: str = "") -> list[str]:
+    hints, found = get_type_hints(cls), []
+    for field in fields(cls):
+        found.append(prefix + field.name)
+        for member in (hints[field.name], *get_args(hints[field.name])):
+            if isinstance(member, type) and is_dataclass(member):
+                found += _paths(member, f"{prefix}{field.name}.")
+    return found
+
+
+def _describe(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint in NAMES:
+        return NAMES[hint]
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, args))
+    if origin in (Union, UnionType):
+        return " or ".join(_describe(member) for member in args)
+    if origin is tuple:
+        count = "a list" if args[-1] is Ellipsis else f"a list of {len(args)}"
+        return f"{count}, each {_describe(args[0])}"
+    if isinstance(hint, type) and is_dataclass(hint):
+        return f"a mapping with keys among {', '.join(field.name for field in fields(hint) if field.init)}"
+    return "a mapping"
