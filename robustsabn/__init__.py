@@ -1,9 +1,70 @@
-"""Robust image classifiers by adversarial training with routed normalisation (sandwich and auxiliary BN)."""
+"""Robust image classifiers by adversarial training with routed normalisation (sandwich and auxiliary BN).
 
+Names are loaded on first use: importing this package does not import torch.
+"""
+
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from robustsabn.layers import (
+        AdaIN,
+        AuxBN2d,
+        CCBN2d,
+        RoutedBatchNorm1d,
+        RoutedBatchNorm2d,
+        RoutedBatchNorm3d,
+        RoutedGroupNorm,
+        RoutedInstanceNorm1d,
+        RoutedInstanceNorm2d,
+        RoutedInstanceNorm3d,
+        RoutedLayerNorm,
+        SaAdaIN,
+        SaAuxBN2d,
+        SaBN2d,
+    )
+    from robustsabn.routing import Blend, Router, Split, checkpoint_context, route, routes_of
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = [
+    "AdaIN",
+    "AuxBN2d",
+    "Blend",
+    "CCBN2d",
+    "RoutedBatchNorm1d",
+    "RoutedBatchNorm2d",
+    "RoutedBatchNorm3d",
+    "RoutedGroupNorm",
+    "RoutedInstanceNorm1d",
+    "RoutedInstanceNorm2d",
+    "RoutedInstanceNorm3d",
+    "RoutedLayerNorm",
+    "Router",
+    "SaAdaIN",
+    "SaAuxBN2d",
+    "SaBN2d",
+    "Split",
+    "__version__",
+    "checkpoint_context",
+    "route",
+    "routes_of",
+]
+
+_HOMES = {
+    **dict.fromkeys(("Blend", "Router", "Split", "checkpoint_context", "route", "routes_of"), "routing"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'robustsabn' has no attribute {name!r}")
+    return getattr(_import_module(f"robustsabn.{_HOMES.get(name, 'layers')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # Source checkout only: attacks/, trainers/ and configs/ sit beside this folder, not inside it.
 _root = _Path(__file__).resolve().parent.parent

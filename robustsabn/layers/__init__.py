@@ -1,1 +1,40 @@
-"""layers."""
+"""Routed normalisation layers: statistics and affine that may depend on the route."""
+
+from robustsabn.layers.adain import AdaIN, SaAdaIN, instance_moments
+from robustsabn.layers.base import RoutedNorm
+from robustsabn.layers.batchnorm import (
+    RoutedBatchNorm,
+    RoutedBatchNorm1d,
+    RoutedBatchNorm2d,
+    RoutedBatchNorm3d,
+)
+from robustsabn.layers.norms import (
+    RoutedGroupNorm,
+    RoutedInstanceNorm1d,
+    RoutedInstanceNorm2d,
+    RoutedInstanceNorm3d,
+    RoutedLayerNorm,
+)
+from robustsabn.layers.presets import PRESETS, AuxBN2d, CCBN2d, Preset, SaAuxBN2d, SaBN2d
+
+__all__ = [
+    "PRESETS",
+    "AdaIN",
+    "AuxBN2d",
+    "CCBN2d",
+    "Preset",
+    "RoutedBatchNorm",
+    "RoutedBatchNorm1d",
+    "RoutedBatchNorm2d",
+    "RoutedBatchNorm3d",
+    "RoutedGroupNorm",
+    "RoutedInstanceNorm1d",
+    "RoutedInstanceNorm2d",
+    "RoutedInstanceNorm3d",
+    "RoutedLayerNorm",
+    "RoutedNorm",
+    "SaAdaIN",
+    "SaAuxBN2d",
+    "SaBN2d",
+    "instance_moments",
+]

@@ -1,0 +1,172 @@
+"""What all routed normalisation layers share: the affine parameters, their composition, loading, route lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.errors import RouteError
+from robustsabn.routing import Resolved, Router
+
+__all__ = ["Affine", "Init", "RoutedNorm", "Statistics"]
+
+Affine = Literal["shared", "independent", "sandwich", "none"]
+Statistics = Literal["shared", "per_route"]
+Init = Literal["identity", "paper"]
+
+
+class RoutedNorm(nn.Module):
+    """Base of the routed layers: `y = g_r * (g_s * xhat + b_s) + b_r`, composed at parameter size.
+
+    `weight`, `bias` of shape S are the shared affine (g_s, b_s), present for `shared` and `sandwich`; `route_weight`,
+    `route_bias` (R, *S) are the route affines (g_r, b_r), present for `independent` and `sandwich`.
+    """
+
+    _version = 1
+    statistics: Statistics = "shared"
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        routes: int | Sequence[str],
+        affine: Affine,
+        *,
+        bias: bool = True,
+        init: Init = "identity",
+        router: Router | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if affine not in ("shared", "independent", "sandwich", "none"):
+            raise RouteError(f"affine={affine!r}; allowed: shared, independent, sandwich, none")
+        self.router = Router(routes) if router is None else router
+        self.affine = affine
+        self.after: tuple[str, ...] = ()
+        shared, routed = affine in ("shared", "sandwich"), affine in ("independent", "sandwich")
+        sizes = {
+            "weight": shared,
+            "bias": shared and bias,
+            "route_weight": routed,
+            "route_bias": routed and bias,
+        }
+        for name, present in sizes.items():
+            size = (len(self.router), *shape) if name.startswith("route") else tuple(shape)
+            empty = torch.empty(size, device=device, dtype=dtype) if present else None
+            self.register_parameter(name, None if empty is None else nn.Parameter(empty))
+        self.reset_affine(init)
+
+    weight: Tensor | None
+    bias: Tensor | None
+    route_weight: Tensor | None
+    route_bias: Tensor | None
+
+    @property
+    def has_shared_affine(self) -> bool:
+        """Whether route None (shared affine only) is defined."""
+        return self.affine != "independent"
+
+    def reset_affine(self, init: Init) -> None:
+        """`identity`: ones and zeros. `paper`: the scales that the official code draws from N(1, 0.02)."""
+        if init not in ("identity", "paper"):
+            raise RouteError(f"init={init!r}; allowed: identity, paper")
+        noisy = init == "paper" and not (
+            self.affine == "shared" or (self.affine == "independent" and self.statistics == "per_route")
+        )
+        for name in ("weight", "route_weight", "bias", "route_bias"):
+            parameter = getattr(self, name)
+            if parameter is not None and not name.endswith("bias") and noisy:
+                nn.init.normal_(parameter, 1.0, 0.02)
+            elif parameter is not None:
+                nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+
+    def effective_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
+        """Scale G and shift B of a selection: shape S for a whole-batch one, (N, *S) per sample, (P, *S) per part.
+
+        G_r = g_r * g_s and B_r = g_r * b_s + b_r (SaBN, arXiv 2102.11382, with the two affines folded).
+        """
+        g, b = self.route_weight, self.route_bias
+        if g is None or selection is None:
+            if not self.has_shared_affine:
+                raise RouteError("route None on a layer without shared affine; select a route")
+            return self.weight, self.bias
+        blended = isinstance(selection, Tensor) and selection.is_floating_point()
+        if not blended:
+            index = [route for route, _ in selection] if isinstance(selection, tuple) else selection
+            g, b = g[index], None if b is None else b[index]
+        if self.weight is not None:
+            if b is not None and self.bias is not None:
+                b = torch.addcmul(b, g, self.bias)
+            g = g * self.weight
+        if blended:
+            mix = selection.to(g)
+            g, b = torch.tensordot(mix, g, 1), None if b is None else torch.tensordot(mix, b, 1)
+        return g, b
+
+    def per_sample_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
+        """Like `effective_affine`, with the parts of a Split repeated for their samples."""
+        scale, shift = self.effective_affine(selection)
+        if isinstance(selection, tuple) and self.route_weight is not None:
+            sizes = [size for _, size in selection]
+            scale, shift = _repeat(scale, sizes), _repeat(shift, sizes)
+        return scale, shift
+
+    def check_batch(self, selection: Resolved, n: int) -> None:
+        """RouteError when a per-sample or Split selection does not cover the batch of n samples."""
+        if isinstance(selection, tuple):
+            total = sum(size for _, size in selection)
+            if total != n:
+                parts = ", ".join(f"{self.router.names[route]}={size}" for route, size in selection)
+                raise RouteError(
+                    f"Split({parts}) covers {total} samples and the batch has {n}; make them equal"
+                )
+        elif isinstance(selection, Tensor) and not selection.is_floating_point() and len(selection) != n:
+            raise RouteError(
+                f"{len(selection)} per-sample routes for a batch of {n}; give one route per sample"
+            )
+
+    def finish(self, y: Tensor) -> Tensor:
+        """What a fused layer of the original network did after its normalisation (activation, drop-out)."""
+        for name in self.after:
+            y = getattr(self, name)(y)
+        return y
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: Mapping[str, Any], *args: Any
+    ) -> None:
+        """Load a routed layout, or a plain norm's entries: then every route starts from the plain layer."""
+        tables = [name for name in ("route_weight", "route_bias") if getattr(self, name) is not None]
+        if not any(prefix + name in state_dict for name in tables):
+            for name in tables:
+                plain, own = prefix + name.removeprefix("route_"), getattr(self, name)
+                if self.affine == "sandwich" and plain in state_dict:
+                    state_dict[prefix + name] = (
+                        torch.zeros_like if name == "route_bias" else torch.ones_like
+                    )(own)
+                elif plain in state_dict:
+                    state_dict[prefix + name] = state_dict.pop(plain).expand_as(own)
+        for name, buffer in self._buffers.items():
+            given = state_dict.get(prefix + name)
+            if buffer is not None and given is not None and given.ndim == buffer.ndim - 1:
+                state_dict[prefix + name] = given.expand_as(buffer)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+    def extra_repr(self) -> str:
+        """Routes and switches, for print(model)."""
+        routes = self.router.names if len(self.router) <= 4 else len(self.router)
+        return f"routes={routes}, affine={self.affine}"
+
+
+def _repeat(rows: Tensor | None, sizes: list[int]) -> Tensor | None:
+    if rows is None:
+        return None
+    return torch.cat([row.expand(size, *row.shape) for row, size in zip(rows, sizes, strict=True)])
+
+
+def check_features(num_features: int) -> None:
+    """RouteError unless num_features is a positive int."""
+    if not isinstance(num_features, int) or num_features < 1:
+        raise RouteError(f"num_features={num_features!r}; give the number of channels, an int of at least 1")

@@ -1,0 +1,281 @@
+"""Routed batch normalisation in one, two and three spatial dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustsabn.errors import RouteError
+from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features
+from robustsabn.layers.functional import (
+    Moments,
+    batch_moments,
+    normalise_parts,
+    normalise_samples,
+    scale_shift,
+)
+from robustsabn.layers.sync import is_distributed, merge_moments, sync_batch_norm_cuda
+from robustsabn.routing import Resolved, Router, current_selection, record_selection
+
+__all__ = ["RoutedBatchNorm", "RoutedBatchNorm1d", "RoutedBatchNorm2d", "RoutedBatchNorm3d"]
+
+
+class RoutedBatchNorm(RoutedNorm):
+    """Batch normalisation whose affine and statistics may depend on the route: `y = g_r (g_s xhat + b_s) + b_r`.
+
+    `statistics`: `shared` keeps one set of batch and running statistics, `per_route` one per route. `affine`:
+    `shared`, `independent` (one per route) or `sandwich` (shared first, then one per route). Input (N, C, *).
+    In training the batch is normalised with the biased variance and `running_var` receives the unbiased one, as in
+    torch. Per-sample routes with `per_route` statistics group the batch by route; a `Blend` mixes running means and
+    variances with its weights and, in training, moves each route's by weight * momentum; None pools them over the
+    routes (variance of the equal mixture) and, in training, leaves per-route statistics untouched.
+    `sync=True` takes training statistics over all processes.
+    Source: SaBN, arXiv 2102.11382; auxiliary BN, arXiv 1911.09665.
+    """
+
+    ranks: tuple[int, ...] = (2, 3, 4, 5)
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        routes: int | Sequence[str] = ("clean", "adv"),
+        *,
+        statistics: Statistics = "shared",
+        affine: Affine = "sandwich",
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        track_running_stats: bool = True,
+        bias: bool = True,
+        init: Init = "identity",
+        sync: bool = False,
+        router: Router | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_features(num_features)
+        if statistics not in ("shared", "per_route"):
+            raise RouteError(f"statistics={statistics!r}; allowed: shared, per_route")
+        self.statistics = statistics
+        super().__init__(
+            (num_features,), routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+        )
+        self.num_features = num_features
+        self.eps, self.momentum, self.sync = eps, momentum, sync
+        self.track_running_stats = track_running_stats
+        sets = (len(self.router),) if statistics == "per_route" else ()
+        for name, fill in (("running_mean", 0.0), ("running_var", 1.0)):
+            empty = torch.full((*sets, num_features), fill, device=device, dtype=dtype)
+            self.register_buffer(name, empty if track_running_stats else None)
+        counts = torch.zeros(sets, dtype=torch.long, device=device)
+        self.register_buffer("num_batches_tracked", counts if track_running_stats else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (N, C, *) through the selected route."""
+        selection, recomputed = current_selection(self.router)
+        self._check_input(x)
+        self.check_batch(selection, len(x))
+        batch_statistics = self.training or self.running_mean is None
+        update = (
+            self.training and self.track_running_stats and self.running_mean is not None and not recomputed
+        )
+        if isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
+            y = self._parts(x, selection, batch_statistics, update)
+        elif isinstance(selection, tuple) or (
+            isinstance(selection, Tensor) and not selection.is_floating_point()
+        ):
+            y = self._samples(x, selection, batch_statistics, update)
+        else:
+            y = self._whole(x, selection, batch_statistics, update)
+        record_selection(self.router, selection, y)
+        return self.finish(y)
+
+    def _whole(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: bool) -> Tensor:
+        scale, shift = self.effective_affine(selection)
+        if not batch_statistics:
+            mean, var = self._running(selection)
+            return F.batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
+        if self.statistics == "shared" or isinstance(selection, int):
+            mean, var, momentum = self._tracked(selection if isinstance(selection, int) else 0, update)
+            return self._batch_norm(x, scale, shift, mean, var, momentum)
+        mean, var = (
+            x.new_zeros(self.num_features, dtype=torch.float32),
+            x.new_zeros(self.num_features, dtype=torch.float32),
+        )
+        y = self._batch_norm(x, scale, shift, mean, var, 1.0)
+        if update and isinstance(selection, Tensor):
+            self._move(mean, var, selection.detach().to(mean))
+        return y
+
+    def _parts(
+        self, x: Tensor, parts: tuple[tuple[int, int], ...], batch_statistics: bool, update: bool
+    ) -> Tensor:
+        scale, shift = self.effective_affine(parts)
+        if scale is None or scale.ndim == 1:
+            ones = x.new_ones(self.num_features, dtype=torch.float32) if scale is None else scale
+            scale = ones.expand(len(parts), -1)
+        if shift is None or shift.ndim == 1:
+            shift = (torch.zeros_like(scale[0]) if shift is None else shift).expand(len(parts), -1)
+        if self.sync and batch_statistics and is_distributed():
+            outs = []
+            for i, (part, (index, _size)) in enumerate(
+                zip(x.split([n for _, n in parts]), parts, strict=True)
+            ):
+                mean, var, momentum = self._tracked(index, update)
+                outs.append(self._batch_norm(part, scale[i], shift[i], mean, var, momentum))
+            return torch.cat(outs)
+        if batch_statistics:
+            running = [self._tracked(index, update and size > 0) for index, size in parts]
+        else:
+            running = [(*self._running(index), 0.0) for index, _ in parts]
+        return normalise_parts(
+            x, scale, shift, [size for _, size in parts], running, batch_statistics, self.eps
+        )
+
+    def _samples(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: bool) -> Tensor:
+        scale, shift = self.per_sample_affine(selection)
+        routes = selection if isinstance(selection, Tensor) else None
+        groups = routes if self.statistics == "per_route" else None
+        if not batch_statistics:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            mean, var = self.running_mean, self.running_var
+            if groups is not None:
+                mean, var = mean[groups], var[groups]
+            return _apply(x, mean, torch.rsqrt(var + self.eps), scale, shift)
+        sets = len(self.router) if groups is not None else 1
+        distributed = self.sync and is_distributed()
+        if distributed or torch.compiler.is_compiling() or scale is None or shift is None or scale.ndim == 1:
+            moments = batch_moments(x, groups, sets)
+            moments = merge_moments(moments) if distributed else moments
+            _, mean, var = moments
+            invstd = torch.rsqrt(var + self.eps)
+            y = _apply(
+                x, *((mean[groups], invstd[groups]) if groups is not None else (mean, invstd)), scale, shift
+            )
+        else:
+            y, moments = normalise_samples(x, scale, shift, groups, sets, self.eps)
+        if update:
+            self._track_moments(moments)
+        return y
+
+    def _batch_norm(
+        self,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        mean: Tensor | None,
+        var: Tensor | None,
+        momentum: float,
+    ) -> Tensor:
+        """Batch statistics of all of x; mean and var, where given, are moved in place."""
+        if not (self.sync and is_distributed()):
+            return F.batch_norm(x, mean, var, scale, shift, True, momentum, self.eps)
+        if x.is_cuda:
+            return sync_batch_norm_cuda(x, scale, shift, mean, var, momentum, self.eps)
+        count, batch_mean, batch_var = merge_moments(batch_moments(x))
+        if mean is not None and var is not None:
+            with torch.no_grad():
+                unbiased = batch_var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
+                mean.lerp_(batch_mean[0].to(mean), momentum)
+                var.lerp_(unbiased[0].to(var), momentum)
+        return _apply(x, batch_mean, torch.rsqrt(batch_var + self.eps), scale, shift)
+
+    def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
+        """Running statistics (C,) of a whole-batch selection."""
+        mean, var = self.running_mean, self.running_var
+        assert mean is not None
+        assert var is not None
+        if self.statistics == "shared":
+            return mean, var
+        if isinstance(selection, int):
+            return mean[selection], var[selection]
+        if isinstance(selection, Tensor):
+            mix = selection.to(mean)
+            return mix @ mean, mix @ var
+        return mean.mean(0), var.mean(0) + mean.var(0, correction=0)
+
+    def _tracked(self, index: int, update: bool) -> tuple[Tensor | None, Tensor | None, float]:
+        """Running statistics of one route to be moved by the coming batch, and the momentum; counts the batch."""
+        if (
+            not update
+            or self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
+            return None, None, 0.0
+        per_route = self.statistics == "per_route"
+        count = self.num_batches_tracked[index] if per_route else self.num_batches_tracked
+        count.add_(1)
+        momentum = 1.0 / float(count) if self.momentum is None else self.momentum
+        mean = self.running_mean[index] if per_route else self.running_mean
+        var = self.running_var[index] if per_route else self.running_var
+        return mean, var, momentum
+
+    def _track_moments(self, moments: Moments) -> None:
+        count, mean, var = (m.detach() for m in moments)
+        unbiased = var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
+        if self.statistics == "shared":
+            self._move(mean[0], unbiased[0], torch.ones((), device=mean.device))
+        else:
+            self._move(mean, unbiased, (count > 0).to(mean))
+
+    def _move(self, mean: Tensor, var: Tensor, share: Tensor) -> None:
+        """Move running statistics by share * momentum, share () or (R,)."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        with torch.no_grad():
+            self.num_batches_tracked.add_((share > 0).long())
+            step = (
+                share / self.num_batches_tracked.clamp(min=1)
+                if self.momentum is None
+                else share * self.momentum
+            )
+            weight = (step.unsqueeze(1) if step.ndim else step).to(self.running_mean)
+            self.running_mean.lerp_(mean.to(self.running_mean).expand_as(self.running_mean), weight)
+            self.running_var.lerp_(var.to(self.running_var).expand_as(self.running_var), weight)
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.ndim not in self.ranks or x.shape[1] != self.num_features:
+            allowed = " or ".join(f"{rank}-D" for rank in self.ranks)
+            raise RouteError(
+                f"{type(self).__name__} of {self.num_features} channels got an input of shape {tuple(x.shape)}; "
+                f"give a {allowed} tensor with {self.num_features} channels in dimension 1"
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, statistics={self.statistics}, "
+            + super().extra_repr()
+        )
+
+
+def _apply(x: Tensor, mean: Tensor, invstd: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """`scale * (x - mean) * invstd + shift` with everything but x at parameter size."""
+    total = invstd if scale is None else scale * invstd
+    offset = -mean * total
+    return scale_shift(x, total, offset if shift is None else offset + shift)
+
+
+class RoutedBatchNorm1d(RoutedBatchNorm):
+    """`RoutedBatchNorm` over (N, C) or (N, C, L)."""
+
+    ranks = (2, 3)
+
+
+class RoutedBatchNorm2d(RoutedBatchNorm):
+    """`RoutedBatchNorm` over (N, C, H, W)."""
+
+    ranks = (4,)
+
+
+class RoutedBatchNorm3d(RoutedBatchNorm):
+    """`RoutedBatchNorm` over (N, C, D, H, W)."""
+
+    ranks = (5,)

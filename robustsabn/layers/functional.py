@@ -1,0 +1,192 @@
+"""The arithmetic of routed normalisation, each selection in one pass over the activation.
+
+Shapes: x (N, C, *); scale and shift per sample (N, C) or per channel (C,); groups (N,) assigns samples to sets of
+statistics; parts are consecutive along N. Gradients of the fused forms are analytic and of first order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["Moments", "batch_moments", "normalise_parts", "normalise_samples", "scale_shift"]
+
+Moments = tuple[Tensor, Tensor, Tensor]
+"""Count (G,), mean (G, C) and biased variance (G, C) of groups of samples."""
+
+
+def _over(v: Tensor, x: Tensor) -> Tensor:
+    """View v, (C,) or (N, C), for broadcasting over x, in the dtype of x."""
+    return v.to(x.dtype).reshape(-1, v.shape[-1], *(1,) * (x.ndim - 2))
+
+
+def _positions(x: Tensor) -> int:
+    return x[:1, :1].numel() if len(x) else x.shape[2:].numel()
+
+
+def _sum(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum over the positions of x (N, C, *), giving (N, C)."""
+    return x.sum(tuple(range(2, x.ndim)), dtype=dtype) if x.ndim > 2 else x.to(dtype)
+
+
+def scale_shift(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """`scale * x + shift`; None stands for 1 and 0."""
+    if scale is None:
+        return x if shift is None else x + _over(shift, x)
+    if shift is None:
+        return x * _over(scale, x)
+    return torch.addcmul(_over(shift, x), x, _over(scale, x))
+
+
+def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) -> Moments:
+    """Moments of x by group of samples, in at least float32; a group without samples has count, mean, variance 0.
+
+    Each sample is reduced first and samples are merged by the law of total variance.
+    """
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    if x.ndim > 2:
+        var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=0)
+    else:
+        var, mean = torch.zeros_like(x), x
+    if groups is None:
+        groups = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
+    samples = x.new_zeros(n_groups).index_add(0, groups, x.new_ones(x.shape[0]))
+    share = samples.clamp(min=1).unsqueeze(1)
+    zeros = x.new_zeros(n_groups, x.shape[1])
+    group_mean = zeros.index_add(0, groups, mean) / share
+    group_var = zeros.index_add(0, groups, var + (mean - group_mean[groups]) ** 2) / share
+    return samples * _positions(x), group_mean, group_var
+
+
+class _Samples(torch.autograd.Function):
+    """y = scale * xhat + shift, keeping xhat alone.
+
+    With k1 and k2 the means of scale * gy and scale * gy * xhat over the group,
+    gx = (scale * gy - k1 - k2 * xhat) / sigma: all but gy and xhat is of parameter size.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
+    ) -> Any:
+        if groups is None:
+            mean, var = scale.new_zeros(x.shape[1]), scale.new_zeros(x.shape[1])
+            xhat, _, invstd = torch.native_batch_norm(x, None, None, mean, var, True, 1.0, eps)
+            count = scale.new_full((1,), x.shape[0] * _positions(x))
+            moments = count, mean.unsqueeze(0), var.unsqueeze(0) * ((count - 1) / count)
+        else:
+            moments = batch_moments(x, groups, n_groups)
+            invstd = torch.rsqrt(moments[2] + eps)
+            xhat = scale_shift(x, invstd[groups], (-moments[1] * invstd)[groups])
+        ctx.save_for_backward(xhat, invstd, scale, moments[0], groups)
+        ctx.mark_non_differentiable(*moments)
+        return scale_shift(xhat, scale, shift), *moments
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        xhat, invstd, scale, count, groups = ctx.saved_tensors
+        g_shift = _sum(gy, scale.dtype)
+        g_scale = _sum(gy * xhat, scale.dtype)
+        gx = None
+        if ctx.needs_input_grad[0]:
+            if groups is None:
+                k1, k2 = (scale * g_shift).sum(0) / count, (scale * g_scale).sum(0) / count
+            else:
+                per = count.clamp(min=1).unsqueeze(1)
+                k1 = (torch.zeros_like(invstd).index_add(0, groups, scale * g_shift) / per)[groups]
+                k2 = (torch.zeros_like(invstd).index_add(0, groups, scale * g_scale) / per)[groups]
+                invstd = invstd[groups]
+            gx = scale_shift(xhat, -k2 * invstd, -k1 * invstd).addcmul_(gy, _over(scale * invstd, gy))
+        return gx, g_scale, g_shift, None, None, None
+
+
+def normalise_samples(
+    x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
+) -> tuple[Tensor, Moments]:
+    """Normalise x by the statistics of its batch, or of groups of samples, then scale and shift per sample (N, C)."""
+    y, count, mean, var = _Samples.apply(x, scale, shift, groups, n_groups, eps)
+    return y, (count, mean, var)
+
+
+Running = Sequence[tuple["Tensor | None", "Tensor | None", float]]
+"""Per part: running mean (C,), running variance (C,), both updated in place, and the momentum."""
+
+
+class _Parts(torch.autograd.Function):
+    """Batch normalisation of consecutive parts, each written in its place: no concatenation of activations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor,
+        shift: Tensor,
+        sizes: list[int],
+        running: Running,
+        training: bool,
+        eps: float,
+    ) -> Tensor:
+        y = torch.empty_like(x)
+        mean, invstd = torch.empty_like(scale), torch.empty_like(scale)
+        for i, (part, out) in enumerate(zip(x.split(sizes), y.split(sizes), strict=True)):
+            if len(part):
+                args = (scale[i], shift[i], running[i][0], running[i][1], training, running[i][2], eps)
+                torch.native_batch_norm(
+                    part,
+                    *args,
+                    out=(
+                        out,
+                        mean[i] if training else scale.new_empty(0),
+                        invstd[i] if training else scale.new_empty(0),
+                    ),
+                )
+        ctx.save_for_backward(x, scale, mean, invstd)
+        ctx.sizes, ctx.running, ctx.training, ctx.eps = sizes, running, training, eps
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, mean, invstd = ctx.saved_tensors
+        gx, g_scale, g_shift = torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(scale)
+        wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        for i, (part, g, out) in enumerate(
+            zip(x.split(ctx.sizes), gy.split(ctx.sizes), gx.split(ctx.sizes), strict=True)
+        ):
+            if len(part):
+                grads = torch.ops.aten.native_batch_norm_backward(
+                    g,
+                    part,
+                    scale[i],
+                    ctx.running[i][0],
+                    ctx.running[i][1],
+                    mean[i],
+                    invstd[i],
+                    ctx.training,
+                    ctx.eps,
+                    wanted,
+                )
+                for target, grad in zip((out, g_scale[i], g_shift[i]), grads, strict=True):
+                    if grad is not None:
+                        target.copy_(grad)
+        return gx, g_scale, g_shift, None, None, None, None
+
+
+def normalise_parts(
+    x: Tensor, scale: Tensor, shift: Tensor, sizes: list[int], running: Running, training: bool, eps: float
+) -> Tensor:
+    """Batch normalisation of consecutive parts of x, part i with scale[i], shift[i] (P, C) and its own statistics."""
+    if not torch.compiler.is_compiling():
+        return _Parts.apply(x, scale, shift, sizes, running, training, eps)
+    outs = [
+        F.batch_norm(part, mean, var, scale[i], shift[i], training, momentum, eps)
+        for i, (part, (mean, var, momentum)) in enumerate(zip(x.split(sizes), running, strict=True))
+        if len(part)
+    ]
+    return torch.cat(outs)

@@ -1,0 +1,183 @@
+"""Routed layer, group and instance normalisation: statistics belong to the sample, only the affine takes a route."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustsabn.errors import RouteError
+from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
+from robustsabn.routing import Router, current_selection, record_selection
+
+__all__ = [
+    "RoutedGroupNorm",
+    "RoutedInstanceNorm1d",
+    "RoutedInstanceNorm2d",
+    "RoutedInstanceNorm3d",
+    "RoutedLayerNorm",
+]
+
+
+class _SampleNorm(RoutedNorm):
+    """Normalises every sample by itself; the affine of its route has the shape S of one sample's parameters."""
+
+    shape: tuple[int, ...]
+    eps: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x through the selected route."""
+        selection, _ = current_selection(self.router)
+        self.check_batch(selection, len(x))
+        scale, shift = self.per_sample_affine(selection)
+        if scale is None or scale.ndim == len(self.shape):
+            y = self._plain(x, scale, shift)
+        else:
+            xhat = self._plain(x, None, None)
+            scale = self._over(scale, xhat)
+            y = xhat * scale if shift is None else torch.addcmul(self._over(shift, xhat), xhat, scale)
+        record_selection(self.router, selection, y)
+        return self.finish(y)
+
+    def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        """Torch's own function with an affine of shape S."""
+        raise TypeError("defined by the layers")
+
+    def _over(self, v: Tensor, x: Tensor) -> Tensor:
+        """View a per-sample affine (N, C) for broadcasting over x (N, C, *)."""
+        return v.to(x.dtype).reshape(*v.shape, *(1,) * (x.ndim - 2))
+
+
+class RoutedLayerNorm(_SampleNorm):
+    """Layer normalisation with a routed affine over x (N, *, *normalized_shape); (N, C, *) with `channels_first`."""
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        routes: int | Sequence[str] = ("clean", "adv"),
+        *,
+        affine: Affine = "sandwich",
+        eps: float = 1e-5,
+        bias: bool = True,
+        channels_first: bool = False,
+        init: Init = "identity",
+        router: Router | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        for size in shape:
+            check_features(size)
+        if channels_first and len(shape) != 1:
+            raise RouteError(
+                f"normalized_shape={shape} with channels_first; give the number of channels alone"
+            )
+        super().__init__(
+            shape, routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+        )
+        self.shape, self.eps, self.channels_first = shape, eps, channels_first
+
+    def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        if not self.channels_first:
+            return F.layer_norm(x, self.shape, scale, shift, self.eps)
+        return F.layer_norm(x.movedim(1, -1), self.shape, scale, shift, self.eps).movedim(-1, 1)
+
+    def _over(self, v: Tensor, x: Tensor) -> Tensor:
+        if self.channels_first:
+            return super()._over(v, x)
+        return v.to(x.dtype).reshape(v.shape[0], *(1,) * (x.ndim - v.ndim), *self.shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.shape}, eps={self.eps}, " + super().extra_repr()
+
+
+class RoutedGroupNorm(_SampleNorm):
+    """Group normalisation with a routed affine over x (N, C, *)."""
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        routes: int | Sequence[str] = ("clean", "adv"),
+        *,
+        affine: Affine = "sandwich",
+        eps: float = 1e-5,
+        bias: bool = True,
+        init: Init = "identity",
+        router: Router | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_features(num_channels)
+        if num_groups < 1 or num_channels % num_groups:
+            raise RouteError(
+                f"{num_channels} channels in {num_groups} groups; the groups must divide the channels"
+            )
+        super().__init__(
+            (num_channels,), routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+        )
+        self.shape, self.eps, self.num_groups, self.num_channels = (
+            (num_channels,),
+            eps,
+            num_groups,
+            num_channels,
+        )
+
+    def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        return F.group_norm(x, self.num_groups, scale, shift, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, " + super().extra_repr()
+
+
+class _RoutedInstanceNorm(_SampleNorm):
+    ranks: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        routes: int | Sequence[str] = ("clean", "adv"),
+        *,
+        affine: Affine = "sandwich",
+        eps: float = 1e-5,
+        bias: bool = True,
+        init: Init = "identity",
+        router: Router | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        check_features(num_features)
+        super().__init__(
+            (num_features,), routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+        )
+        self.shape, self.eps, self.num_features = (num_features,), eps, num_features
+
+    def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        if x.ndim not in self.ranks:
+            raise RouteError(
+                f"{type(self).__name__} got an input of shape {tuple(x.shape)}; give {self.ranks[0]} dimensions, (N, C, *)"
+            )
+        return F.instance_norm(x, None, None, scale, shift, True, 0.0, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, " + super().extra_repr()
+
+
+class RoutedInstanceNorm1d(_RoutedInstanceNorm):
+    """Instance normalisation with a routed affine over x (N, C, L)."""
+
+    ranks = (3,)
+
+
+class RoutedInstanceNorm2d(_RoutedInstanceNorm):
+    """Instance normalisation with a routed affine over x (N, C, H, W)."""
+
+    ranks = (4,)
+
+
+class RoutedInstanceNorm3d(_RoutedInstanceNorm):
+    """Instance normalisation with a routed affine over x (N, C, D, H, W)."""
+
+    ranks = (5,)

@@ -1,0 +1,67 @@
+"""Statistics over all processes of a group, per set of statistics; every process may hold its own number of samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from robustsabn.layers.functional import Moments
+
+__all__ = ["is_distributed", "merge_moments", "sync_batch_norm_cuda"]
+
+
+def is_distributed() -> bool:
+    """Whether statistics have anything to be merged with."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+class _AllReduceSum(torch.autograd.Function):
+    """Sum over processes; the gradient of a sum that every process uses is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        g = g.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(g)
+        return g
+
+
+def _all_reduce_sum(x: Tensor) -> Tensor:
+    out: Tensor = _AllReduceSum.apply(x)  # type: ignore[no-untyped-call]  # torch leaves Function.apply untyped
+    return out
+
+
+def merge_moments(moments: Moments) -> Moments:
+    """Moments over all processes from each one's own, differentiable; two collectives, no cancellation."""
+    count, mean, var = moments
+    total = _all_reduce_sum(torch.cat([count.unsqueeze(1), count.unsqueeze(1) * mean], 1))
+    count_all = total[:, 0].detach()
+    share = count_all.clamp(min=1).unsqueeze(1)
+    mean_all = total[:, 1:] / share
+    var_all = _all_reduce_sum(count.unsqueeze(1) * (var + (mean - mean_all) ** 2)) / share
+    return count_all, mean_all, var_all
+
+
+def sync_batch_norm_cuda(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Batch normalisation with statistics of all processes by torch's CUDA kernels; updates mean and var in place."""
+    from torch.nn.modules._functions import SyncBatchNorm
+
+    args = (x, scale, shift, mean, var, eps, momentum, dist.group.WORLD, dist.get_world_size())
+    out: Tensor = SyncBatchNorm.apply(*args)
+    return out
