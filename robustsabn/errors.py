@@ -10,6 +10,7 @@ __all__ = [
     "ModelError",
     "RobustsabnError",
     "RouteError",
+    "UsageError",
 ]
 
 
@@ -47,3 +48,7 @@ class CheckpointError(RobustsabnError, RuntimeError):
 
 class MissingExtraError(RobustsabnError, ImportError):
     """An optional package is needed and not installed."""
+
+
+class UsageError(RobustsabnError, ValueError):
+    """A command line that cannot be understood."""

@@ -1,1 +1,56 @@
-"""cli."""
+"""The command line: one file a verb, each with `HELP`, `configure(parser)` and `run(args)`.
+
+Nothing heavy is imported before a verb runs, so that help and `recipes` answer at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from robustsabn import __version__
+from robustsabn.cli import info, recipes
+from robustsabn.errors import RobustsabnError, UsageError
+
+__all__ = ["main"]
+
+VERBS = {"recipes": recipes, "info": info}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 2 bad usage or input, 130 interrupted."""
+    try:
+        args = _parse(argv)
+        args.run(args)
+    except RobustsabnError as error:
+        print(f"robustsabn: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("robustsabn: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="robustsabn", description="Train, evaluate and ship robust image classifiers.")
+    parser.add_argument("--version", action="version", version=f"robustsabn {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    for name, verb in VERBS.items():
+        part = verbs.add_parser(
+            name, help=verb.HELP, description=verb.HELP, epilog=getattr(verb, "EPILOG", None)
+        )
+        verb.configure(part)
+        part.set_defaults(run=verb.run)
+    args, rest = parser.parse_known_args(argv)
+    # argparse takes no positional argument after an option: `train digits --resume epochs=3`
+    if rest and hasattr(args, "overrides") and not any(word.startswith("-") for word in rest):
+        args.overrides += rest
+    elif rest:
+        remedy = f"write {rest[0].lstrip('-')}, " if "=" in rest[0] and hasattr(args, "overrides") else ""
+        verbs.choices[args.verb].error(f"{rest[0]} is not an option; {remedy}".rstrip("; ,"))
+    return args

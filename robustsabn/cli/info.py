@@ -1,0 +1,69 @@
+"""`robustsabn info`: what a bug report should say."""
+
+import argparse
+import platform
+import sys
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "print versions, devices and which optional packages are installed"
+
+REQUIRED = (
+    "torch",
+    "torchvision",
+    "accelerate",
+    "tensorboard",
+    "safetensors",
+    "numpy",
+    "PyYAML",
+    "scikit-learn",
+    "rich",
+    "matplotlib",
+)
+OPTIONAL = {
+    "timm": "timm",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
+    "advertorch": "advertorch",
+    "foolbox": "foolbox",
+    "torchattacks": "torchattacks",
+    "pyautoattack": "pyautoattack",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """It takes no arguments."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print one `name  value` line each."""
+    import torch
+
+    from robustsabn import __version__
+
+    lines = {"robustsabn": __version__, "python": sys.version.split()[0], "system": platform.platform()}
+    lines |= {name: _version(name) or "missing" for name in REQUIRED}
+    lines["cpu threads"] = str(torch.get_num_threads())
+    for i in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(i)
+        name = torch.cuda.get_device_name(i)
+        lines[f"cuda:{i}"] = (
+            f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, CUDA {torch.version.cuda}"
+        )
+    if not torch.cuda.is_available():
+        lines["cuda"] = "no device" if torch.version.cuda else "not in this build of torch"
+    for name, extra in OPTIONAL.items():
+        lines[name] = _version(name) or f"not installed (pip install 'robustsabn[{extra}]')"
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:{width}}  {value}")
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,23 @@
+"""`robustsabn recipes`: the packaged configurations."""
+
+import argparse
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "list the packaged recipes that `train` takes by name"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """It takes no arguments."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the name and the first comment line of every recipe."""
+    from robustsabn.config import recipes
+
+    found = recipes()
+    width = max(map(len, found), default=0)
+    for name, path in found.items():
+        with path.open(encoding="utf-8") as file:
+            first = file.readline()
+        print(f"{name:{width}}  {first.lstrip('# ').strip() if first.startswith('#') else ''}".rstrip())
