@@ -165,7 +165,9 @@ class Router:
             )
         inside = ((routes >= 0) & (routes < len(self.names))).all()
         if routes.is_cuda:  # no host synchronisation: the device raises
-            torch._assert_async(inside, f"per-sample routes must lie in 0 to {len(self.names) - 1}")
+            torch.ops.aten._assert_async.msg(
+                inside, f"per-sample routes must lie in 0 to {len(self.names) - 1}"
+            )
         elif not torch.compiler.is_compiling() and not inside:
             raise RouteError(
                 f"per-sample routes from {int(routes.min())} to {int(routes.max())}; "
@@ -178,7 +180,7 @@ def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
     """Every router of a model with the routed layers that read it, in the order of `model.modules()`."""
     found: dict[Router, list[nn.Module]] = {}
     for module in model.modules():
-        router = getattr(module, "router", None)
+        router = module.__dict__.get("router")
         if isinstance(router, Router):
             found.setdefault(router, []).append(module)
     return found
@@ -279,5 +281,8 @@ def current_selection(router: Router) -> tuple[Resolved, bool]:
 
 def record_selection(router: Router, selection: Resolved, output: Tensor) -> None:
     """Leave the selection on the graph node of a routed layer's output, for `current_selection`."""
-    if not torch.compiler.is_compiling() and output.grad_fn is not None:
-        output.grad_fn.metadata[router] = selection
+    if torch.compiler.is_compiling():
+        return
+    node: Any = output.grad_fn
+    if node is not None:
+        node.metadata[router] = selection

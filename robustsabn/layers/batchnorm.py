@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ from robustsabn.layers.functional import (
 )
 from robustsabn.layers.sync import is_distributed, merge_moments, sync_batch_norm_cuda
 from robustsabn.routing import Resolved, Router, current_selection, record_selection
+
+Update = Literal["none", "move", "again"]
 
 __all__ = ["RoutedBatchNorm", "RoutedBatchNorm1d", "RoutedBatchNorm2d", "RoutedBatchNorm3d"]
 
@@ -81,9 +84,9 @@ class RoutedBatchNorm(RoutedNorm):
         self._check_input(x)
         self.check_batch(selection, len(x))
         batch_statistics = self.training or self.running_mean is None
-        update = (
-            self.training and self.track_running_stats and self.running_mean is not None and not recomputed
-        )
+        update: Update = "none"
+        if self.training and self.track_running_stats and self.running_mean is not None:
+            update = "again" if recomputed else "move"
         if isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
             y = self._parts(x, selection, batch_statistics, update)
         elif isinstance(selection, tuple) or (
@@ -95,25 +98,22 @@ class RoutedBatchNorm(RoutedNorm):
         record_selection(self.router, selection, y)
         return self.finish(y)
 
-    def _whole(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: bool) -> Tensor:
+    def _whole(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: Update) -> Tensor:
         scale, shift = self.effective_affine(selection)
         if not batch_statistics:
-            mean, var = self._running(selection)
-            return F.batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
+            return F.batch_norm(x, *self._running(selection), scale, shift, False, 0.0, self.eps)
         if self.statistics == "shared" or isinstance(selection, int):
             mean, var, momentum = self._tracked(selection if isinstance(selection, int) else 0, update)
             return self._batch_norm(x, scale, shift, mean, var, momentum)
-        mean, var = (
-            x.new_zeros(self.num_features, dtype=torch.float32),
-            x.new_zeros(self.num_features, dtype=torch.float32),
-        )
-        y = self._batch_norm(x, scale, shift, mean, var, 1.0)
-        if update and isinstance(selection, Tensor):
-            self._move(mean, var, selection.detach().to(mean))
+        wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+        batch = x.new_zeros(2, self.num_features, dtype=wide)
+        y = self._batch_norm(x, scale, shift, batch[0], batch[1], 1.0)
+        if update == "move" and isinstance(selection, Tensor):
+            self._move(batch[0], batch[1], selection.detach().to(batch))
         return y
 
     def _parts(
-        self, x: Tensor, parts: tuple[tuple[int, int], ...], batch_statistics: bool, update: bool
+        self, x: Tensor, parts: tuple[tuple[int, int], ...], batch_statistics: bool, update: Update
     ) -> Tensor:
         scale, shift = self.effective_affine(parts)
         if scale is None or scale.ndim == 1:
@@ -124,43 +124,43 @@ class RoutedBatchNorm(RoutedNorm):
         if self.sync and batch_statistics and is_distributed():
             outs = []
             for i, (part, (index, _size)) in enumerate(
-                zip(x.split([n for _, n in parts]), parts, strict=True)
+                zip(x.split_with_sizes([n for _, n in parts]), parts, strict=True)
             ):
                 mean, var, momentum = self._tracked(index, update)
                 outs.append(self._batch_norm(part, scale[i], shift[i], mean, var, momentum))
             return torch.cat(outs)
         if batch_statistics:
-            running = [self._tracked(index, update and size > 0) for index, size in parts]
+            running = [self._tracked(index, update if size else "none") for index, size in parts]
         else:
             running = [(*self._running(index), 0.0) for index, _ in parts]
         return normalise_parts(
             x, scale, shift, [size for _, size in parts], running, batch_statistics, self.eps
         )
 
-    def _samples(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: bool) -> Tensor:
+    def _samples(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: Update) -> Tensor:
         scale, shift = self.per_sample_affine(selection)
         routes = selection if isinstance(selection, Tensor) else None
         groups = routes if self.statistics == "per_route" else None
         if not batch_statistics:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            mean, var = self.running_mean, self.running_var
-            if groups is not None:
-                mean, var = mean[groups], var[groups]
-            return _apply(x, mean, torch.rsqrt(var + self.eps), scale, shift)
+            running, spread = self._running(None) if groups is None else self._rows(groups)
+            return _apply(x, running, torch.rsqrt(spread + self.eps), scale, shift)
+        distributed, compiling = self.sync and is_distributed(), torch.compiler.is_compiling()
+        bare = scale is None or shift is None or scale.ndim == 1
+        if groups is None and not distributed and (compiling or bare):
+            running_mean, running_var, momentum = self._tracked(0, update)
+            xhat = F.batch_norm(x, running_mean, running_var, None, None, True, momentum, self.eps)
+            return scale_shift(xhat, scale, shift)
         sets = len(self.router) if groups is not None else 1
-        distributed = self.sync and is_distributed()
-        if distributed or torch.compiler.is_compiling() or scale is None or shift is None or scale.ndim == 1:
+        if scale is not None and shift is not None and not (distributed or compiling or bare):
+            y, moments = normalise_samples(x, scale, shift, groups, sets, self.eps)
+        else:
             moments = batch_moments(x, groups, sets)
             moments = merge_moments(moments) if distributed else moments
-            _, mean, var = moments
-            invstd = torch.rsqrt(var + self.eps)
+            mean, invstd = moments[1], torch.rsqrt(moments[2] + self.eps)
             y = _apply(
-                x, *((mean[groups], invstd[groups]) if groups is not None else (mean, invstd)), scale, shift
+                x, *((mean, invstd) if groups is None else (mean[groups], invstd[groups])), scale, shift
             )
-        else:
-            y, moments = normalise_samples(x, scale, shift, groups, sets, self.eps)
-        if update:
+        if update == "move":
             self._track_moments(moments)
         return y
 
@@ -194,28 +194,39 @@ class RoutedBatchNorm(RoutedNorm):
         if self.statistics == "shared":
             return mean, var
         if isinstance(selection, int):
-            return mean[selection], var[selection]
+            return mean.select(0, selection), var.select(0, selection)
         if isinstance(selection, Tensor):
             mix = selection.to(mean)
             return mix @ mean, mix @ var
         return mean.mean(0), var.mean(0) + mean.var(0, correction=0)
 
-    def _tracked(self, index: int, update: bool) -> tuple[Tensor | None, Tensor | None, float]:
-        """Running statistics of one route to be moved by the coming batch, and the momentum; counts the batch."""
-        if (
-            not update
-            or self.running_mean is None
-            or self.running_var is None
-            or self.num_batches_tracked is None
-        ):
+    def _rows(self, routes: Tensor) -> tuple[Tensor, Tensor]:
+        """Running statistics (N, C) of the routes of the samples."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean[routes], self.running_var[routes]
+
+    def _tracked(self, index: int, update: Update) -> tuple[Tensor | None, Tensor | None, float]:
+        """Running statistics of one route for the coming batch to move, and the momentum; counts the batch.
+
+        A recomputation hands over the same tensors, for autograd saves them, with momentum 0.
+        """
+        if update == "none":
             return None, None, 0.0
-        per_route = self.statistics == "per_route"
-        count = self.num_batches_tracked[index] if per_route else self.num_batches_tracked
+        mean, var, count = self._buffers_of(index)
+        if update == "again":
+            return mean, var, 0.0
         count.add_(1)
-        momentum = 1.0 / float(count) if self.momentum is None else self.momentum
-        mean = self.running_mean[index] if per_route else self.running_mean
-        var = self.running_var[index] if per_route else self.running_var
-        return mean, var, momentum
+        return mean, var, 1.0 / float(count) if self.momentum is None else self.momentum
+
+    def _buffers_of(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked
+        assert mean is not None
+        assert var is not None
+        assert count is not None
+        return (
+            (mean[index], var[index], count[index]) if self.statistics == "per_route" else (mean, var, count)
+        )
 
     def _track_moments(self, moments: Moments) -> None:
         count, mean, var = (m.detach() for m in moments)

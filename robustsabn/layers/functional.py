@@ -6,7 +6,7 @@ statistics; parts are consecutive along N. Gradients of the fused forms are anal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ def _over(v: Tensor, x: Tensor) -> Tensor:
 
 
 def _positions(x: Tensor) -> int:
-    return x[:1, :1].numel() if len(x) else x.shape[2:].numel()
+    return x.shape[2:].numel()
 
 
 def _sum(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -53,9 +53,12 @@ def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) ->
         var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=0)
     else:
         var, mean = torch.zeros_like(x), x
+    n = x.shape[0]
     if groups is None:
-        groups = torch.zeros(x.shape[0], dtype=torch.long, device=x.device)
-    samples = x.new_zeros(n_groups).index_add(0, groups, x.new_ones(x.shape[0]))
+        group_mean = mean.sum(0, keepdim=True) / max(n, 1)
+        group_var = (var + (mean - group_mean) ** 2).sum(0, keepdim=True) / max(n, 1)
+        return x.new_full((1,), n * _positions(x)), group_mean, group_var
+    samples = x.new_zeros(n_groups).index_add(0, groups, x.new_ones(n))
     share = samples.clamp(min=1).unsqueeze(1)
     zeros = x.new_zeros(n_groups, x.shape[1])
     group_mean = zeros.index_add(0, groups, mean) / share
@@ -89,7 +92,10 @@ class _Samples(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the name ctx
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        gy = grad_outputs[0]
         xhat, invstd, scale, count, groups = ctx.saved_tensors
         g_shift = _sum(gy, scale.dtype)
         g_scale = _sum(gy * xhat, scale.dtype)
@@ -106,11 +112,14 @@ class _Samples(torch.autograd.Function):
         return gx, g_scale, g_shift, None, None, None
 
 
+_samples: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Samples.apply
+
+
 def normalise_samples(
     x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
 ) -> tuple[Tensor, Moments]:
     """Normalise x by the statistics of its batch, or of groups of samples, then scale and shift per sample (N, C)."""
-    y, count, mean, var = _Samples.apply(x, scale, shift, groups, n_groups, eps)
+    y, count, mean, var = _samples(x, scale, shift, groups, n_groups, eps)
     return y, (count, mean, var)
 
 
@@ -134,7 +143,9 @@ class _Parts(torch.autograd.Function):
     ) -> Tensor:
         y = torch.empty_like(x)
         mean, invstd = torch.empty_like(scale), torch.empty_like(scale)
-        for i, (part, out) in enumerate(zip(x.split(sizes), y.split(sizes), strict=True)):
+        for i, (part, out) in enumerate(
+            zip(x.split_with_sizes(sizes), y.split_with_sizes(sizes), strict=True)
+        ):
             if len(part):
                 args = (scale[i], shift[i], running[i][0], running[i][1], training, running[i][2], eps)
                 torch.native_batch_norm(
@@ -152,12 +163,20 @@ class _Parts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the name ctx
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        gy = grad_outputs[0]
         x, scale, mean, invstd = ctx.saved_tensors
         gx, g_scale, g_shift = torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(scale)
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
         for i, (part, g, out) in enumerate(
-            zip(x.split(ctx.sizes), gy.split(ctx.sizes), gx.split(ctx.sizes), strict=True)
+            zip(
+                x.split_with_sizes(ctx.sizes),
+                gy.split_with_sizes(ctx.sizes),
+                gx.split_with_sizes(ctx.sizes),
+                strict=True,
+            )
         ):
             if len(part):
                 grads = torch.ops.aten.native_batch_norm_backward(
@@ -178,15 +197,20 @@ class _Parts(torch.autograd.Function):
         return gx, g_scale, g_shift, None, None, None, None
 
 
+_parts: Callable[..., Tensor] = _Parts.apply
+
+
 def normalise_parts(
     x: Tensor, scale: Tensor, shift: Tensor, sizes: list[int], running: Running, training: bool, eps: float
 ) -> Tensor:
     """Batch normalisation of consecutive parts of x, part i with scale[i], shift[i] (P, C) and its own statistics."""
     if not torch.compiler.is_compiling():
-        return _Parts.apply(x, scale, shift, sizes, running, training, eps)
+        return _parts(x, scale, shift, sizes, running, training, eps)
     outs = [
         F.batch_norm(part, mean, var, scale[i], shift[i], training, momentum, eps)
-        for i, (part, (mean, var, momentum)) in enumerate(zip(x.split(sizes), running, strict=True))
+        for i, (part, (mean, var, momentum)) in enumerate(
+            zip(x.split_with_sizes(sizes), running, strict=True)
+        )
         if len(part)
     ]
     return torch.cat(outs)

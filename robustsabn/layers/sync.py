@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,15 +29,13 @@ class _AllReduceSum(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        g = g.clone(memory_format=torch.contiguous_format)
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        g = grad_outputs[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(g)
         return g
 
 
-def _all_reduce_sum(x: Tensor) -> Tensor:
-    out: Tensor = _AllReduceSum.apply(x)  # type: ignore[no-untyped-call]  # torch leaves Function.apply untyped
-    return out
+_all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
 
 
 def merge_moments(moments: Moments) -> Moments:
@@ -62,6 +61,6 @@ def sync_batch_norm_cuda(
     """Batch normalisation with statistics of all processes by torch's CUDA kernels; updates mean and var in place."""
     from torch.nn.modules._functions import SyncBatchNorm
 
+    normalise: Callable[..., Tensor] = SyncBatchNorm.apply
     args = (x, scale, shift, mean, var, eps, momentum, dist.group.WORLD, dist.get_world_size())
-    out: Tensor = SyncBatchNorm.apply(*args)
-    return out
+    return normalise(*args)
