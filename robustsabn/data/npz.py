@@ -1,0 +1,116 @@
+"""Own images from an `.npz` file of uint8 arrays."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustsabn.data.sets import ArraySet
+from robustsabn.errors import DataError
+
+__all__ = ["Arrays", "read_npz"]
+
+_LAYOUT = "images and labels, or train_images, train_labels, test_images and test_labels"
+
+Arrays = tuple[dict[str, ArraySet], tuple[str, ...] | None]
+
+
+def read_npz(path: Path) -> Arrays:
+    """The parts in the file, "all" or any of "train" and "test", and the class names where it has them.
+
+    Arrays: `images` uint8 (N, H, W) or (N, H, W, C) with C up to 4, `labels` (N,) integers from 0, both
+    optionally prefixed by `train_` and `test_`; `classes` (K,) strings, optional; others are ignored.
+    Raises DataError for anything else; nothing is ever unpickled.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; npz:PATH wants an .npz file with {_LAYOUT}")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is not an .npz archive (or is truncated); write it with numpy.savez")
+    arrays: dict[str, NDArray[np.generic]] = {}
+    name = ""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                if name == "classes" or name.endswith(("images", "labels")):
+                    arrays[name] = archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path}: {name} holds pickled objects, not plain numbers or strings") from error
+    except (OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); write it again with numpy.savez") from error
+    classes = _class_names(path, arrays["classes"]) if "classes" in arrays else None
+    return _parts(path, arrays, classes), classes
+
+
+def _parts(
+    path: Path, arrays: dict[str, NDArray[np.generic]], classes: tuple[str, ...] | None
+) -> dict[str, ArraySet]:
+    parts = {}
+    for part, prefix in (("all", ""), ("train", "train_"), ("test", "test_")):
+        names = f"{prefix}images", f"{prefix}labels"
+        found = [name for name in names if name in arrays]
+        if len(found) == 1:
+            missing = names[1] if found[0] == names[0] else names[0]
+            raise DataError(f"{path} has {found[0]} but no {missing}; it should hold {_LAYOUT}")
+        if found:
+            parts[part] = ArraySet(
+                _images(path, names[0], arrays[names[0]]),
+                _labels(path, names[1], arrays[names[1]], len(arrays[names[0]]), classes),
+            )
+    if not parts:
+        raise DataError(f"{path} has no images; it should hold {_LAYOUT}")
+    if "all" in parts and len(parts) > 1:
+        raise DataError(f"{path} has both images and {'/'.join(p for p in parts if p != 'all')}_images")
+    shapes = {part: images.shape for part, images in parts.items()}
+    if len(set(shapes.values())) > 1:
+        raise DataError(
+            f"{path}: train and test images differ in (C, H, W): {shapes['train']}, {shapes['test']}"
+        )
+    return parts
+
+
+def _images(path: Path, name: str, array: NDArray[np.generic]) -> torch.Tensor:
+    if array.dtype != np.uint8:
+        hint = "; scale them to 0..255 and convert" if array.dtype.kind == "f" else ""
+        raise DataError(f"{path}: {name} must be uint8, not {array.dtype}{hint}")
+    if array.ndim not in (3, 4):
+        raise DataError(f"{path}: {name} must have shape (N, H, W) or (N, H, W, C), not {array.shape}")
+    if array.size == 0:
+        raise DataError(f"{path}: {name} of shape {array.shape} is empty")
+    if array.ndim == 3:
+        return torch.from_numpy(array).unsqueeze(1)
+    if array.shape[3] > 4:
+        first = array.shape[1] in (1, 3)
+        hint = f"; channels go last: {name}.transpose(0, 2, 3, 1)" if first else ""
+        raise DataError(
+            f"{path}: {name} must have shape (N, H, W) or (N, H, W, C <= 4), not {array.shape}{hint}"
+        )
+    return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
+
+
+def _labels(
+    path: Path, name: str, array: NDArray[np.generic], n: int, classes: tuple[str, ...] | None
+) -> torch.Tensor:
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{path}: {name} must be integers, not {array.dtype}")
+    if array.shape != (n,):
+        raise DataError(f"{path}: {name} must have shape ({n},), one per image, not {array.shape}")
+    labels = torch.from_numpy(array.astype(np.int64))
+    if labels.min() < 0:
+        raise DataError(f"{path}: {name} has the negative label {int(labels.min())}; labels count from 0")
+    if classes is not None and labels.max() >= len(classes):
+        raise DataError(f"{path}: {name} has the label {int(labels.max())}, but classes names {len(classes)}")
+    return labels
+
+
+def _class_names(path: Path, array: NDArray[np.generic]) -> tuple[str, ...]:
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        raise DataError(f"{path}: classes must be (K,) strings, not {array.shape} {array.dtype}")
+    names = [
+        name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in array.tolist()
+    ]
+    return tuple(names)

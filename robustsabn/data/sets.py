@@ -1,0 +1,128 @@
+"""Sets of labelled images, and the three of them that a training run needs."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from robustsabn.errors import DataError
+
+__all__ = ["ArraySet", "Data", "ImageSet", "check_fit", "hold_out", "permutation"]
+
+Device = torch.device | str
+
+
+class ImageSet(Protocol):
+    """Labelled images of one size, read a batch at a time.
+
+    `labels` (N,) int64; `ids` (N,) int64, the place of each image in the set that was loaded, which stays
+    with it through `take` and `sample`; `shape` (C, H, W).
+    """
+
+    @property
+    def labels(self) -> Tensor: ...
+    @property
+    def ids(self) -> Tensor: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, device: Device = "cpu") -> tuple[Tensor, Tensor]:
+        """Images (n, C, H, W) float32 in [0, 1] and labels (n,) at `indices` (n,) int64, on `device`."""
+        ...
+
+    def take(self, indices: Tensor) -> "ImageSet":
+        """The set that holds the images at `indices` (n,) int64, in that order."""
+        ...
+
+    def sample(self, n: int | None, seed: int = 0) -> "ImageSet":
+        """`n` images drawn by seed (all, in their own order, for None); a smaller n gives a prefix of a larger."""
+        ...
+
+    def to(self, device: Device) -> "ImageSet":
+        """The set with its pixels held on `device`, where they are held in memory at all."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySet:
+    """Images in memory: `images` (N, C, H, W) uint8 and `labels` (N,) int64; an `ImageSet`.
+
+    `ids` is 0 … N-1 unless given. Raises DataError when the tensors are of another type or shape.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.dim() != 4:
+            got = f"{tuple(self.images.shape)} {self.images.dtype}"
+            raise DataError(f"images must be uint8 of shape (N, C, H, W), not {got}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            got = f"{tuple(self.labels.shape)} {self.labels.dtype}"
+            raise DataError(f"labels must be int64 of shape ({len(self.images)},), not {got}")
+        if self.ids is None:
+            object.__setattr__(self, "ids", torch.arange(len(self.labels)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, c, h, w = self.images.shape
+        return c, h, w
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor, device: Device = "cpu") -> tuple[Tensor, Tensor]:
+        indices = indices.to(self.images.device)
+        # bytes travel to the device, not floats
+        images = self.images[indices].to(device, non_blocking=True)
+        return images.float().div_(255), self.labels[indices].to(device, non_blocking=True)
+
+    def take(self, indices: Tensor) -> "ArraySet":
+        here = indices.to(self.images.device)
+        return ArraySet(self.images[here], self.labels[here], self.ids[indices.to(self.ids.device)])
+
+    def sample(self, n: int | None, seed: int = 0) -> "ArraySet":
+        return self if n is None else self.take(permutation(len(self), seed)[: check_fit(n, len(self))])
+
+    def to(self, device: Device) -> "ArraySet":
+        return ArraySet(self.images.to(device), self.labels.to(device), self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The parts of one data set: no image of `validation` or `test` is in `train`; label k is `classes[k]`."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
+    name: str
+
+
+def permutation(n: int, seed: int) -> Tensor:
+    """A permutation of 0 … n-1 that depends on (n, seed) alone."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+def check_fit(n: int, available: int) -> int:
+    """`n` itself when 1 <= n <= available, else DataError."""
+    if not 1 <= n <= available:
+        raise DataError(f"{n} images were asked for, the set holds {available}: choose 1 to {available}")
+    return n
+
+
+def hold_out(n: int, validation: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices (train, validation) of a split of n images by seed; validation has at most a tenth of them.
+
+    The tenth is rounded down, but is at least one image when `validation` asks for any. Training indices
+    keep their order.
+    """
+    if validation < 0:
+        raise DataError(f"validation must be 0 or more images, not {validation}")
+    size = min(validation, max(n // 10, 1), n - 1)
+    order = permutation(n, seed)
+    return order[size:].sort().values, order[:size]

@@ -1,0 +1,119 @@
+"""From a data spec, such as `cifar10:./data` or `npz:scans.npz`, to images."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from robustsabn.data.folder import read_folder
+from robustsabn.data.npz import read_npz
+from robustsabn.data.public import PUBLIC, read_digits, read_public
+from robustsabn.data.sets import Data, ImageSet, hold_out
+from robustsabn.errors import DataError
+
+__all__ = ["SPECS", "load", "load_test"]
+
+SPECS = ("digits", *(f"{name}[:ROOT]" for name in PUBLIC), "imagefolder:PATH[,size=N]", "npz:PATH")
+
+
+def load(
+    spec: str, *, validation: int = 1000, n: int | None = None, seed: int = 0, download: bool = False
+) -> Data:
+    """The data set that `spec` names, in training, validation and test parts.
+
+    spec: one of `SPECS`; ROOT is ./data by default, `size` 224 pixels. What the parts are:
+    digits, fixed, about 60/20/20, whatever the arguments; a set with a test part, `validation` images but
+    at most a tenth held out of train by `seed`; a set without parts (an npz of images and labels, a folder of
+    class folders), first a tenth for test by `seed`, then as before. An image folder's `val` validates
+    where there is a `test` too, and tests where there is none.
+
+    n: train on that many images, drawn by `seed`, all by default. download: fetch a published set that is missing.
+    Raises DataError when the spec is unknown, files are missing or unreadable, or labels are not 0 … K-1.
+    """
+    parts, names = _read(spec, download)
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    if "all" in parts:
+        everything = parts.pop("all")
+        classes = names or _count_classes(spec, everything.labels)
+        if len(everything) < 10:
+            raise DataError(
+                f"{spec} has {len(everything)} images; a split into train, validation and test needs 10"
+            )
+        rest, test = hold_out(len(everything), len(everything) // 10, seed)
+        parts |= {"train": everything.take(rest), "test": everything.take(test)}
+    elif "train" in parts and "test" in parts:
+        classes = names or _count_classes(spec, parts["train"].labels)
+        if parts["test"].labels.max() >= len(classes):
+            worst = int(parts["test"].labels.max())
+            raise DataError(
+                f"{spec}: test has the label {worst}, the labels of train end at {len(classes) - 1}"
+            )
+    else:
+        raise DataError(f"{spec} has {' and '.join(parts)} only; training needs a train and a test part")
+    train = parts["train"]
+    if "validation" not in parts:
+        kept, held = hold_out(len(train), validation, seed)
+        train, parts["validation"] = train.take(kept), train.take(held)
+    return Data(train.sample(n, seed), parts["validation"], parts["test"], classes, spec)
+
+
+def load_test(spec: str, n: int | None = None, seed: int = 0, *, download: bool = False) -> ImageSet:
+    """The images to evaluate on: the test part of a set, or all of a set without parts.
+
+    n: that many, drawn by `seed`, because sets may be sorted by class; all by default. Labels need not
+    cover every class. See `load` for specs and errors.
+    """
+    parts, _ = _read(spec, download)
+    for part in ("test", "validation", "all"):
+        if part in parts:
+            return parts[part].sample(n, seed)
+    raise DataError(f"{spec} has {' and '.join(parts)} only; there is no test part to evaluate on")
+
+
+def _read(spec: str, download: bool) -> tuple[dict[str, ImageSet], tuple[str, ...] | None]:
+    name, _, rest = spec.partition(":")
+    parts: Mapping[str, ImageSet]
+    names: tuple[str, ...] | None
+    if name == "digits" and not rest:
+        parts, names = read_digits()
+    elif name in PUBLIC:
+        parts, names = read_public(name, Path(rest or "data").expanduser(), download=download)
+    elif name == "npz" and rest:
+        parts, names = read_npz(Path(rest).expanduser())
+    elif name == "imagefolder" and rest:
+        path, size = _folder_options(spec, rest)
+        parts, names = read_folder(path, size)
+    else:
+        raise DataError(f"unknown data {spec!r}{_hint(name, spec)}; allowed: {', '.join(SPECS)}")
+    return dict(parts), names
+
+
+def _folder_options(spec: str, rest: str) -> tuple[Path, int]:
+    path, comma, option = rest.rpartition(",size=")
+    if not comma:
+        return Path(rest).expanduser(), 224
+    if not option.isdecimal():
+        raise DataError(f"{spec}: size must be a number of pixels, not {option!r}; for example ,size=64")
+    return Path(path).expanduser(), int(option)
+
+
+def _hint(name: str, spec: str) -> str:
+    if spec.endswith(".npz"):
+        return f", did you mean npz:{spec}?"
+    if Path(spec).is_dir():
+        return f", did you mean imagefolder:{spec}?"
+    close = difflib.get_close_matches(name.lower(), ["digits", *PUBLIC, "imagefolder", "npz"], n=1)
+    return f", did you mean {close[0]}?" if close and close[0] != name else ""
+
+
+def _count_classes(spec: str, labels: Tensor) -> tuple[str, ...]:
+    present = sorted(set(labels.tolist()))
+    missing = sorted(set(range(len(present))) - set(present))
+    if missing:
+        raise DataError(
+            f"{spec}: labels must be 0 … K-1, but {missing[0]} is missing and the largest is {present[-1]}; "
+            "renumber them, or name every class in the array classes"
+        )
+    return tuple(str(k) for k in present)
