@@ -1,1 +1,5 @@
 """Attacks on any callable that returns logits."""
+
+from robustsabn.attacks.threat import ThreatModel
+
+__all__ = ["ThreatModel"]

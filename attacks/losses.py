@@ -1,0 +1,68 @@
+"""Per-sample losses that attacks maximise; computed in float32 (float64 logits keep their precision)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["LOSSES", "Loss", "cross_entropy", "dlr", "kl", "margin", "targeted_dlr"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+_TINY = 1e-12
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """-log softmax(z)_y; logits (N, K), y (N,) -> (N,)."""
+    return F.cross_entropy(_wide(logits), y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """max_{j != y} z_j - z_y, positive when misclassified; logits (N, K), y (N,) -> (N,)."""
+    return _margin(_wide(logits), y)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio (max_{j != y} z_j - z_y) / (s1 - s3), s the logits in falling order.
+
+    Positive when misclassified, at most 1 before that. For two classes, where no third logit exists and
+    s1 - s2 would make it constant, it is the plain margin.
+    Logits (N, K), y (N,) -> (N,). Source: Croce and Hein, AutoAttack, ICML 2020, equation 6.
+    """
+    z = _wide(logits)
+    if z.shape[1] < 3:
+        return _margin(z, y)
+    top = z.topk(3, dim=1).values
+    return _margin(z, y) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """(z_t - z_y) / (s1 - (s3 + s4) / 2), s the logits in falling order.
+
+    With three classes the denominator is s1 - s3; with two it is left out.
+    Logits (N, K), true labels y (N,), targets (N,) -> (N,). Source: AutoAttack, ICML 2020, equation 7.
+    """
+    z = _wide(logits)
+    difference = z.gather(1, target[:, None])[:, 0] - z.gather(1, y[:, None])[:, 0]
+    if z.shape[1] < 3:
+        return difference
+    top = z.topk(min(4, z.shape[1]), dim=1).values
+    return difference / (top[:, 0] - top[:, 2:].mean(1) + _TINY)
+
+
+def kl(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(softmax(reference) || softmax(logits)); both (N, K) -> (N,). Source: TRADES, ICML 2019, equation 5."""
+    target = F.log_softmax(_wide(reference), dim=1)
+    return F.kl_div(F.log_softmax(_wide(logits), dim=1), target, reduction="none", log_target=True).sum(1)
+
+
+def _margin(z: Tensor, y: Tensor) -> Tensor:
+    index = y[:, None]
+    return z.scatter(1, index, float("-inf")).amax(1) - z.gather(1, index)[:, 0]
+
+
+LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
