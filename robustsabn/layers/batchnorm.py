@@ -87,7 +87,9 @@ class RoutedBatchNorm(RoutedNorm):
         update: Update = "none"
         if self.training and self.track_running_stats and self.running_mean is not None:
             update = "again" if recomputed else "move"
-        if isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
+        if self.statistics == "shared" and self.route_weight is None:
+            y = self._whole(x, 0, batch_statistics, update)  # all routes are one
+        elif isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
             y = self._parts(x, selection, batch_statistics, update)
         elif isinstance(selection, tuple) or (
             isinstance(selection, Tensor) and not selection.is_floating_point()
@@ -101,10 +103,13 @@ class RoutedBatchNorm(RoutedNorm):
     def _whole(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: Update) -> Tensor:
         scale, shift = self.effective_affine(selection)
         if not batch_statistics:
-            return F.batch_norm(x, *self._running(selection), scale, shift, False, 0.0, self.eps)
+            mean, var = self._running(selection)
+            if mean.requires_grad:  # a Blend whose weights are searched
+                return _apply(x, mean, torch.rsqrt(var + self.eps), scale, shift)
+            return F.batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
         if self.statistics == "shared" or isinstance(selection, int):
-            mean, var, momentum = self._tracked(selection if isinstance(selection, int) else 0, update)
-            return self._batch_norm(x, scale, shift, mean, var, momentum)
+            tracked = self._tracked(selection if isinstance(selection, int) else 0, update)
+            return self._batch_norm(x, scale, shift, *tracked)
         wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
         batch = x.new_zeros(2, self.num_features, dtype=wide)
         y = self._batch_norm(x, scale, shift, batch[0], batch[1], 1.0)
@@ -243,12 +248,13 @@ class RoutedBatchNorm(RoutedNorm):
         assert self.num_batches_tracked is not None
         with torch.no_grad():
             self.num_batches_tracked.add_((share > 0).long())
+            share = share.to(self.running_mean)
             step = (
                 share / self.num_batches_tracked.clamp(min=1)
                 if self.momentum is None
                 else share * self.momentum
             )
-            weight = (step.unsqueeze(1) if step.ndim else step).to(self.running_mean)
+            weight = step.unsqueeze(1) if step.ndim else step
             self.running_mean.lerp_(mean.to(self.running_mean).expand_as(self.running_mean), weight)
             self.running_var.lerp_(var.to(self.running_var).expand_as(self.running_var), weight)
 
