@@ -10,6 +10,7 @@ __all__ = [
     "ModelError",
     "RobustsabnError",
     "RouteError",
+    "TrainingError",
     "UsageError",
 ]
 
@@ -48,6 +49,10 @@ class CheckpointError(RobustsabnError, RuntimeError):
 
 class MissingExtraError(RobustsabnError, ImportError):
     """An optional package is needed and not installed."""
+
+
+class TrainingError(RobustsabnError, RuntimeError):
+    """Training cannot go on."""
 
 
 class UsageError(RobustsabnError, ValueError):

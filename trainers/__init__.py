@@ -1,1 +1,71 @@
-"""Training loops on Accelerate."""
+"""Training loops on Accelerate: methods, exact resume, checkpoints, monitoring.
+
+Names are loaded on first use: importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from robustsabn.trainers.config import TrainConfig
+    from robustsabn.trainers.evaluation import Evaluation, evaluate, evaluate_run
+    from robustsabn.trainers.runs import load_run_config, load_run_model
+    from robustsabn.trainers.trainer import Interrupted, RunResult
+
+__all__ = [
+    "Evaluation",
+    "Interrupted",
+    "RunResult",
+    "TrainConfig",
+    "evaluate",
+    "evaluate_run",
+    "load_run_config",
+    "load_run_model",
+    "train",
+]
+
+_HOMES = {
+    "Evaluation": "evaluation",
+    "Interrupted": "trainer",
+    "RunResult": "trainer",
+    "TrainConfig": "config",
+    "evaluate": "evaluation",
+    "evaluate_run": "evaluation",
+    "load_run_config": "runs",
+    "load_run_model": "runs",
+}
+
+
+def train(
+    config: str | Path | Mapping[str, Any] | TrainConfig = "digits",
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+) -> RunResult:
+    """Train a classifier, evaluate its best checkpoint, and leave both in a run folder.
+
+    `config`: a YAML file, the name of a packaged recipe, a mapping or a TrainConfig; `overrides` such as
+    "attack.eps=4/255" are laid over it. `resume` continues from the last checkpoint of the run folder, exactly.
+    SIGINT and SIGTERM finish the step, save, and raise `Interrupted`. The caller's global random state is restored.
+    Raises ConfigError, DataError, ModelError, CheckpointError or TrainingError, each in one line.
+    """
+    from robustsabn.config import load
+    from robustsabn.trainers.config import TrainConfig
+    from robustsabn.trainers.trainer import run
+
+    name = Path(config).stem if isinstance(config, (str, Path)) else "run"
+    return run(load(TrainConfig, config, overrides), name, resume)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'robustsabn.trainers' has no attribute {name!r}")
+    return getattr(import_module(f"robustsabn.trainers.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,83 @@
+"""Training batches: which images step `s` sees, and how they are cropped, is a function of (seed, s) alone."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from robustsabn.data import ArraySet, ImageSet
+from robustsabn.data.augment import apply_crop_flip, draw_crop_flip
+from robustsabn.errors import ConfigError
+from robustsabn.trainers.config import Augment
+from robustsabn.trainers.randomness import epoch_order, generator
+
+__all__ = ["Batches"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Batches:
+    """This process's share of the batches of a run.
+
+    `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole batch, so
+    the number of processes changes nothing. Images in memory are kept on the device; others are read ahead.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        seed: int,
+        augment: Augment,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size > len(images):
+            raise ConfigError(
+                f"batch_size {batch_size} is larger than the training set of {len(images)} images"
+            )
+        if batch_size % world:
+            raise ConfigError(
+                f"batch_size {batch_size} does not divide by {world} processes; it counts all of them"
+            )
+        self.images = images.to(device)
+        self.batch_size, self.seed, self.augment, self.device = batch_size, seed, augment, device
+        self.steps_per_epoch = len(images) // batch_size
+        self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def run(self, start: int, stop: int) -> Iterator[Batch]:
+        """Images (n, C, H, W) in [0, 1] and labels (n,) of steps `start` … `stop` - 1, in order."""
+        if isinstance(self.images, ArraySet):
+            for step in range(start, stop):
+                yield self._augmented(step, self._read(step))
+            return
+        ahead: list[Future[Batch]] = []
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                for step in range(start, stop):
+                    while len(ahead) < min(3, stop - step):
+                        ahead.append(reader.submit(self._read, step + len(ahead)))
+                    yield self._augmented(step, ahead.pop(0).result())
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _read(self, step: int) -> Batch:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = epoch_order(len(self.images), self.seed, epoch)
+            self._epoch, self._order = epoch, order
+        first = place * self.batch_size
+        return self.images.batch(self._order[first + self.share.start : first + self.share.stop], self.device)
+
+    def _augmented(self, step: int, batch: Batch) -> Batch:
+        x, y = batch
+        crop, flip = self.augment.crop, self.augment.flip
+        if crop or flip:
+            source = generator(self.device, self.seed, "augment", step)
+            draws = draw_crop_flip(self.batch_size, source, padding=crop, flip=flip)
+            x = apply_crop_flip(x, draws[self.share], padding=crop)
+        return x, y

@@ -1,0 +1,204 @@
+"""Checkpoints: folders of safetensors and one JSON, complete or absent, never unpickled.
+
+    state.json           step, configuration, versions, best score, SHA-256 of the other files and of itself
+    model.safetensors    optimizer.safetensors    …
+
+A checkpoint is written beside its place, flushed to the disk and renamed. `last` gives way to `previous`.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import robustsabn
+from robustsabn.errors import CheckpointError
+
+__all__ = [
+    "FORMAT",
+    "Checkpoint",
+    "optimizer_tensors",
+    "read",
+    "read_newest",
+    "restore_optimizer",
+    "set_aside",
+    "write",
+]
+
+FORMAT = 1
+_FALLBACK = {"last": "previous", "best": ".best-before"}
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named sets of tensors (`model`, `optimizer`, …), one file each, and what else there is to know as JSON."""
+
+    tensors: dict[str, Tensors]
+    state: dict[str, Any]
+
+
+def write(folder: Path, checkpoint: Checkpoint, names: tuple[str, ...] = ("last",)) -> None:
+    """Store `checkpoint` in `folder` under each of `names`; what was there stays until its replacement is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob(".writing-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    first = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    first.chmod(0o755)
+    files = {}
+    for name, tensors in checkpoint.tensors.items():
+        file = first / f"{name}.safetensors"
+        # one copy each: tensors that share memory are stored twice and shared again by the model that loads them
+        save_file({key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}, file)
+        _flush(file)
+        files[file.name] = _sha256(file)
+    state = {**checkpoint.state, "format": FORMAT, "versions": _versions(), "files": files}
+    state["sha256"] = _digest(state)
+    (first / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    _flush(first / "state.json")
+    copies = [_copy(first, folder) for _ in names[1:]]
+    # the last name is the one that a resumed run starts from: the others must be in place before
+    for name, ready in zip(reversed(names), [*copies, first], strict=True):
+        _publish(ready, folder / name, folder / _FALLBACK.get(name, f".{name}-before"))
+
+
+def read(folder: Path, name: str = "best") -> Checkpoint:
+    """The checkpoint `folder/name`, verified.
+
+    Raises CheckpointError, in one line that names the file, when it is missing, truncated or altered.
+    """
+    place = folder / name
+    if not place.is_dir() and name == "best":  # killed between the two renames
+        place = folder / _FALLBACK[name]
+    if not place.is_dir():
+        found = sorted(p.name for p in folder.glob("[!.]*") if p.is_dir())
+        raise CheckpointError(f"{folder / name}: no such checkpoint; there are: {', '.join(found) or 'none'}")
+    file = place / "state.json"
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        fine = state.pop("sha256") == _digest(state)
+        files: dict[str, str] = state["files"]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        raise CheckpointError(f"{file} is missing or truncated") from None
+    if not fine:
+        raise CheckpointError(f"{file} was altered after it was written")
+    if state["format"] != FORMAT:
+        raise CheckpointError(f"{file} has format {state['format']}, this version reads {FORMAT}")
+    return Checkpoint(
+        {name.partition(".")[0]: _load(place / name, sha) for name, sha in files.items()}, state
+    )
+
+
+def read_newest(folder: Path) -> tuple[Checkpoint, str | None]:
+    """The checkpoint to resume from, `last` or else `previous`, and why it is not `last`."""
+    try:
+        return read(folder, "last"), None
+    except CheckpointError as error:
+        try:
+            return read(folder, "previous"), str(error)
+        except CheckpointError as second:
+            if not (folder / "previous").is_dir():
+                raise error from None
+            raise CheckpointError(f"{error}; {second}; start again with another out=") from None
+
+
+def set_aside(folder: Path, name: str) -> None:
+    """Move a damaged checkpoint to `damaged`, so that it never takes the place of a sound one."""
+    if (folder / name).is_dir():
+        shutil.rmtree(folder / "damaged", ignore_errors=True)
+        (folder / name).rename(folder / "damaged")
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """The tensors of an optimiser's state, by "index of the parameter.name"."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{key}": value
+        for index, entries in state.items()
+        for key, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
+    """Give `optimizer` the tensors that `optimizer_tensors` found; its hyperparameters stay."""
+    state: dict[int, Tensors] = {}
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _load(file: Path, sha: str) -> Tensors:
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing")
+    if _sha256(file) != sha:
+        raise CheckpointError(f"{file} is truncated or was altered: its SHA-256 is not the one in state.json")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from None
+
+
+def _publish(ready: Path, place: Path, before: Path) -> None:
+    if place.exists():
+        shutil.rmtree(before, ignore_errors=True)
+        place.rename(before)
+    ready.rename(place)
+    _flush(place.parent)
+    if before.name.startswith("."):
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _copy(source: Path, folder: Path) -> Path:
+    target = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    target.chmod(0o755)
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copyfile(file, target / file.name)
+            _flush(target / file.name)
+    return target
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # folders cannot be opened there
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "robustsabn": robustsabn.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,257 @@
+"""What a training run is made of: the keys of a recipe, their defaults and ranges."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from robustsabn.config import choices
+from robustsabn.errors import ConfigError
+from robustsabn.trainers.methods import METHODS, Method, Paired
+
+__all__ = [
+    "AdamW",
+    "Attack",
+    "Augment",
+    "Constant",
+    "Cosine",
+    "MultiStep",
+    "OneCycle",
+    "Optim",
+    "Schedule",
+    "Sgd",
+    "Test",
+    "TrainConfig",
+    "Validation",
+]
+
+
+def _check(fine: bool, message: str) -> None:
+    if not fine:
+        raise ConfigError(message)
+
+
+def _count(name: str, value: int | None, least: int = 1) -> None:
+    _check(value is None or value >= least, f"{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """The attack of training: PGD in the `norm` ball of radius `eps`, in units of images in [0, 1].
+
+    `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says what batch normalisation does during
+    the attack: `eval` running statistics; `train` batch statistics, and the running ones follow (as the official code);
+    `frozen` batch statistics, the running ones untouched.
+    """
+
+    norm: Literal["Linf", "L2", "L1"] = "Linf"
+    eps: float = 8 / 255
+    step_size: float | None = None
+    steps: int = 7
+    start: Literal["uniform", "normal", "none"] = "uniform"
+    loss: Literal["ce", "margin", "dlr"] = "ce"
+    bn_mode: Literal["eval", "train", "frozen"] = "eval"
+
+    def __post_init__(self) -> None:
+        _check(self.eps > 0, f"eps must be positive, got {self.eps:g}")
+        _check(
+            self.norm != "Linf" or self.eps <= 1,
+            f"eps {self.eps:g} is wider than images in [0, 1]; write {self.eps:g}/255?",
+        )
+        _check(
+            self.step_size is None or self.step_size > 0, f"step_size must be positive, got {self.step_size}"
+        )
+        _count("steps", self.steps)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crops of the image padded by `crop` pixels, and horizontal flips."""
+
+    crop: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        _count("crop", self.crop, 0)
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Learning rate (the schedule's peak) and weight decay."""
+
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        _check(self.lr > 0, f"lr must be positive, got {self.lr:g}")
+        _check(self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay:g}")
+
+
+@dataclass(frozen=True)
+class Sgd(Optim):
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum:g}")
+        _check(self.momentum > 0 or not self.nesterov, "nesterov needs momentum above 0")
+
+
+@dataclass(frozen=True)
+class AdamW(Optim):
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(all(0 <= b < 1 for b in self.betas), f"betas must be in [0, 1), got {self.betas}")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up from `warmup_start` times the learning rate during `warmup_steps` steps, capping what follows."""
+
+    warmup_steps: int = 0
+    warmup_start: float = 0.0
+
+    def __post_init__(self) -> None:
+        _count("warmup_steps", self.warmup_steps, 0)
+        _check(0 <= self.warmup_start <= 1, f"warmup_start must be in [0, 1], got {self.warmup_start:g}")
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    pass
+
+
+@dataclass(frozen=True)
+class MultiStep(Schedule):
+    """Times `gamma` at each of `milestones`, fractions of the run."""
+
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fine = all(0 < m <= 1 for m in self.milestones) and list(self.milestones) == sorted(self.milestones)
+        _check(fine, f"milestones are rising fractions of the run in (0, 1], got {list(self.milestones)}")
+        _check(0 < self.gamma <= 1, f"gamma must be in (0, 1], got {self.gamma:g}")
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine down to `final` times the learning rate."""
+
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Cosine up from `start` times the learning rate until the fraction `peak` of the run, cosine down to `final`."""
+
+    peak: float = 0.3
+    start: float = 0.04
+    final: float = 4e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
+        _check(0 <= self.start <= 1, f"start must be in [0, 1], got {self.start:g}")
+        _check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images."""
+
+    images: int = 1000
+    every: int = 1
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        _count("images", self.images)
+        _count("every", self.every)
+        _count("steps", self.steps)
+
+
+@dataclass(frozen=True)
+class Test:
+    """The closing table, of the best checkpoint: PGD-`steps` on `images` of the test set (all by default)."""
+
+    images: int | None = None
+    steps: int = 20
+    batch_size: int = 500
+
+    def __post_init__(self) -> None:
+        _count("images", self.images)
+        _count("steps", self.steps)
+        _count("batch_size", self.batch_size)
+
+
+OPTIMISERS: Mapping[str, type[Optim]] = {"sgd": Sgd, "adamw": AdamW}
+SCHEDULES: Mapping[str, type[Schedule]] = {
+    "constant": Constant,
+    "multistep": MultiStep,
+    "cosine": Cosine,
+    "one-cycle": OneCycle,
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    `model` is a name of the registry or a model specification, `model_options` its arguments, `weights` a file to start
+    from. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
+    `steps` when given. `batch_size` counts all processes together; the last images of an epoch that do not fill a batch
+    wait for the next one. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
+    """
+
+    model: str = "resnet-digits"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    data: str = "digits"
+    download: bool = False
+    images: int | None = None
+    augment: Augment = field(default_factory=Augment)
+
+    norm: Literal["none", "bn", "ccbn", "sabn", "auxbn", "saauxbn"] = "saauxbn"
+    routes: tuple[str, ...] = ("clean", "adv")
+    init: Literal["identity", "paper"] = "identity"
+    sync_bn: bool = False
+
+    method: Method = field(default_factory=Paired, metadata=choices(METHODS))
+    attack: Attack = field(default_factory=Attack)
+
+    optim: Optim = field(default_factory=Sgd, metadata=choices(OPTIMISERS))
+    schedule: Schedule = field(default_factory=Cosine, metadata=choices(SCHEDULES))
+    epochs: int = 20
+    steps: int | None = None
+    batch_size: int = 128
+    seed: int = 0
+
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    channels_last: bool = False
+
+    validation: Validation = field(default_factory=Validation)
+    test: Test = field(default_factory=Test)
+    log_every: int = 10
+    checkpoint_every: int | None = None
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        _count("images", self.images)
+        _count("epochs", self.epochs)
+        _count("steps", self.steps)
+        _count("batch_size", self.batch_size)
+        _count("log_every", self.log_every)
+        _count("checkpoint_every", self.checkpoint_every)
+        _count("seed", self.seed, 0)
+        distinct = len(set(self.routes)) == len(self.routes) > 0
+        _check(distinct, f"routes are distinct names such as clean, adv; got {list(self.routes)}")

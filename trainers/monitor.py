@@ -1,0 +1,163 @@
+"""What a run tells: metrics.jsonl, TensorBoard, the terminal. The main process alone."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from robustsabn.trainers.evaluation import Evaluation
+
+__all__ = ["Monitor", "Window", "image_grid", "results_table"]
+
+Record = dict[str, Any]
+
+
+class Window:
+    """Means of scalars over the steps since the last reading, kept on the device: no synchronisation per step."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+        self.since = time.perf_counter()
+
+    def add(self, scalars: dict[str, Tensor]) -> None:
+        """Add the scalars of one step."""
+        for name, value in scalars.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+
+    def mean(self) -> tuple[list[str], Tensor]:
+        """Names and means, still on the device; the window is empty afterwards."""
+        names, values = list(self.sums), torch.stack(list(self.sums.values())) / self.steps
+        self.sums, self.steps = {}, 0
+        return names, values
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        seconds, self.since = now - self.since, now
+        return seconds
+
+
+class Monitor:
+    """The main process's log of one run; `active=False` makes every call do nothing."""
+
+    def __init__(self, metrics: Path, tb: Path, total: int, start: int, active: bool) -> None:
+        self.active, self.total = active, total
+        self.console = Console(quiet=not active, soft_wrap=True, highlight=False)
+        if not active:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        _truncate(metrics, start)
+        self.file = metrics.open("a", encoding="utf-8")
+        self.writer = SummaryWriter(str(tb), purge_step=start + 1 if start else None)  # type: ignore[no-untyped-call]
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("training", total=total, completed=start, note="")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Shows progress; flushes and closes at the end."""
+        if not self.active:
+            yield
+            return
+        try:
+            with self.progress:
+                yield
+        finally:
+            self.flush()
+            self.file.close()
+            self.writer.close()  # type: ignore[no-untyped-call]
+
+    def say(self, line: str) -> None:
+        """One line for the reader."""
+        self.console.print(line, markup=False)
+
+    def advance(self, step: int, note: str | None = None) -> None:
+        """Move the progress bar to `step`."""
+        if self.active:
+            self.progress.update(self.task, completed=step, **({} if note is None else {"note": note}))
+
+    def record(self, kind: str, step: int, values: Record) -> None:
+        """One line of metrics.jsonl; its numbers also to TensorBoard, as `kind/name`."""
+        if not self.active:
+            return
+        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        for name, value in _flat(values):
+            self.writer.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def images(self, step: int, x: Tensor, x_adv: Tensor, eps: float) -> None:
+        """A grid for TensorBoard: images, adversarial images, difference."""
+        if self.active:
+            self.writer.add_image("images/clean adversarial difference", image_grid(x, x_adv, eps), step)  # type: ignore[no-untyped-call]
+
+    def flush(self) -> None:
+        """Bring everything to the disk."""
+        if self.active:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.writer.flush()  # type: ignore[no-untyped-call]
+
+    def table(self, table: Table) -> None:
+        self.console.print(table)
+
+
+def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
+    """Rows of images, adversarial images and differences (grey is 0, full range 2 eps): (C, 3 H, N W) in [0, 1]."""
+    difference = (0.5 + (x_adv - x) / (2 * eps)).clamp(0, 1)
+    return torch.cat([torch.cat(list(row), dim=2) for row in (x, x_adv, difference)], dim=1).cpu()
+
+
+def results_table(evaluation: Evaluation, title: str) -> Table:
+    """Clean accuracy per route, and accuracy under attack per route attacked (rows) and scored (columns)."""
+    table = Table(title=title)
+    table.add_column("accuracy %")
+    for name in evaluation.routes:
+        table.add_column(f"{name} route" if name != "all" else "model", justify="right")
+    table.add_row("clean images", *(f"{100 * v:.2f}" for v in evaluation.clean.values()))
+    for source, row in evaluation.robust.items():
+        through = f" through {source}" if source != "all" else ""
+        table.add_row(f"{evaluation.attack}{through}", *(f"{100 * v:.2f}" for v in row.values()))
+    return table
+
+
+def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            yield prefix + name, value
+
+
+def _truncate(metrics: Path, start: int) -> None:
+    """Drop what was recorded after step `start`, and a last line that was cut off."""
+    if not metrics.exists():
+        return
+    kept = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry["step"] <= start and entry["kind"] != "test":
+                kept.append(line + "\n")
+    aside = metrics.with_suffix(".writing")
+    aside.write_text("".join(kept), encoding="utf-8")
+    aside.replace(metrics)

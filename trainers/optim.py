@@ -1,0 +1,55 @@
+"""Optimisers, and the learning rate as a pure function of the step."""
+
+import math
+from bisect import bisect_right
+
+import torch
+from torch import nn
+
+from robustsabn.trainers.config import AdamW, Cosine, MultiStep, OneCycle, Optim, Schedule, Sgd
+
+__all__ = ["build_optimizer", "learning_rate", "set_learning_rate"]
+
+
+def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
+    """The optimiser over every parameter of `model` that is to be trained."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if isinstance(config, AdamW):
+        return torch.optim.AdamW(parameters, config.lr, config.betas, weight_decay=config.weight_decay)
+    assert isinstance(config, Sgd)
+    return torch.optim.SGD(
+        parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
+    )
+
+
+def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> float:
+    """The learning rate of step `step` (from 0) of a run of `total` steps."""
+    rate = peak * _factor(schedule, step, total)
+    if step >= schedule.warmup_steps:
+        return rate
+    start = schedule.warmup_start
+    return min(rate, peak * (start + (1 - start) * step / schedule.warmup_steps))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _factor(schedule: Schedule, step: int, total: int) -> float:
+    if isinstance(schedule, MultiStep):
+        edges = [math.ceil(m * total - 1e-9) for m in schedule.milestones]
+        return schedule.gamma ** bisect_right(edges, step)
+    if isinstance(schedule, Cosine):
+        return _cosine(1, schedule.final, step / total)
+    if isinstance(schedule, OneCycle):
+        last, top = max(total - 1, 1), schedule.peak * total - 1
+        if step <= top:
+            return _cosine(schedule.start, 1, step / top)
+        return _cosine(1, schedule.final, (step - top) / max(last - top, 1))
+    return 1.0
+
+
+def _cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2

@@ -1,0 +1,85 @@
+"""What the processes of one run do together."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from robustsabn.data import Data, load
+from robustsabn.errors import RobustsabnError
+from robustsabn.layers import RoutedBatchNorm
+from robustsabn.trainers.config import TrainConfig
+
+__all__ = ["average_statistics", "load_data", "prepare", "shared", "start"]
+
+T = TypeVar("T")
+
+
+def start(config: TrainConfig) -> Accelerator:
+    """The accelerator of this process; several runs may follow each other in one process."""
+    AcceleratorState._reset_state()  # else the precision of the first run would be that of all
+    mixed = {"fp32": "no"}.get(config.precision, config.precision)
+    return Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")
+
+
+def shared(accelerator: Accelerator, make: Callable[[], T]) -> T:
+    """What `make` gives or raises on the main process, on every process."""
+    outcome: list[T | Exception | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [make()]
+        except (RobustsabnError, OSError) as error:
+            outcome = [error]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]  # type: ignore[return-value]
+
+
+def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
+    """The data set of a run; one process downloads it for all."""
+    # the split and the subset are those of the data set, not of the run: seeds are compared on the same images
+    with accelerator.main_process_first():
+        return load(
+            config.data, validation=config.validation.images, n=config.images, download=config.download
+        )
+
+
+def prepare(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """`model` (moved to the device in place) wrapped for synchronised gradients, and the optimiser for the precision.
+
+    `model` itself stays a plain float32 module: autocast is entered around single forwards.
+    """
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    if isinstance(wrapped, DistributedDataParallel):
+        # running statistics stay each process's own until they are averaged; copying rank 0's at every
+        # forward would throw away what the others saw
+        wrapped.broadcast_buffers = False
+    return wrapped, prepared
+
+
+@torch.no_grad()
+def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
+    """Average the running statistics of batch normalisation over the processes, the same on each afterwards."""
+    if accelerator.num_processes == 1:
+        return
+    for buffer in _statistics(model):
+        if buffer.is_floating_point():
+            mean = accelerator.reduce(buffer, "mean")
+        else:  # counters of batches
+            mean = accelerator.gather(buffer.unsqueeze(0)).amax(0)
+        buffer.copy_(mean)
+
+
+def _statistics(model: nn.Module) -> list[Tensor]:
+    kinds = (nn.modules.batchnorm._NormBase, RoutedBatchNorm)
+    return [b for m in model.modules() if isinstance(m, kinds) for b in m.buffers(recurse=False)]

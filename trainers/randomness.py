@@ -1,0 +1,34 @@
+"""Randomness without state: every draw is a function of (seed, purpose, index), so a run resumes anywhere exactly."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["derive", "epoch_order", "generator", "restored"]
+
+
+def derive(seed: int, purpose: str, *index: int) -> int:
+    """A 63-bit seed that depends on all arguments."""
+    text = ":".join((str(seed), purpose, *map(str, index)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator(device: torch.device | str, seed: int, purpose: str, *index: int) -> torch.Generator:
+    """A fresh generator on `device`, seeded by the remaining arguments."""
+    return torch.Generator(device).manual_seed(derive(seed, purpose, *index))
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """The permutation of 0 … n-1 in which an epoch visits the training set, (n,) int64."""
+    return torch.randperm(n, generator=generator("cpu", seed, "order", epoch))
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Leave torch's global generators, on CPU and every CUDA device in use, as they were on entry."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        yield

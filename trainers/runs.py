@@ -1,0 +1,101 @@
+"""Run folders: what a training run leaves behind, and the model that it trained.
+
+config.yaml  metrics.jsonl  tb/  checkpoints/{best,last,previous}/  report/
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import robustsabn.config
+from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.trainers.checkpoint import read
+from robustsabn.trainers.config import TrainConfig
+
+__all__ = ["RunFolder", "build_model", "load_run_config", "load_run_model"]
+
+
+class RunFolder:
+    """The places inside a run folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tb = self.path / "tb"
+        self.checkpoints = self.path / "checkpoints"
+
+    @property
+    def used(self) -> bool:
+        """Whether a run has begun here."""
+        return self.checkpoints.is_dir() or self.metrics.exists()
+
+    @staticmethod
+    def choose(out: str | None, name: str, resume: bool) -> "RunFolder":
+        """The folder `out`, or by default the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
+
+        Raises ConfigError when `out` holds a run and is not to be resumed.
+        """
+        if out is not None:
+            folder = RunFolder(out)
+            if folder.used and not resume:
+                raise ConfigError(
+                    f"out: {out} holds a run; continue it with --resume or choose another folder"
+                )
+            if folder.path.exists() and not folder.path.is_dir():
+                raise ConfigError(f"out: {out} is a file; choose a folder")
+            return folder
+        taken, n = RunFolder(Path("runs") / name), 1
+        following = taken
+        while following.used:
+            taken, n = following, n + 1
+            following = RunFolder(Path("runs") / f"{name}-{n}")
+        return taken if resume else following
+
+
+def build_model(
+    config: TrainConfig, classes: int, shape: tuple[int, int, int], fresh: bool = True
+) -> nn.Module:
+    """The network of a run on images of `shape` (C, H, W), converted; from the configured weights if `fresh`."""
+    from robustsabn.conversion import convert
+    from robustsabn.models import build, load_weights, names, resolve
+
+    weights = config.weights if fresh else None
+    if config.model in names():
+        model = build(config.model, classes, shape[0], **config.model_options)
+        if weights is not None:
+            load_weights(model, weights)
+    elif config.model_options:
+        raise ConfigError(f"model_options are for {', '.join(names())}; {config.model!r} takes none")
+    else:
+        model = resolve(config.model, weights=weights, num_classes=classes, in_channels=shape[0])
+    if config.norm == "none":
+        if config.sync_bn:
+            raise ConfigError(
+                "sync_bn needs routed normalisation; norm: bn is plain batch normalisation that can"
+            )
+        return model
+    return convert(model, norm=config.norm, routes=config.routes, init=config.init, sync=config.sync_bn)
+
+
+def load_run_config(folder: str | Path) -> TrainConfig:
+    """The configuration of a run; CheckpointError where there is none."""
+    place = RunFolder(folder)
+    if not place.config.is_file():
+        raise CheckpointError(f"{folder} is not a run folder: it has no config.yaml")
+    return robustsabn.config.load(TrainConfig, place.config)
+
+
+def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:
+    """The network that a run trained, on the CPU and in eval mode, with its routes.
+
+    Raises CheckpointError when there is no such run or checkpoint, or a file is truncated or altered.
+    """
+    config = load_run_config(folder)
+    stored = read(RunFolder(folder).checkpoints, checkpoint)
+    channels, height, width = stored.state["shape"]
+    with torch.random.fork_rng([]):
+        model = build_model(config, len(stored.state["classes"]), (channels, height, width), fresh=False)
+    model.load_state_dict(stored.tensors["model"])
+    return model.eval()

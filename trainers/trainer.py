@@ -1,0 +1,299 @@
+"""The training loop: one global step is the single counter from which order, noise and learning rate follow."""
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import robustsabn.config
+from robustsabn.data import Data
+from robustsabn.errors import CheckpointError, TrainingError
+from robustsabn.routing import maybe_route
+from robustsabn.trainers import checkpoint as store
+from robustsabn.trainers.batches import Batches
+from robustsabn.trainers.bench import StepBench, build_attack
+from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.evaluation import Evaluation, evaluate, starting_noise
+from robustsabn.trainers.monitor import Monitor, Window, results_table
+from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
+from robustsabn.trainers.processes import average_statistics, load_data, prepare, shared, start
+from robustsabn.trainers.randomness import derive, restored
+from robustsabn.trainers.runs import RunFolder, build_model
+
+__all__ = ["Interrupted", "RunResult", "run"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop (SIGINT, SIGTERM), and saved its state."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run ends with: its folder, its length, and the closing evaluation of the best checkpoint."""
+
+    folder: Path
+    steps: int
+    best_step: int
+    evaluation: Evaluation
+
+
+def run(config: TrainConfig, name: str = "run", resume: bool = False) -> RunResult:
+    """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
+    with restored(), _noting_signals() as signals:
+        return Trainer(config, name, resume, signals).fit()
+
+
+class Trainer:
+    """One run: model, optimiser, batches and counters, and nothing else that would have to be saved."""
+
+    def __init__(self, config: TrainConfig, name: str, resume: bool, signals: "_Signals") -> None:
+        self.config, self.signals = config, signals
+        self.accelerator = acc = start(config)
+        self.main, self.device = acc.is_main_process, acc.device
+        # decided once: what one process sees on the disk, another may have just written
+        self.folder = shared(acc, lambda: RunFolder.choose(config.out, name, resume))
+        self.data: Data = load_data(acc, config)
+        self.shape = self.data.train.shape
+        stored, note = self._stored(resume)
+
+        torch.manual_seed(derive(config.seed, "model"))
+        self.model = build_model(config, len(self.data.classes), self.shape, fresh=stored is None)
+        if config.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            self.model.compile()
+        wrapped, self.optimizer = prepare(acc, self.model, build_optimizer(self.model, config.optim))
+
+        self.batches = Batches(
+            self.data.train,
+            config.batch_size,
+            config.seed,
+            config.augment,
+            self.device,
+            acc.process_index,
+            acc.num_processes,
+        )
+        self.bench = StepBench(
+            acc,
+            self.model,
+            wrapped,
+            config.attack,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            share=self.batches.share,
+        )
+        self.per_epoch = self.batches.steps_per_epoch
+        self.total = config.steps or config.epochs * self.per_epoch
+        self.step, self.best_score, self.best_step = 0, [-1.0, -1.0], -1
+        if stored is not None:
+            self._restore(stored)
+        if self.main:
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            self.folder.config.write_text(robustsabn.config.dump(config), encoding="utf-8")
+        self.window = Window()
+        self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
+        if note:
+            self.monitor.say(f"{note}; resuming from the checkpoint before it")
+        if resume:
+            self.monitor.say(f"resuming {self.folder.path} at step {self.step} of {self.total}")
+
+    def fit(self) -> RunResult:
+        """Train to the end, then evaluate the best checkpoint on the test set."""
+        with self.monitor.running():
+            self._train()
+            return self._close()
+
+    def _train(self) -> None:
+        config = self.config
+        self.model.train()
+        for x, y in self.batches.run(self.step, self.total):
+            self._update(x, y)
+            epoch, rest = divmod(self.step, self.per_epoch)
+            end = self.step == self.total
+            validates = end or (rest == 0 and epoch % config.validation.every == 0)
+            saves = validates or rest == 0
+            saves |= config.checkpoint_every is not None and self.step % config.checkpoint_every == 0
+            stops = not end and self._stop_requested()
+            if self.step % config.log_every == 0 or saves or stops:
+                self._log()
+            if saves or stops:
+                self._save(self._validate() if validates else None)
+            if stops:
+                self.monitor.say(
+                    f"stopped at step {self.step}, state saved; --resume continues {self.folder.path}"
+                )
+                raise Interrupted
+
+    def _update(self, x: Tensor, y: Tensor) -> None:
+        config = self.config
+        rate = learning_rate(config.schedule, config.optim.lr, self.step, self.total)
+        set_learning_rate(self.optimizer, rate)
+        torch.manual_seed(derive(config.seed, "step", self.step, self.accelerator.process_index))
+        if config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        self.bench.step = self.step
+        losses = config.method.losses(self.bench, x, y)
+        self.accelerator.backward(losses["loss"])
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.window.add(losses)
+        self.step += 1
+
+    def _log(self) -> None:
+        if not self.window.steps:
+            return
+        images = self.window.steps * self.config.batch_size
+        names, means = self.window.mean()
+        values = dict(zip(names, self.accelerator.reduce(means, "mean").tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
+            raise TrainingError(
+                f"the loss is {values['loss']} at step {self.step}; lower optim.lr or train in fp32 "
+                f"(the last checkpoint in {self.folder.checkpoints} is sound)"
+            )
+        rate = self.optimizer.param_groups[0]["lr"]
+        speed = images / self.window.lap()
+        extra = {"epoch": self.step / self.per_epoch, "lr": rate, "images_per_second": round(speed, 1)}
+        self.monitor.record("train", self.step, {**values, **extra})
+        self.monitor.advance(self.step, f"loss {values['loss']:.3f}  {speed:.0f} images/s")
+        self.last_loss = values["loss"]
+
+    def _validate(self) -> Evaluation:
+        """Clean accuracy through every route and PGD accuracy on the adversarial route, on held-out images."""
+        config = self.config
+        average_statistics(self.accelerator, self.model)
+        attack = build_attack(config.attack, config.validation.steps)
+        attacked = [self.bench.adv] if isinstance(self.bench.adv, str) else None
+        found = self._evaluate(self.data.validation, attack, attacked, config.test.batch_size)
+        self.monitor.record("validation", self.step, {"clean": found.clean, "robust": found.robust})
+        clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
+        robust = self._score(found)[0]
+        epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
+        self.monitor.say(f"{epoch}  loss {self.last_loss:.3f}  {clean}  {found.attack} {100 * robust:.1f} %")
+        if self.main:
+            x, y = self.data.validation.batch(torch.arange(min(8, len(self.data.validation))), self.device)
+            delta0 = starting_noise(attack, x, torch.arange(len(x)), config.seed)
+            with maybe_route(self.model, self.bench.adv):
+                self.monitor.images(self.step, x, attack(self.model, x, y, delta0=delta0), config.attack.eps)
+        self.window.lap()  # evaluating is not training time
+        return found
+
+    def _evaluate(
+        self, images: Any, attack: Any, attacked: Sequence[str] | None, batch_size: int
+    ) -> Evaluation:
+        acc = self.accelerator
+        return evaluate(
+            self.model,
+            images,
+            attack,
+            attacked=attacked,
+            batch_size=batch_size,
+            device=self.device,
+            rank=acc.process_index,
+            world=acc.num_processes,
+            reduce=lambda counts: acc.reduce(counts, "sum"),
+        )
+
+    def _score(self, found: Evaluation) -> list[float]:
+        """What the best checkpoint has most of: robust accuracy on the adversarial route, then clean accuracy."""
+        return [list(list(found.robust.values())[-1].values())[-1], next(iter(found.clean.values()))]
+
+    def _save(self, found: Evaluation | None) -> None:
+        names: tuple[str, ...] = ("last",)
+        average_statistics(self.accelerator, self.model)
+        if found is not None and self._score(found) > self.best_score:
+            self.best_score, self.best_step = self._score(found), self.step
+            names = ("last", "best")
+        self.monitor.flush()
+        if self.main:
+            tensors = {
+                "model": self.model.state_dict(),
+                "optimizer": store.optimizer_tensors(self.optimizer),
+            }
+            scaler = self.accelerator.scaler
+            state = {
+                "step": self.step,
+                "epoch": self.step / self.per_epoch,
+                "best": {"score": self.best_score, "step": self.best_step},
+                "validation": None if found is None else found.to_dict(),
+                "classes": list(self.data.classes),
+                "shape": list(self.shape),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "config": robustsabn.config.to_dict(self.config),
+            }
+            store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
+        self.accelerator.wait_for_everyone()
+
+    def _stored(self, resume: bool) -> tuple[store.Checkpoint | None, str | None]:
+        if not resume:
+            return None, None
+        if not self.folder.checkpoints.is_dir():
+            raise CheckpointError(
+                f"{self.folder.path} holds no checkpoint to resume from; start it without --resume"
+            )
+        stored, note = store.read_newest(self.folder.checkpoints)
+        self.accelerator.wait_for_everyone()
+        if note and self.main:
+            store.set_aside(self.folder.checkpoints, "last")
+        return stored, note
+
+    def _restore(self, stored: store.Checkpoint) -> None:
+        self.model.load_state_dict(stored.tensors["model"])
+        store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
+        if self.accelerator.scaler is not None and stored.state["scaler"]:
+            self.accelerator.scaler.load_state_dict(stored.state["scaler"])
+        self.step = stored.state["step"]
+        self.best_score, self.best_step = stored.state["best"]["score"], stored.state["best"]["step"]
+
+    def _stop_requested(self) -> bool:
+        if self.accelerator.num_processes == 1:
+            return self.signals.received
+        if self.step % self.config.log_every:
+            return False
+        flag = torch.tensor(float(self.signals.received), device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum").item())
+
+    def _close(self) -> RunResult:
+        best = store.read(self.folder.checkpoints, "best")
+        self.model.load_state_dict(best.tensors["model"])
+        config = self.config
+        images = self.data.test.sample(config.test.images)
+        attack = build_attack(config.attack, config.test.steps)
+        found = self._evaluate(images.to(self.device), attack, None, config.test.batch_size)
+        self.monitor.record("test", self.step, found.to_dict())
+        title = f"best checkpoint (step {best.state['step']}), {found.n} test images, {found.norm} eps {found.eps:.4g}"
+        self.monitor.table(results_table(found, title))
+        self.accelerator.wait_for_everyone()
+        return RunResult(self.folder.path, self.step, best.state["step"], found)
+
+
+class _Signals:
+    """Whether SIGINT or SIGTERM came; they are noted instead of obeyed, but a second SIGINT is obeyed at once."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = True
+
+
+@contextlib.contextmanager
+def _noting_signals() -> Iterator[_Signals]:
+    signals = _Signals()
+    main = threading.current_thread() is threading.main_thread()  # elsewhere Python forbids handlers
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {number: signal.signal(number, signals.note) for number in numbers}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
