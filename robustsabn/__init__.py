@@ -8,6 +8,8 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from robustsabn.baking import bake
+    from robustsabn.conversion import convert
     from robustsabn.layers import (
         AdaIN,
         AuxBN2d,
@@ -46,13 +48,17 @@ __all__ = [
     "SaBN2d",
     "Split",
     "__version__",
+    "bake",
     "checkpoint_context",
+    "convert",
     "route",
     "routes_of",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Blend", "Router", "Split", "checkpoint_context", "route", "routes_of"), "routing"),
+    "bake": "baking",
+    "convert": "conversion",
 }
 
 

@@ -51,9 +51,9 @@ class MissingExtraError(RobustsabnError, ImportError):
     """An optional package is needed and not installed."""
 
 
-class TrainingError(RobustsabnError, RuntimeError):
-    """Training cannot go on."""
-
-
 class UsageError(RobustsabnError, ValueError):
     """A command line that cannot be understood."""
+
+
+class TrainingError(RobustsabnError, RuntimeError):
+    """Training cannot go on."""

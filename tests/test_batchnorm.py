@@ -40,10 +40,10 @@ def test_output_gradients_and_statistics(
     inputs = [x, *layer.parameters()]
     expected = batch_norm64(layer, x, routes, training)
     wanted = torch.autograd.grad(expected, inputs, g, allow_unused=True, materialize_grads=True)
-    statistics = (
-        running64(layer, x.detach(), routes, 0.1) if training else (layer.running_mean, layer.running_var)
-    )
-    statistics = copy.deepcopy(statistics)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    held = layer.running_mean.clone(), layer.running_var.clone()
+    statistics = running64(layer, x.detach(), routes, 0.1) if training else held
     with route(layer, chosen):
         y = layer(x)
     got = torch.autograd.grad(y, inputs, g, allow_unused=True, materialize_grads=True)

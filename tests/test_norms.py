@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from reference import affine64
@@ -22,7 +24,7 @@ from robustsabn.layers import AdaIN, RoutedNorm
 from robustsabn.layers.base import Affine
 
 ROUTES = [0, 1, 1, 0, 1, 0]
-CASES: dict[str, tuple[type[RoutedNorm], tuple[object, ...], tuple[int, ...], tuple[int, ...]]] = {
+CASES: dict[str, tuple[Callable[..., RoutedNorm], tuple[object, ...], tuple[int, ...], tuple[int, ...]]] = {
     # layer, arguments, shape of one sample, shape in which its affine broadcasts
     "layer": (RoutedLayerNorm, (5,), (7, 5), (5,)),
     "layer 2-D": (RoutedLayerNorm, ((4, 5),), (3, 4, 5), (4, 5)),
@@ -50,7 +52,7 @@ def normalised(layer: RoutedNorm, sample: Tensor) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 def test_against_the_formula(case: str, affine: Affine) -> None:
     cls, arguments, shape, over = CASES[case]
-    layer = cls(*arguments, affine=affine, dtype=torch.float64)  # type: ignore[arg-type]  # one table for all layers
+    layer = cls(*arguments, affine=affine, dtype=torch.float64)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(6, *shape, dtype=torch.float64, requires_grad=True)

@@ -14,7 +14,7 @@ from torch import nn
 from robustsabn import Blend, RoutedBatchNorm2d, Router, SaAuxBN2d, SaBN2d, Split, route, routes_of
 from robustsabn.errors import RouteError
 from robustsabn.layers import PRESETS
-from robustsabn.routing import maybe_route
+from robustsabn.routing import maybe_route, routers_of
 
 
 def net(preset: str = "saauxbn") -> nn.Sequential:
@@ -194,7 +194,7 @@ def test_wrong_selections_say_what_is_allowed(selection: Callable[[], object], s
     model = net()
     with pytest.raises(RouteError, match=says), route(model, selection()):  # type: ignore[arg-type]  # wrong on purpose
         model(X)
-    assert model[0].router.selection == 0
+    assert next(iter(routers_of(model))).selection == 0
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ class RoutedNorm(nn.Module):
 
     _version = 1
     statistics: Statistics = "shared"
+    skeleton: nn.Module | None = None
+    """The plain layer this one was converted from, without tensors, children and hooks; kept out of the module tree."""
 
     def __init__(
         self,
@@ -162,6 +164,8 @@ class RoutedNorm(nn.Module):
                     state_dict[prefix + name] = state_dict.pop(plain).expand_as(own)
         for name, buffer in self._buffers.items():
             given = state_dict.get(prefix + name)
+            if name == "num_batches_tracked" and given is None and prefix + "running_mean" in state_dict:
+                given = state_dict[prefix + name] = torch.zeros((), dtype=torch.long)  # files of torch 0.4
             if buffer is not None and given is not None and given.ndim == buffer.ndim - 1:
                 state_dict[prefix + name] = given.expand_as(buffer)
         super()._load_from_state_dict(

@@ -49,10 +49,11 @@ def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) ->
     Each sample is reduced first and samples are merged by the law of total variance.
     """
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    if x.ndim > 2:
+    if x.ndim > 2 and len(x):
         var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=0)
-    else:
-        var, mean = torch.zeros_like(x), x
+    else:  # one position, or no sample: the sum keeps the graph that collectives need on every process
+        mean = _sum(x, x.dtype)
+        var = torch.zeros_like(mean)
     n = x.shape[0]
     if groups is None:
         group_mean = mean.sum(0, keepdim=True) / max(n, 1)

@@ -1,0 +1,223 @@
+"""`convert`: give the normalisation layers of any model routes, in place, without changing what it computes."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _LazyNormBase
+
+from robustsabn._plain_norms import Kind, is_norm, kind_of, looks_like_norm
+from robustsabn.errors import ConversionError
+from robustsabn.layers import PRESETS, Preset, RoutedBatchNorm, RoutedNorm
+from robustsabn.layers.base import Init
+from robustsabn.routing import Router, routers_of
+from robustsabn.surgery import (
+    hollow,
+    move_hooks,
+    replace_modules,
+    rewrite_optimizer,
+    stray_reference,
+    wrapper_of,
+)
+
+__all__ = ["convert"]
+
+Filter = Callable[[nn.Module, str], bool]
+Tables = dict[nn.Parameter, nn.Parameter]
+
+
+def convert(
+    model: nn.Module,
+    norm: str = "saauxbn",
+    routes: int | Sequence[str] = ("clean", "adv"),
+    *,
+    filter_fn: Filter | None = None,
+    init: Init = "identity",
+    optimizer: torch.optim.Optimizer | None = None,
+    sync: bool = False,
+) -> nn.Module:
+    """Replace the normalisation layers of `model` by routed ones, in place, and return it (a new root if it is a norm).
+
+    `norm`: bn, ccbn, sabn, auxbn or saauxbn. Batch, layer, group and instance norms convert, those of torchvision and timm
+    too; without statistics of their own only their affine takes a route, and `bn` leaves them alone.
+    `filter_fn(module, qualified_name)` chooses layers; a second call may convert others and joins the routes of the first.
+    With `init="identity"` every route computes what the model computed; "paper" re-initialises the affines.
+    The plain `weight` and `bias` stay the same Parameters as shared affine. Give an `optimizer` made before and it
+    steps the route tables too, in the param group of the affine that each came from. `sync` takes batch statistics
+    over all processes. Modes, requires_grad, dtypes, devices, hooks, aliases and tied parameters are kept.
+    Raises ConversionError, the model untouched, when nothing matches or a layer cannot be converted faithfully.
+    """
+    preset = _preset(norm)
+    if init not in ("identity", "paper"):
+        raise ConversionError(f"init={init!r}; allowed: identity, paper")
+    wrapper = wrapper_of(model)
+    if wrapper or any(module._compiled_call_impl is not None for module in model.modules()):
+        raise ConversionError(
+            f"the model is wrapped ({wrapper or 'compiled in place'}); convert the plain model, then wrap or compile it"
+        )
+    wanted = Router(routes)
+    chosen = _choose(model, norm, preset, filter_fn)
+    router = _join(model, wanted)
+    if optimizer is not None:
+        _check_optimizer(model, optimizer)
+
+    tables: Tables = {}
+    replacements = {old: _routed(old, kind, preset, router, sync, tables) for old, kind in chosen.items()}
+    for old, new in replacements.items():
+        move_hooks(old, new)
+        if init == "paper":
+            new.reset_affine(init)
+    model = replace_modules(model, replacements)
+    if optimizer is not None:
+        rewrite_optimizer(optimizer, tables, set(model.parameters()))
+    return model
+
+
+def _preset(norm: str) -> Preset:
+    if norm not in PRESETS:
+        close = difflib.get_close_matches(str(norm).lower(), PRESETS, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConversionError(f"norm={norm!r}; allowed: {', '.join(PRESETS)}{hint}")
+    return PRESETS[norm]
+
+
+def _choose(model: nn.Module, norm: str, preset: Preset, filter_fn: Filter | None) -> dict[nn.Module, Kind]:
+    """The layers to replace; every one of them is known to convert."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if is_norm(module):
+            names.setdefault(module, []).append(name)
+    wanted = {
+        module: aliases[0] or type(module).__name__
+        for module, aliases in names.items()
+        if filter_fn is None or any(filter_fn(module, alias) for alias in aliases)
+    }
+    chosen: dict[nn.Module, Kind] = {}
+    for module, name in wanted.items():
+        if preset.affine == "shared" and not isinstance(module, nn.modules.batchnorm._BatchNorm):
+            continue
+        kind = _checked(module, name)
+        if module.weight is not None or (kind.has_statistics and preset.statistics == "per_route"):
+            chosen[module] = kind
+    if not chosen:
+        raise ConversionError(_nothing(model, norm, excluded=0 if wanted else len(names)))
+    stray = stray_reference(model, chosen)
+    if stray is not None:
+        raise ConversionError(
+            f"{stray[0] or type(model).__name__}.{stray[1]} keeps a norm layer outside the module tree, where it cannot "
+            "be replaced; register it (nn.ModuleList) or exclude it with filter_fn"
+        )
+    return chosen
+
+
+def _checked(module: nn.Module, name: str) -> Kind:
+    """The kind of a layer that converts faithfully; ConversionError otherwise."""
+    cls = type(module).__name__
+    skip = f"exclude it with filter_fn=lambda module, name: name != {name!r}"
+    if isinstance(module, _LazyNormBase):
+        raise ConversionError(f"{name} is a {cls} without a size yet; run one forward pass, then convert")
+    extra = sorted(
+        {key for key, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))}
+        - {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    )
+    if extra or hasattr(module, "parametrizations"):
+        raise ConversionError(
+            f"{name} ({cls}) is parametrised ({', '.join(extra) or 'parametrizations'}); remove weight_norm, "
+            f"spectral_norm or pruning from it first, or {skip}"
+        )
+    kind = kind_of(module)
+    if kind is None or "forward" in vars(module):
+        what = "an unknown subclass" if kind is None else "an instance whose forward was replaced"
+        raise ConversionError(f"{name} ({cls}) is {what} of a norm layer and may compute anything; {skip}")
+    if module.weight is None and module.bias is not None:
+        raise ConversionError(f"{name} ({cls}) has a bias and no weight; {skip}")
+    if not kind.has_statistics and getattr(module, "track_running_stats", False):
+        raise ConversionError(
+            f"{name} ({cls}) keeps running statistics, which routed instance norms do not have; "
+            f"build it with track_running_stats=False, or {skip}"
+        )
+    if getattr(module, "process_group", None) is not None:
+        raise ConversionError(
+            f"{name} ({cls}) synchronises within a process group of its own; only all processes can"
+        )
+    return kind
+
+
+def _nothing(model: nn.Module, norm: str, excluded: int) -> str:
+    found = Counter(type(module).__name__ for module in model.modules() if looks_like_norm(module))
+    listed = ", ".join(f"{count} {name}" for name, count in found.most_common())
+    routed = any(isinstance(module, RoutedNorm) for module in model.modules())
+    if excluded:
+        return f"filter_fn excluded all {excluded} norm layers that could convert ({listed}); let it return True for some"
+    if routed:
+        return f"{type(model).__name__} is already converted ({listed}); build a fresh model to convert it differently"
+    if not found:
+        return f"{type(model).__name__} has no normalisation layers; give a model that has some"
+    if norm == "bn":
+        return f"norm='bn' converts batch norms and found {listed}; use 'ccbn' or 'sabn'"
+    return f"norm={norm!r} has nothing to convert in {listed}: layers without affine take routes with 'auxbn' or 'saauxbn' only"
+
+
+def _join(model: nn.Module, wanted: Router) -> Router:
+    present = list(routers_of(model))
+    for router in present:
+        if router.names != wanted.names:
+            raise ConversionError(
+                f"the model already has the routes {', '.join(router.names)} and routes={wanted.names} was asked for; "
+                f"pass routes={router.names}"
+            )
+    return present[0] if present else wanted
+
+
+def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    own = set(model.parameters())
+    if not any(parameter in own for group in optimizer.param_groups for parameter in group["params"]):
+        raise ConversionError(
+            "the optimizer steps no parameter of this model; pass the one that was made from it"
+        )
+
+
+def _routed(old: Any, kind: Kind, preset: Preset, router: Router, sync: bool, tables: Tables) -> RoutedNorm:
+    """The routed layer that computes what `old` computes on every route; `old` is only read."""
+    options = kind.arguments(old)
+    if kind.has_statistics:
+        options["statistics"] = preset.statistics
+        options["sync"] = sync or isinstance(old, nn.SyncBatchNorm)
+    affine = preset.affine if old.weight is not None else "none"
+    new = kind.routed(affine=affine, bias=old.bias is not None, router=router, device="meta", **options)
+    for name, plain in old._parameters.items():
+        if plain is None:
+            continue
+        if affine in ("shared", "sandwich"):
+            setattr(new, name, plain)
+        if affine in ("independent", "sandwich"):
+            if plain not in tables:
+                tables[plain] = _table(plain, len(router), affine, name)
+            setattr(new, f"route_{name}", tables[plain])
+    for name, plain in old._buffers.items():
+        own = new._buffers.get(name)
+        if own is not None and plain is not None:
+            plain = plain if own.shape == plain.shape else plain.expand(own.shape).clone()
+        if name in new._buffers:
+            new._buffers[name] = plain
+    if isinstance(new, RoutedBatchNorm):
+        new.track_running_stats = old.track_running_stats
+    new._modules.update(old._modules)
+    new.after = tuple(child for child in kind.after if child in old._modules)
+    for name, value in vars(old).items():  # whatever else a parent module may read from its norm layer
+        new.__dict__.setdefault(name, value)
+    new.__dict__["skeleton"] = hollow(old)  # not a child: for `bake` alone
+    new.training = old.training
+    return new
+
+
+def _table(plain: nn.Parameter, routes: int, affine: str, name: str) -> nn.Parameter:
+    rows = plain.detach().expand(routes, *plain.shape).clone()
+    if affine == "sandwich":
+        rows.fill_(1.0 if name == "weight" else 0.0)
+    return nn.Parameter(rows, requires_grad=plain.requires_grad)

@@ -1,0 +1,33 @@
+"""Random affines and statistics, and a forward through a route: what the conversion tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn import route
+
+
+def randomise(model: nn.Module, spread: float = 0.2) -> nn.Module:
+    """Draw affines and running statistics at random, in place, so that mixing any two of them up shows."""
+    norms = ("weight", "bias", "route_weight", "route_bias", "running_mean", "running_var")
+    with torch.no_grad():
+        for module in model.modules():
+            if not hasattr(module, "eps"):
+                continue
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None and name in norms:
+                    tensor.mul_(torch.empty_like(tensor).uniform_(1 - spread, 1 + spread))
+                    if name != "running_var":
+                        tensor.add_(torch.empty_like(tensor).uniform_(-spread, spread))
+    return model
+
+
+def through(model: nn.Module, selection: Any, x: Tensor) -> Tensor:
+    """The output of one route."""
+    with route(model, selection):
+        out = model(x)
+    assert isinstance(out, Tensor)
+    return out
