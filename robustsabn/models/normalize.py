@@ -1,0 +1,47 @@
+"""Normalisation as part of the network, so that attacks work on pixels in [0, 1]."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.errors import ModelError
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Normalize"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel; x (N, C, H, W) in [0, 1], buffers `mean` and `std` (C,).
+
+    Raises ModelError when mean and std differ in length or a std is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std, default=0) <= 0:
+            raise ModelError(f"mean and std need one value per channel and std > 0, not {mean} and {std}")
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    @classmethod
+    def for_channels(
+        cls, channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> "Normalize":
+        """What is given; by default ImageNet's values for 3 channels and 0.5 for any other number."""
+        usual_mean, usual_std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ([0.5] * channels,) * 2
+        mean, std = usual_mean if mean is None else mean, usual_std if std is None else std
+        if len(mean) != channels:
+            raise ModelError(f"mean and std need {channels} values, one per channel, not {len(mean)}")
+        return cls(mean, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def extra_repr(self) -> str:
+        return f"{len(self.mean)}"

@@ -1,0 +1,49 @@
+"""The networks that have a name."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from robustsabn.errors import ModelError
+from robustsabn.models import resnet, wide
+
+__all__ = ["build", "names"]
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "preact-resnet18-sabn": resnet.preact_resnet18_sabn,
+    "preact-resnet18": resnet.preact_resnet18,
+    "resnet18": resnet.resnet18,
+    "resnet-digits": resnet.resnet_digits,
+    "resnet-small": resnet.resnet_small,
+    "wrn-28-10": wide.wrn_28_10,
+    "wrn-34-10": wide.wrn_34_10,
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that `build` knows."""
+    return tuple(_BUILDERS)
+
+
+def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
+    """A network with fresh weights and plain norms: images (N, in_channels, H, W) in [0, 1] to logits.
+
+    options: `mean` and `std`, one value per channel, of the normalisation inside the network; by default
+    ImageNet's for 3 channels, else 0.5.
+    Raises ModelError for an unknown name or option, or numbers below 1.
+    """
+    if name not in _BUILDERS:
+        close = difflib.get_close_matches(name.lower(), _BUILDERS, n=1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        raise ModelError(f"unknown network {name!r}{hint}; known: {', '.join(_BUILDERS)}")
+    if num_classes < 1 or in_channels < 1:
+        raise ModelError(f"{name} needs at least 1 class and 1 channel, not {num_classes} and {in_channels}")
+    builder = _BUILDERS[name]
+    known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ModelError(f"{name} has no option {unknown[0]!r}; its options: {', '.join(known)}")
+    return builder(num_classes, in_channels, **options)

@@ -1,0 +1,116 @@
+"""Weight files, read without running any code that they may carry."""
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from robustsabn.errors import ModelError
+
+__all__ = ["fill", "load_weights", "read_weights"]
+
+_TORCH = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dict in a `.safetensors`, `.pt`, `.pth` or `.th` file, on the CPU.
+
+    Torch files are read with `weights_only=True`; a state dict inside {"state_dict": …} or {"model": …} is found.
+    Raises ModelError when the file is missing, damaged, of another kind, or holds code.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ModelError(f"no such weight file: {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ModelError(f"{path} is not a readable safetensors file: {_one_line(error)}") from error
+    if path.suffix not in _TORCH:
+        raise ModelError(f"{path}: weights must end in .safetensors, {', '.join(_TORCH)}")
+    return _state_dict(path, _read_torch(path))
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # what torch finds odd about a file ends in an error or does not matter
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
+            raise ModelError(f"{path} is not a torch file, or is damaged: {_one_line(error)}") from error
+        raise ModelError(
+            f"{path} holds pickled code, which is not run; "
+            "save the weights alone: torch.save(model.state_dict(), path) or a .safetensors file"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} is not a torch file, or is damaged: {_one_line(error)}") from error
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    for _ in range(2):
+        wrapper = next((k for k in _WRAPPERS if isinstance(content, Mapping) and k in content), None)
+        if wrapper is None:
+            break
+        content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(
+            f"{path} holds {type(content).__name__}, not a state dict; looked into {', '.join(_WRAPPERS)}"
+        )
+    other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ModelError(
+            f"{path} is not a state dict: {other[0]!r} is no tensor; looked into {', '.join(_WRAPPERS)}"
+        )
+    return {str(key): value for key, value in content.items()}
+
+
+def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+    """Fill `model` with the weights in the file at `path`, all of them and no others, and return it.
+
+    A prefix `module.`, `model.` or `_orig_mod.` of every key is dropped when no key fits with it.
+    Raises ModelError as `read_weights` does, and when names or shapes differ.
+    """
+    return fill(model, read_weights(path), path)
+
+
+def fill(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:
+    """`load_weights` with the content of `path` read already."""
+    wanted = model.state_dict().keys()
+    while not wanted & state.keys():
+        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
+        if prefix is None:
+            break
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ModelError(
+            f"{path} does not fit the network: {lines[1] if len(lines) > 1 else lines[0]}"
+        ) from error
+    if missing or unexpected:
+        problems = [
+            _first(label, keys) for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys
+        ]
+        raise ModelError(f"{path} does not fit the network: {'; '.join(problems)}")
+    return model
+
+
+def _first(label: str, keys: list[str]) -> str:
+    return f"{len(keys)} {label}, the first {keys[0]}"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
