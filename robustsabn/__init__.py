@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SaAuxBN2d,
         SaBN2d,
     )
+    from robustsabn.official import load_official
     from robustsabn.routing import Blend, Router, Split, checkpoint_context, route, routes_of
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "bake",
     "checkpoint_context",
     "convert",
+    "load_official",
     "route",
     "routes_of",
 ]
@@ -59,6 +61,7 @@ _HOMES = {
     **dict.fromkeys(("Blend", "Router", "Split", "checkpoint_context", "route", "routes_of"), "routing"),
     "bake": "baking",
     "convert": "conversion",
+    "load_official": "official",
 }
 
 

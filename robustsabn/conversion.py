@@ -160,7 +160,12 @@ def _nothing(model: nn.Module, norm: str, excluded: int) -> str:
         return f"{type(model).__name__} has no normalisation layers; give a model that has some"
     if norm == "bn":
         return f"norm='bn' converts batch norms and found {listed}; use 'ccbn' or 'sabn'"
-    return f"norm={norm!r} has nothing to convert in {listed}: layers without affine take routes with 'auxbn' or 'saauxbn' only"
+    if not any(is_norm(module) for module in model.modules()):
+        return f"none of the norm layers found has a routed counterpart: {listed}; build the model with batch, layer or group norms"
+    return (
+        f"norm={norm!r} has nothing to convert in {listed}: without an affine, only batch norms take routes, and only "
+        "with 'auxbn' or 'saauxbn'"
+    )
 
 
 def _join(model: nn.Module, wanted: Router) -> Router:
