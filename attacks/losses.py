@@ -1,14 +1,16 @@
 """Per-sample losses that attacks maximise; computed in float32 (float64 logits keep their precision)."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LOSSES", "Loss", "cross_entropy", "dlr", "kl", "margin", "targeted_dlr"]
+__all__ = ["LOSSES", "Loss", "LossName", "cross_entropy", "dlr", "kl", "margin", "targeted_dlr"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+LossName = Literal["ce", "kl", "margin", "dlr"]
 _TINY = 1e-12
 
 
@@ -65,4 +67,8 @@ def _margin(z: Tensor, y: Tensor) -> Tensor:
     return z.scatter(1, index, float("-inf")).amax(1) - z.gather(1, index)[:, 0]
 
 
-LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+}  # those that compare with labels

@@ -1,0 +1,96 @@
+"""Checks of what an attack is handed: on the host always, on values only where asked, with one device sync."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.errors import InputError
+
+__all__ = ["check_batch", "check_classes", "check_finite", "check_values", "usable"]
+
+
+def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) -> None:
+    """Types, dtypes, shapes and devices of images (N, ...) and labels (N,); never looks at a value."""
+    if not callable(model):
+        raise InputError(
+            f"the model is a {type(model).__name__}; give a module or function that returns logits"
+        )
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise InputError(
+            f"images and labels are {type(x).__name__} and {type(y).__name__}; give tensors (torch.as_tensor)"
+        )
+    if x.dtype not in (torch.float32, torch.float64):
+        remedy = "which cannot hold a small perturbation; pass x.float(), the model still gets its own dtype"
+        if not x.is_floating_point():
+            remedy = "allowed is float32 in [0, 1]; pass x.float() / 255 if they hold 0 to 255"
+        raise InputError(f"images are {x.dtype}, {remedy}")
+    if x.ndim < 2:
+        raise InputError(
+            f"images have shape {tuple(x.shape)}; give a batch (N, C, H, W) or (N, D): x.unsqueeze(0)"
+        )
+    if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise InputError(
+            f"labels are {y.dtype} {tuple(y.shape)} for {x.shape[0]} images; allowed is int64 ({x.shape[0]},): "
+            "class indices, not one-hot"
+        )
+    if y.device != x.device:
+        raise InputError(f"images are on {x.device}, labels on {y.device}; move them to one device")
+    if delta0 is not None and (
+        delta0.shape != x.shape or delta0.dtype != x.dtype or delta0.device != x.device
+    ):
+        raise InputError(
+            f"delta0 is {delta0.dtype} {tuple(delta0.shape)} on {delta0.device}; it must be like the images: "
+            f"{x.dtype} {tuple(x.shape)} on {x.device}"
+        )
+    weights = list(model.parameters()) if isinstance(model, nn.Module) else []
+    if any(t.is_inference() for t in (x, y, *weights)):
+        raise InputError(
+            "images, labels or parameters were made under torch.inference_mode, which forbids gradients; make "
+            "them under torch.no_grad, or pass x.clone() from outside inference_mode"
+        )
+
+
+def check_values(x: Tensor, y: Tensor, threat: ThreatModel) -> int:
+    """Images finite and inside the bounds, labels not negative; the largest label. One device sync."""
+    low, high = threat.bounds
+    given = torch.stack([value.double() for value in (*x.detach().aminmax(), *y.aminmax())]).tolist()
+    if not (low <= given[0] and given[1] <= high):
+        hint = "undo the normalisation of the data and put it inside the model, or set the bounds of the ThreatModel"
+        if high == 1 and given[0] >= 0 and 1 < given[1] <= 255:
+            hint = "pass x / 255"
+        raise InputError(
+            f"images range from {given[0]:g} to {given[1]:g}; allowed is [{low:g}, {high:g}] and finite; {hint}"
+        )
+    if given[2] < 0:
+        raise InputError(
+            f"labels go down to {given[2]:g}; allowed are class indices from 0; drop unlabelled images"
+        )
+    return int(given[3])
+
+
+def check_classes(largest: int, logits: Tensor) -> None:
+    """The largest label is among the K classes of `logits` (N, K); a comparison on the host."""
+    if largest >= logits.shape[1]:
+        raise InputError(
+            f"labels go up to {largest}, but the model has {logits.shape[1]} classes, from 0; "
+            "check that labels and model belong to the same data set"
+        )
+
+
+def usable(logits: Tensor) -> Tensor:
+    """Bool (N,): no NaN and no +inf among the logits (N, K); -inf rules a class out."""
+    below: Tensor = logits < torch.inf
+    return below.all(1)
+
+
+def check_finite(trouble: Tensor, count: int) -> None:
+    """`trouble` (2,) counts samples with unusable logits at the start and with NaN gradients. One device sync."""
+    logits, gradients = trouble.tolist()
+    if logits or gradients:
+        what = f"NaN or infinite logits for {logits}" if logits else f"NaN gradients for {gradients}"
+        raise InputError(
+            f"the model gives {what} of {count} images; check its weights, square roots and divisions by zero, and "
+            "run it in float32 if it overflows in half precision"
+        )

@@ -1,0 +1,81 @@
+"""A model as a function from images to float32 logits, and its input gradient."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.inputs import check_classes
+from robustsabn.errors import InputError
+
+__all__ = ["LogitsFunction", "Model", "logits_function", "value_and_gradient"]
+
+Model = Callable[..., Any]
+LogitsFunction = Callable[[Tensor], Tensor]
+
+
+def logits_function(model: Model, x: Tensor, largest: int = -1) -> LogitsFunction:
+    """`model` as a function of images like `x` (n, ...) that returns checked logits (n, K), float32 or wider.
+
+    Images go in with the dtype of the model's parameters where those share one (a bfloat16 model gets bfloat16,
+    iterates stay float32); the caller's autocast is left alone. `.logits` or ["logits"] of an output is taken.
+    Raises InputError, when called, for outputs that are not logits of at least two classes, and for fewer classes
+    than the `largest` label needs.
+    """
+    dtype = x.dtype
+    if isinstance(model, nn.Module) and not torch.is_autocast_enabled(x.device.type):
+        dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        if len(dtypes) == 1:
+            (dtype,) = dtypes
+
+    def logits_of(images: Tensor) -> Tensor:
+        logits = _logits(model(images.to(dtype)), images.shape[0])
+        check_classes(largest, logits)
+        return logits
+
+    return logits_of
+
+
+def _logits(output: Any, count: int) -> Tensor:
+    if isinstance(output, (tuple, list)) and len(output) == 1:
+        output = output[0]
+    inner = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    if not isinstance(inner, Tensor):
+        raise InputError(
+            f"the model returns a {type(output).__name__}; allowed is a tensor of logits (N, K) or an output with "
+            "`logits`; wrap the model in a module that returns its logits alone"
+        )
+    if inner.ndim != 2 or inner.shape[0] != count or not inner.is_floating_point():
+        raise InputError(
+            f"the model returns shape {tuple(inner.shape)}, {inner.dtype} for {count} images; allowed are "
+            f"floating logits ({count}, K); flatten or pool inside the model"
+        )
+    if inner.shape[1] < 2:
+        raise InputError(
+            "the model returns one logit z; allowed are at least two: return torch.cat([0 * z, z], 1)"
+        )
+    return inner if inner.dtype == torch.float64 else inner.float()
+
+
+def value_and_gradient(
+    logits_of: LogitsFunction, x: Tensor, loss: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (N, K), losses (N,) and the gradient of their sum at `x` (N, ...), all detached.
+
+    One forward and one backward to the input only: no parameter's `.grad` is touched. Works under `no_grad`
+    and `inference_mode`. Raises InputError where the logits do not depend differentiably on the images.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        logits = logits_of(leaf)
+        values = loss(logits)
+        gradient = None
+        if values.requires_grad:
+            (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+    if gradient is None:
+        raise InputError(
+            "the logits do not depend differentiably on the images (the model detaches, or runs under no_grad or "
+            "inference_mode); let gradients through, or use an attack without gradients (Square)"
+        )
+    return logits.detach(), values.detach(), gradient

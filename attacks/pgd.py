@@ -1,0 +1,187 @@
+"""Projected gradient ascent: PGD and FGSM."""
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks.ascent import Ascent, Batch
+from robustsabn.attacks.inputs import check_batch, check_finite, check_values
+from robustsabn.attacks.logits import Model, logits_function
+from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
+from robustsabn.attacks.mode import BatchNormMode, attack_mode, say_train_mode
+from robustsabn.attacks.noise import Start
+from robustsabn.attacks.projections import Radius, radius_like
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.errors import InputError
+
+__all__ = ["FGSM", "PGD"]
+
+
+@dataclass(frozen=True, eq=False)
+class PGD:
+    """Projected gradient ascent on the loss: x <- P(x + step_size * ascent(gradient)), `steps` times.
+
+    `attack(model, x, y)` takes any callable that returns logits (N, K), images x (N, ...) inside the bounds and
+    labels y (N,), and returns adversarial images, detached. Nothing of the model changes, except running
+    statistics under bn_mode="train".
+
+    - step_size: image units in the norm of the threat; default 2.5 eps / steps; a tensor (N,) is per sample.
+    - restarts: runs in all; later ones attack only samples that still hold.
+    - start: see `ThreatModel.noise`. A call's `delta0` (like x) replaces the first start.
+    - loss: "ce", "margin", "dlr", "kl" (to the clean prediction, one forward more), or a function of
+      (logits, y) that returns one value per sample (N,) to maximise.
+    - targeted: y are the classes to reach.
+    - bn_mode: see `attack_mode`; left out, it is "eval", and a model in train mode is named in a warning.
+    - keep: "best" returns the misclassified iterate of highest loss, or that of highest loss if none is
+      misclassified, the start included: steps + 1 forwards. "last" returns the last one: `steps` forwards.
+    - early_stop: a sample leaves the batch at its first misclassified iterate.
+    - fraction: share of coordinates in an L1 step.
+    - check=False leaves out the checks of values, which wait for the device once before and once after the loop.
+
+    Raises InputError for unusable options, images, labels or logits.
+    Source: Madry et al., ICLR 2018, section 2.1; start and loss "normal", "kl": Zhang et al. (TRADES), ICML 2019.
+    """
+
+    threat: ThreatModel
+    _: KW_ONLY
+    steps: int = 10
+    step_size: Radius | None = None
+    restarts: int = 1
+    start: Start = "uniform"
+    loss: LossName | Loss = "ce"
+    targeted: bool = False
+    bn_mode: BatchNormMode | None = None
+    keep: Literal["best", "last"] = "best"
+    early_stop: bool = False
+    fraction: float = 0.05
+    generator: torch.Generator | None = None
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        loss = "ce" if callable(self.loss) else self.loss
+        for name, value, allowed in (
+            ("start", self.start, get_args(Start)),
+            ("keep", self.keep, ("best", "last")),
+            ("bn_mode", self.bn_mode or "eval", get_args(BatchNormMode)),
+            ("loss", loss, get_args(LossName)),
+        ):
+            if value not in allowed:
+                raise InputError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+        for name, count in (("steps", self.steps), ("restarts", self.restarts)):
+            if not isinstance(count, int) or count < 1:
+                raise InputError(f"{name} is {count!r}; give a whole number of at least 1")
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"fraction is {self.fraction}; it must be above 0 and at most 1")
+        size = self.step_size
+        if isinstance(size, Tensor) and (size.ndim > 1 or not size.is_floating_point()):
+            raise InputError(f"step_size is {size.dtype} {tuple(size.shape)}; give a number or floats (N,)")
+        if isinstance(size, (int, float)) and not (0 < size < math.inf or size == self.threat.eps_max == 0):
+            raise InputError(f"step_size is {size}; it must be finite and above 0")
+        if self.targeted and loss == "kl":
+            raise InputError("loss='kl' knows no target; use loss='ce' or targeted=False")
+        if self.restarts > 1 and self.start == "none":
+            raise InputError("restarts from start='none' repeat one run; use start='uniform' or restarts=1")
+        if self.restarts > 1 and self.keep == "last":
+            raise InputError("keep='last' does not know which samples still hold; restarts need keep='best'")
+        if self.bn_mode in ("train", "frozen") and (self.restarts > 1 or self.early_stop):
+            raise InputError(
+                f"restarts and early_stop thin out the batch whose statistics bn_mode={self.bn_mode!r} uses; "
+                "use bn_mode='eval', or neither of them"
+            )
+
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        *,
+        delta0: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        check_batch(model, x, y, delta0)
+        threat = self.threat.fit(x)
+        if self.loss == "kl" and self.start == "none" and delta0 is None:
+            raise InputError(
+                "loss='kl' has no gradient at the clean images; use start='normal' or give delta0"
+            )
+        if isinstance(self.step_size, Tensor) and self.step_size.ndim and self.step_size.shape != x.shape[:1]:
+            raise InputError(
+                f"step_size holds {self.step_size.numel()} values for {x.shape[0]} images; give one each"
+            )
+        if self.bn_mode is None:
+            say_train_mode(model)
+        if not x.shape[0]:
+            return x.clone()
+        with torch.inference_mode(False), torch.no_grad(), attack_mode(model, self.bn_mode or "eval"):
+            return self._attack(model, x.detach(), y, threat, delta0, generator or self.generator)
+
+    def _attack(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        threat: ThreatModel,
+        delta0: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        logits_of = logits_function(model, x, check_values(x, y, threat) if self.check else -1)
+        loss = self.loss if callable(self.loss) else LOSSES.get(self.loss, kl)
+        ascend = Ascent(
+            logits_of, loss, self.targeted, self.steps, self.keep == "best", self.early_stop, self.fraction
+        )
+        size = threat.eps * 2.5 / self.steps if self.step_size is None else self.step_size
+        goal = y
+        if self.loss == "kl":
+            with torch.enable_grad():  # autocast may keep the weights it casts here for a training forward
+                goal = logits_of(x).detach().clone()
+        batch = Batch(x, y, goal, radius_like(size, x), threat)
+        x_adv = (
+            threat.random_start(x, self.start, generator) if delta0 is None else threat.project(x + delta0, x)
+        )
+        best, trouble = ascend(batch, x_adv)
+        for _ in range(self.restarts - 1):
+            left = (~best.broken).nonzero()[:, 0]
+            if not left.numel():
+                break
+            rest, held = batch.select(left), best.select(left)
+            again, _ = ascend(rest, rest.threat.random_start(rest.x, self.start, generator))
+            held.offer(again.x, again.loss, again.broken)
+            best.write(left, held)
+        if self.check:
+            check_finite(trouble, x.shape[0])
+        return best.x
+
+
+def FGSM(
+    threat: ThreatModel,
+    *,
+    step_size: Radius | None = None,
+    start: Start = "none",
+    loss: LossName | Loss = "ce",
+    targeted: bool = False,
+    bn_mode: BatchNormMode | None = None,
+    fraction: float = 0.05,
+    generator: torch.Generator | None = None,
+    check: bool = True,
+) -> PGD:
+    """One step of length eps (or `step_size`) from the image itself (or from `start`): one forward, one backward.
+
+    start="uniform" with step_size=1.25 * eps is the variant of fast adversarial training. Options as in `PGD`.
+    Source: Goodfellow et al., ICLR 2015, section 4; random start: Wong et al., ICLR 2020, section 4.1.
+    """
+    return PGD(
+        threat,
+        steps=1,
+        step_size=threat.eps if step_size is None else step_size,
+        start=start,
+        loss=loss,
+        targeted=targeted,
+        bn_mode=bn_mode,
+        keep="last",
+        fraction=fraction,
+        generator=generator,
+        check=check,
+    )
