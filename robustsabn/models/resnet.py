@@ -183,14 +183,14 @@ def resnet_digits(
 def resnet_small(
     num_classes: int, in_channels: int = 3, *, mean: Statistics = None, std: Statistics = None
 ) -> ResNet:
-    """Three pre-activation blocks of 32, 64 and 128 channels behind a stem of stride 2: 32 x 32 images on a CPU."""
+    """Three pre-activation blocks of 16, 32 and 64 channels behind a stem of stride 2: 32 x 32 images on a CPU."""
     return ResNet(
         PreActBlock,
         (1, 1, 1),
-        (32, 64, 128),
+        (16, 32, 64),
         num_classes,
         in_channels,
-        stem=32,
+        stem=16,
         stem_stride=2,
         final_norm=True,
         mean=mean,
