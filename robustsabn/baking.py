@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustsabn import routing
 from robustsabn.errors import ConversionError
 from robustsabn.layers import (
     RoutedBatchNorm,
@@ -21,7 +22,7 @@ from robustsabn.layers import (
     RoutedLayerNorm,
     RoutedNorm,
 )
-from robustsabn.routing import Resolved, Router, Selection, route, routers_of
+from robustsabn.routing import Resolved, Router, Selection, routers_of
 from robustsabn.surgery import hollow, move_hooks, restore_fast_path, wrapper_of
 
 __all__ = ["bake"]
@@ -29,10 +30,10 @@ __all__ = ["bake"]
 Tied = dict[tuple[int, ...], nn.Parameter]
 
 
-def bake(model: nn.Module, selection: Selection) -> nn.Module:
+def bake(model: nn.Module, route: Selection) -> nn.Module:
     """A new plain network that computes what `model` computes on one route; `model` is not touched.
 
-    `selection`: a route's name or number, a `Blend`, or None (shared affine only). Classes, state-dict keys, modes,
+    `route`: a name or number, a `Blend`, or None (shared affine only). Classes, state-dict keys, modes,
     requires_grad, aliases and hooks are those of the architecture that was converted, so that its state dict loads with
     `strict=True` into a fresh plain model. Raises ConversionError for a model without routed layers, a wrapped one, and a
     selection that differs between samples; RouteError for a route that the model lacks.
@@ -46,9 +47,9 @@ def bake(model: nn.Module, selection: Selection) -> nn.Module:
     memo: dict[int, Any] = {}
     plain: dict[RoutedNorm, nn.Module] = {}
     tied: Tied = {}
-    with route(model, selection), torch.no_grad():
+    with routing.route(model, route), torch.no_grad():
         for router, layers in routers.items():
-            chosen = _whole_batch(router, selection)
+            chosen = _whole_batch(router, route)
             for layer in layers:
                 if not isinstance(layer, RoutedNorm):
                     raise ConversionError(f"{type(layer).__name__} takes routes and has no plain counterpart")
@@ -61,11 +62,11 @@ def bake(model: nn.Module, selection: Selection) -> nn.Module:
     return baked
 
 
-def _whole_batch(router: Router, selection: Selection) -> Resolved:
+def _whole_batch(router: Router, asked: Selection) -> Resolved:
     chosen = router.selection
     if isinstance(chosen, tuple) or (isinstance(chosen, Tensor) and not chosen.is_floating_point()):
         raise ConversionError(
-            f"{type(selection).__name__} sends samples through different routes and a plain network has one; "
+            f"{type(asked).__name__} sends samples through different routes and a plain network has one; "
             "give a route's name or number, a Blend or None"
         )
     return chosen

@@ -80,8 +80,8 @@ def move_hooks(old: nn.Module, new: nn.Module) -> None:
     for name in _TABLES:
         new.__dict__[name] = getattr(old, name)
     for hook in new._load_state_dict_pre_hooks.values():
-        if getattr(hook, "with_module", False):
-            hook.module = weakref.ref(new)
+        if getattr(hook, "with_module", False):  # torch keeps a weak reference to the module beside the hook
+            vars(hook)["module"] = weakref.ref(new)
 
 
 def rewrite_optimizer(

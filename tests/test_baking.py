@@ -171,8 +171,8 @@ BY_HAND: dict[str, tuple[RoutedNorm, nn.Module, tuple[int, ...]]] = {
 
 @pytest.mark.parametrize("kind", BY_HAND)
 def test_layers_built_by_hand_become_torchs(kind: str) -> None:
-    routed, fresh, shape = BY_HAND[kind]
-    routed, x = randomise(copy.deepcopy(routed)).eval(), torch.randn(shape)
+    layer, fresh, shape = BY_HAND[kind]
+    routed, x = randomise(copy.deepcopy(layer)).eval(), torch.randn(shape)
     baked = bake(routed, "adv")
     assert type(baked) is type(fresh)
     assert repr(baked) == repr(fresh)

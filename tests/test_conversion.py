@@ -15,6 +15,7 @@ from torch import nn
 from robustsabn import Blend, Split, convert, routes_of
 from robustsabn.errors import ConversionError
 from robustsabn.layers import PRESETS, RoutedBatchNorm, RoutedNorm
+from robustsabn.routing import routers_of
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "bn1d": (lambda: nn.BatchNorm1d(6), (5, 6)),
@@ -37,9 +38,9 @@ CASES = [(layer, norm) for layer in LAYERS for norm in PRESETS if norm != "bn" o
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize(("layer", "norm"), CASES)
-def test_every_route_computes_the_original(layer: str, norm: str, training: bool) -> None:
-    make, shape = LAYERS[layer]
+@pytest.mark.parametrize(("kind", "norm"), CASES)
+def test_every_route_computes_the_original(kind: str, norm: str, training: bool) -> None:
+    make, shape = LAYERS[kind]
     plain = randomise(make()).train(training)
     x = torch.randn(shape)
     for selection in ("clean", 1):
@@ -50,9 +51,16 @@ def test_every_route_computes_the_original(layer: str, norm: str, training: bool
         if isinstance(routed, RoutedBatchNorm) and isinstance(own.running_mean, torch.Tensor):
             mean, var = routed._running(1 if selection == 1 else 0)
             assert torch.equal(mean, own.running_mean)
-            assert torch.equal(var, own.running_var)
+            assert torch.equal(var, own.get_buffer("running_var"))
     mixed = through(convert(copy.deepcopy(plain), norm).eval(), Blend(clean=0.3, adv=0.7), x)
     torch.testing.assert_close(mixed, plain.eval()(x))
+
+
+def layer(model: nn.Module, name: str) -> RoutedBatchNorm:
+    """The routed batch norm of a name."""
+    found = model.get_submodule(name)
+    assert isinstance(found, RoutedBatchNorm)
+    return found
 
 
 def net() -> nn.Sequential:
@@ -62,8 +70,7 @@ def net() -> nn.Sequential:
 @pytest.mark.parametrize("norm", PRESETS)
 def test_layers_follow_the_preset_and_share_one_router(norm: str) -> None:
     model = convert(net(), norm, routes=("a", "b", "c"))
-    batch, group = model[1], model[3]
-    assert isinstance(batch, RoutedBatchNorm)
+    batch, group = layer(model, "1"), model.get_submodule("3")
     assert (batch.statistics, batch.affine) == PRESETS[norm]
     if norm == "bn":
         assert type(group) is nn.GroupNorm
@@ -91,18 +98,17 @@ def test_number_of_routes() -> None:
 
 def test_sync_is_asked_for_or_inherited() -> None:
     model = convert(nn.ModuleList([nn.BatchNorm2d(3), nn.SyncBatchNorm(3)]))
-    assert [layer.sync for layer in model] == [False, True]
-    assert [layer.sync for layer in convert(nn.ModuleList([nn.BatchNorm2d(3)]), sync=True)] == [True]
+    assert [layer(model, name).sync for name in "01"] == [False, True]
+    assert layer(convert(nn.Sequential(nn.BatchNorm2d(3)), sync=True), "0").sync
 
 
 @pytest.mark.parametrize("norm", PRESETS)
 def test_paper_initialisation_draws_what_a_layer_built_by_hand_draws(norm: str) -> None:
     model = convert(randomise(net()), norm, init="paper")
-    layer = model[1]
-    assert isinstance(layer, RoutedBatchNorm)
-    by_hand = RoutedBatchNorm(6, statistics=layer.statistics, affine=layer.affine, init="paper")
+    converted = layer(model, "1")
+    by_hand = RoutedBatchNorm(6, statistics=converted.statistics, affine=converted.affine, init="paper")
     for name in ("weight", "bias", "route_weight", "route_bias"):
-        drawn, expected = getattr(layer, name), getattr(by_hand, name)
+        drawn, expected = getattr(converted, name), getattr(by_hand, name)
         assert (drawn is None) == (expected is None)
         if drawn is not None:
             constant = bool((expected == expected.flatten()[0]).all())
@@ -112,14 +118,13 @@ def test_paper_initialisation_draws_what_a_layer_built_by_hand_draws(norm: str) 
 
 def test_affine_less_batch_norm_routes_its_statistics_only() -> None:
     model = convert(nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3)), "saauxbn")
-    assert isinstance(model[0], RoutedBatchNorm)
-    assert model[0].affine == "none"
-    assert not list(model[0].parameters())
-    x = torch.randn(4, 3, 5, 5)
-    through(model, "adv", x)
-    assert model[0].running_mean is not None
-    assert bool((model[0].running_mean[0] == 0).all())
-    assert bool((model[0].running_mean[1] != 0).all())
+    routed = layer(model, "0")
+    assert routed.affine == "none"
+    assert not list(routed.parameters())
+    through(model, "adv", torch.randn(4, 3, 5, 5))
+    assert routed.running_mean is not None
+    assert bool((routed.running_mean[0] == 0).all())
+    assert bool((routed.running_mean[1] != 0).all())
 
 
 @pytest.mark.parametrize("norm", ["ccbn", "sabn"])
@@ -127,7 +132,8 @@ def test_affine_less_layers_with_shared_statistics_stay_plain(norm: str) -> None
     model = convert(
         nn.Sequential(nn.BatchNorm2d(3, affine=False), nn.InstanceNorm2d(3), nn.BatchNorm2d(3)), norm
     )
-    assert [type(layer).__name__ for layer in model] == ["BatchNorm2d", "InstanceNorm2d", "RoutedBatchNorm2d"]
+    kinds = [type(child).__name__ for child in model.children()]
+    assert kinds == ["BatchNorm2d", "InstanceNorm2d", "RoutedBatchNorm2d"]
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -163,23 +169,23 @@ def test_copies_and_pickles_route_on_their_own() -> None:
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(through(twin, "adv", x), through(model, "adv", x))
         with torch.no_grad():
-            twin[1].route_bias.add_(1)
+            twin.get_parameter("1.route_bias").add_(1)
         assert not torch.equal(through(twin, "adv", x), through(model, "adv", x))
-        assert twin[1].router is not model[1].router  # type: ignore[index]
-        assert twin[1].router is twin[3].router
+        assert layer(twin, "1").router is not layer(model, "1").router
+        assert layer(twin, "1").router is twin.get_submodule("3").router
 
 
 def test_the_way_back_costs_no_memory() -> None:
-    layer = convert(nn.BatchNorm2d(4096), "bn")
+    routed = convert(nn.BatchNorm2d(4096), "bn")
     plain = nn.BatchNorm2d(4096)
     sizes = []
-    for module in (layer, plain):
+    for module in (routed, plain):
         buffer = io.BytesIO()
         torch.save(module, buffer)
         sizes.append(buffer.tell())
     assert sizes[0] < sizes[1] + 4096
-    assert [name for name, _ in layer.named_modules()] == [""]
-    assert layer.state_dict().keys() == plain.state_dict().keys()
+    assert [name for name, _ in routed.named_modules()] == [""]
+    assert routed.state_dict().keys() == plain.state_dict().keys()
 
 
 def test_torch_encoder_layer_takes_the_routes_in_inference_too() -> None:
@@ -198,11 +204,11 @@ def test_torch_encoder_layer_takes_the_routes_in_inference_too() -> None:
 
 def test_second_conversion_joins_the_first() -> None:
     model = convert(net(), "saauxbn", filter_fn=lambda module, name: isinstance(module, nn.BatchNorm2d))
-    assert type(model[3]) is nn.GroupNorm  # type: ignore[index]
+    assert type(model.get_submodule("3")) is nn.GroupNorm
     with pytest.raises(ConversionError, match="already has the routes clean, adv"):
         convert(model, "sabn", routes=("a", "b"))
-    assert type(model[3]) is nn.GroupNorm  # type: ignore[index]
+    assert type(model.get_submodule("3")) is nn.GroupNorm
     convert(model, "ccbn")
-    assert model[3].router is model[1].router  # type: ignore[index]
+    assert list(routers_of(model)) == [layer(model, "1").router]
     with pytest.raises(ConversionError, match="already converted"):
         convert(model, "ccbn")

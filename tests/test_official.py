@@ -90,7 +90,7 @@ def test_batch_counts_are_read(layout: str) -> None:
     theirs = Layer(layout)
     norms = getattr(theirs, "bn_list", getattr(theirs, "bns", None)) or [theirs.bn]
     for r, norm in enumerate(norms):
-        norm.num_batches_tracked += 5 + r
+        norm.get_buffer("num_batches_tracked").add_(5 + r)
     model = convert(nn.Sequential(nn.BatchNorm2d(CHANNELS)), NORMS[layout], routes=ROUTES)
     load_official(model, {f"0.{key}": value for key, value in theirs.state_dict().items()})
     assert model.get_buffer("0.num_batches_tracked").flatten().tolist() == [5 + r for r in range(len(norms))]
