@@ -24,6 +24,7 @@ def build_attack(config: Attack, steps: int | None = None) -> PGD:
         loss=config.loss,
         bn_mode=config.bn_mode if steps is None else "eval",
         keep="last",
+        check=False,  # would wait for the device at every step; the data sets give what it checks
     )
 
 

@@ -1,6 +1,7 @@
 """What the processes of one run do together."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from robustsabn.errors import RobustsabnError
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.trainers.config import TrainConfig
 
-__all__ = ["average_statistics", "load_data", "prepare", "shared", "start"]
+__all__ = ["average_statistics", "launch_note", "load_data", "prepare", "shared", "start"]
 
 T = TypeVar("T")
 
@@ -25,6 +26,21 @@ def start(config: TrainConfig) -> Accelerator:
     AcceleratorState._reset_state()  # else the precision of the first run would be that of all
     mixed = {"fp32": "no"}.get(config.precision, config.precision)
     return Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")
+
+
+def launch_note(accelerator: Accelerator, environment: Mapping[str, str] = os.environ) -> str | None:
+    """What to say when a launcher was asked for several processes on the CPU and started one.
+
+    `accelerate launch --cpu --num_processes 2` sets a port for the processes to meet at, but only starts them
+    through MPI.
+    """
+    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in environment
+    if accelerator.num_processes > 1 or not asked or "WORLD_SIZE" in environment:
+        return None
+    return (
+        "accelerate launch --cpu started one process only; the run is the same, but for several processes start "
+        "torchrun --nproc_per_node N -m robustsabn train … device=cpu"
+    )
 
 
 def shared(accelerator: Accelerator, make: Callable[[], T]) -> T:

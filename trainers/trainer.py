@@ -24,7 +24,7 @@ from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation, evaluate, starting_noise
 from robustsabn.trainers.monitor import Monitor, Window, results_table
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
-from robustsabn.trainers.processes import average_statistics, load_data, prepare, shared, start
+from robustsabn.trainers.processes import average_statistics, launch_note, load_data, prepare, shared, start
 from robustsabn.trainers.randomness import derive, restored
 from robustsabn.trainers.runs import RunFolder, build_model
 
@@ -45,10 +45,12 @@ class RunResult:
     evaluation: Evaluation
 
 
-def run(config: TrainConfig, name: str = "run", resume: bool = False) -> RunResult:
+def run(
+    config: TrainConfig, name: str = "run", resume: bool = False, trainer: "type[Trainer] | None" = None
+) -> RunResult:
     """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
     with restored(), _noting_signals() as signals:
-        return Trainer(config, name, resume, signals).fit()
+        return (trainer or Trainer)(config, name, resume, signals).fit()
 
 
 class Trainer:
@@ -100,6 +102,8 @@ class Trainer:
             self.folder.config.write_text(robustsabn.config.dump(config), encoding="utf-8")
         self.window = Window()
         self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
+        if hint := launch_note(acc):
+            self.monitor.say(hint)
         if note:
             self.monitor.say(f"{note}; resuming from the checkpoint before it")
         if resume:

@@ -1,0 +1,76 @@
+"""Training runs in processes of their own, to be traced, counted or killed.
+
+python -m launch JOBS.json    a list of {"config": {...}, "resume": bool, "die": step, "trace": file}
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["launch", "perform"]
+
+ROOT = Path(__file__).resolve().parent.parent
+# with --cpu the launcher starts one process, whatever number is asked for; --multi_gpu starts that many anywhere
+ACCELERATE = (
+    "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 --module"
+)
+
+
+def launch(jobs: list[dict[str, Any]], place: Path, processes: int = 1) -> tuple[int, str]:
+    """Perform `jobs` one after the other in new processes: exit code and output."""
+    file = place / "jobs.json"
+    file.write_text(json.dumps(jobs))
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["accelerate.commands.launch", "--num_processes", str(processes), *ACCELERATE.split()]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+        "TMPDIR": str(place),
+    }
+    done = subprocess.run(
+        [*command, "launch", str(file)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=400,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def perform(
+    config: dict[str, Any], resume: bool = False, die: int | None = None, trace: str | None = None
+) -> None:
+    """Train. With `die`, be killed as by kill -9 when that step begins; `trace` keeps the parameters of every step."""
+    from robustsabn.config import load
+    from robustsabn.trainers.config import TrainConfig
+    from robustsabn.trainers.trainer import Trainer, run
+
+    steps: list[dict[str, torch.Tensor]] = []
+
+    class Traced(Trainer):
+        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            if self.step == die:
+                os.kill(os.getpid(), signal.SIGKILL)
+            super()._update(x, y)
+            if trace is not None and self.main:
+                steps.append({name: value.clone() for name, value in self.model.state_dict().items()})
+                torch.save(steps, trace)
+
+    run(load(TrainConfig, config), resume=resume, trainer=Traced)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        perform(**job)

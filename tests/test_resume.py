@@ -1,0 +1,109 @@
+"""kill -9 in the middle of an epoch, then --resume: the same parameters, bit for bit."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from launch import launch
+
+from robustsabn.config import load
+from robustsabn.errors import CheckpointError
+from robustsabn.trainers import TrainConfig, train
+from robustsabn.trainers.checkpoint import read
+from robustsabn.trainers.trainer import Trainer, run
+
+CONFIG: dict[str, Any] = {
+    "data": "digits",
+    "images": 96,
+    "batch_size": 16,
+    "epochs": 2,
+    "checkpoint_every": 2,
+    "augment": {"crop": 1},
+    "attack": {"eps": 0.1, "steps": 2},
+    "optim": {"name": "adamw", "lr": 0.01},
+    "validation": {"images": 40, "steps": 2},
+    "test": {"images": 40, "steps": 2},
+    "log_every": 3,
+    "device": "cpu",
+}
+STEPS = 12
+TIMES = ("images_per_second",)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in entry.items() if key not in TIMES} for entry in entries]
+
+
+def same(a: Path, b: Path) -> None:
+    for name in ("last", "best"):
+        first, second = (read(folder / "checkpoints", name) for folder in (a, b))
+        assert first.state["step"] == second.state["step"]
+        torch.testing.assert_close(first.tensors, second.tensors, rtol=0, atol=0)
+    assert metrics(a) == metrics(b)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train({**CONFIG, "out": str(out)})
+    return out
+
+
+def test_a_killed_run_resumes_to_the_bit(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**CONFIG, "out": str(tmp_path / "cut")}
+    code, output = launch([{"config": config, "die": 9}], tmp_path)
+    assert code == -9, output
+    shutil.copytree(tmp_path / "cut", tmp_path / "hurt")
+    assert read(tmp_path / "cut" / "checkpoints", "last").state["step"] == 8
+    train(config, resume=True)
+    same(tmp_path / "cut", whole)
+
+    file = tmp_path / "hurt" / "checkpoints" / "last" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    capsys.readouterr()
+    train({**CONFIG, "out": str(tmp_path / "hurt")}, resume=True)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "truncated" in line]
+    assert line.startswith(str(file))
+    assert line.endswith("resuming from the checkpoint before it")
+    same(tmp_path / "hurt", whole)
+    assert (tmp_path / "hurt" / "checkpoints" / "damaged").is_dir()
+
+
+def test_a_finished_run_resumes_to_its_table(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "again")
+    result = train({**CONFIG, "out": str(tmp_path / "again")}, resume=True)
+    assert result.steps == STEPS
+    assert metrics(tmp_path / "again") == metrics(whole)
+
+
+def test_nothing_sound_left_is_an_error(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    for name in ("last", "previous"):
+        (tmp_path / "run" / "checkpoints" / name / "state.json").write_text("{")
+    with pytest.raises(CheckpointError, match="start again with another out="):
+        train({**CONFIG, "out": str(tmp_path / "run")}, resume=True)
+
+
+@pytest.mark.parametrize("method", ["standard", "pgd"])
+def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
+    attack = {**CONFIG["attack"], "bn_mode": "train"}
+    config = {**CONFIG, "method": method, "optim": "sgd", "attack": attack, "epochs": 1}
+    train({**config, "out": str(tmp_path / "whole")})
+
+    class Dying(Trainer):
+        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            if self.step == 3:
+                raise MemoryError
+            super()._update(x, y)
+
+    cut = {**config, "out": str(tmp_path / "cut")}
+    with pytest.raises(MemoryError):
+        run(load(TrainConfig, cut), trainer=Dying)
+    train(cut, resume=True)
+    same(tmp_path / "cut", tmp_path / "whole")

@@ -1,0 +1,303 @@
+"""A training run from configuration to closing table."""
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import robustsabn.config
+from robustsabn.data import load_test
+from robustsabn.errors import CheckpointError, ConfigError, RouteError, TrainingError
+from robustsabn.routing import route, routes_of
+from robustsabn.trainers import Interrupted, TrainConfig, evaluate, evaluate_run, load_run_model, train
+from robustsabn.trainers.batches import Batches
+from robustsabn.trainers.bench import build_attack
+from robustsabn.trainers.config import Attack, Augment
+from robustsabn.trainers.monitor import image_grid
+from robustsabn.trainers.runs import RunFolder
+
+TINY: dict[str, Any] = {
+    "data": "digits",
+    "images": 96,
+    "batch_size": 32,
+    "epochs": 2,
+    "attack": {"eps": 0.1, "steps": 2},
+    "validation": {"images": 40, "steps": 2},
+    "test": {"images": 60, "steps": 2},
+    "log_every": 2,
+    "device": "cpu",
+}
+
+
+def tiny(out: Path, *overrides: str) -> Any:
+    return train({**TINY, "out": str(out)}, overrides)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    tiny(folder)
+    return folder
+
+
+def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+    assert {p.name for p in finished.iterdir()} == {"config.yaml", "metrics.jsonl", "tb", "checkpoints"}
+    assert {p.name for p in (finished / "checkpoints").iterdir()} == {"best", "last", "previous"}
+    config = robustsabn.config.load(TrainConfig, finished / "config.yaml")
+    assert config == robustsabn.config.load(TrainConfig, {**TINY, "out": str(finished)})
+    kinds = [(entry["kind"], entry["step"]) for entry in records(finished)]
+    assert kinds == [
+        ("train", 2),
+        ("train", 3),
+        ("validation", 3),
+        ("train", 4),
+        ("train", 6),
+        ("validation", 6),
+        ("test", 6),
+    ]
+    first = records(finished)[0]
+    assert {"loss", "clean_loss", "adv_loss", "clean_accuracy", "adv_accuracy", "lr"} <= first.keys()
+
+
+def test_tensorboard_holds_scalars_of_each_route_and_pictures(finished: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / "tb"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"train/clean_loss", "train/adv_loss", "train/lr", "train/images_per_second"} <= set(
+        tags["scalars"]
+    )
+    assert {"validation/clean/clean", "validation/clean/adv", "validation/robust/adv/adv"} <= set(
+        tags["scalars"]
+    )
+    assert tags["images"] == ["images/clean adversarial difference"]
+
+
+def test_the_result_is_that_of_the_best_checkpoint(finished: Path) -> None:
+    test = records(finished)[-1]
+    again = evaluate_run(finished, attack="pgd-2", n=60)
+    assert again.to_dict() == {key: test[key] for key in again.to_dict()}
+    entries = [e for e in records(finished) if e["kind"] == "validation"]
+    best = max(entries, key=lambda e: (e["robust"]["adv"]["adv"], e["clean"]["clean"], -e["step"]))
+    state = json.loads((finished / "checkpoints" / "best" / "state.json").read_text())
+    assert state["step"] == best["step"]
+
+
+def test_a_run_can_be_loaded_and_evaluated_by_route(finished: Path) -> None:
+    model = load_run_model(finished, "last")
+    assert routes_of(model) == ("clean", "adv")
+    assert not model.training
+    found = evaluate_run(finished, route="adv", n=30, attack="pgd-3", batch_size=7)
+    assert found.routes == ("adv",)
+    assert list(found.robust) == ["adv"]
+    assert found.n == 30
+    x, y = load_test("digits", 30).batch(torch.arange(30))
+    best = load_run_model(finished)
+    with torch.no_grad(), route(best, "adv"):
+        assert found.clean["adv"] == (best(x).argmax(1) == y).sum().item() / 30
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(finished: Path) -> None:
+    assert evaluate_run(finished, n=50, batch_size=50) == evaluate_run(finished, n=50, batch_size=7)
+
+
+def test_evaluation_leaves_modes_alone() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.5).eval())
+    found = evaluate(model, load_test("digits", 20), build_attack(Attack(eps=0.1), 2))
+    assert found.routes == ("all",)
+    assert model.training
+    assert not model[2].training
+
+
+def test_shards_of_an_evaluation_add_up(finished: Path) -> None:
+    model, images = load_run_model(finished), load_test("digits", 31)
+    attack = build_attack(Attack(eps=0.1), 3)
+    counts: list[torch.Tensor] = []
+    for rank in (0, 1):
+        evaluate(model, images, attack, rank=rank, world=2, reduce=lambda t: (counts.append(t), t)[1])
+    whole = evaluate(model, images, attack)
+    assert ((counts[0] + counts[1])[0] / 31).tolist() == pytest.approx(list(whole.clean.values()))
+
+
+def test_the_same_configuration_is_the_same_run(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    a = tiny(tmp_path / "a", "steps=3")
+    torch.manual_seed(2)
+    b = tiny(tmp_path / "b", "steps=3")
+    c = tiny(tmp_path / "c", "steps=3", "seed=1")
+    models = [load_run_model(r.folder, "last").state_dict() for r in (a, b, c)]
+    torch.testing.assert_close(models[0], models[1], rtol=0, atol=0)
+    assert not torch.equal(models[0]["linear.weight"], models[2]["linear.weight"])
+    assert a.evaluation == b.evaluation
+
+
+def test_the_callers_random_state_is_left_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    tiny(tmp_path, "steps=1")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("method=standard", "norm=none"),
+        ("method=pgd", "norm=none", "attack.bn_mode=train"),
+        ("method=paired", "method.forward=separate", "norm=bn"),
+        ("method=pgd", "norm=sabn", "optim=adamw", "schedule=one-cycle"),
+        ("precision=bf16", "channels_last=true", "augment.crop=1", "augment.flip=true", "schedule=multistep"),
+        ("routes=a", "norm=auxbn", "attack.norm=L2", "attack.eps=1", "attack.bn_mode=frozen"),
+        ("routes=a,b,c", "init=paper", "attack.norm=L1", "attack.eps=5"),
+    ],
+)
+def test_settings_combine(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    result = tiny(tmp_path / "run", "steps=2", *overrides)
+    assert result.steps == 2
+    assert min(result.evaluation.clean.values()) >= 0
+
+
+def test_the_model_stays_float32_under_mixed_precision(tmp_path: Path) -> None:
+    result = tiny(tmp_path / "run", "steps=2", "precision=bf16")
+    model = load_run_model(result.folder, "last")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    again = evaluate_run(result.folder, attack="pgd-2", n=60)
+    assert again == result.evaluation
+
+
+def test_an_own_model_trains(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def make(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),\n"
+        "        nn.Linear(144, num_classes))\n"
+    )
+    result = tiny(tmp_path / "run", "steps=2", f"model={file}:make")
+    assert routes_of(load_run_model(result.folder)) == ("clean", "adv")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number: signal.Signals) -> None:
+    whole = tiny(tmp_path / "whole", "epochs=4")
+    handler = signal.getsignal(number)
+
+    def send() -> None:
+        for _ in range(2000):
+            if (tmp_path / "cut" / "metrics.jsonl").exists() and records(tmp_path / "cut"):
+                break
+            threading.Event().wait(0.005)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(Interrupted):
+        tiny(tmp_path / "cut", "epochs=4")
+    sender.join()
+    assert signal.getsignal(number) == handler
+    assert 0 < json.loads((tmp_path / "cut/checkpoints/last/state.json").read_text())["step"] < 12
+    train({**TINY, "epochs": 4, "out": str(tmp_path / "cut")}, resume=True)
+    states = [load_run_model(tmp_path / name, "last").state_dict() for name in ("whole", "cut")]
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+    assert whole.steps == 12
+
+
+def test_a_used_folder_is_not_overwritten(finished: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a run; continue it with --resume"):
+        tiny(finished)
+
+
+def test_default_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = []
+    for _ in range(3):
+        places.append(RunFolder.choose(None, "digits", False).path)
+        (places[-1] / "checkpoints").mkdir(parents=True)
+    assert [str(p) for p in places] == ["runs/digits", "runs/digits-2", "runs/digits-3"]
+    assert RunFolder.choose(None, "digits", True).path == places[-1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "words"),
+    [
+        (["batch_size=5000"], ConfigError, "batch_size 5000 is larger than the training set"),
+        (["sync_bn=true", "norm=none"], ConfigError, "sync_bn needs routed normalisation"),
+        (["attack.eps=8"], ConfigError, "attack.eps 8 is wider"),
+        (["method=tradess"], ConfigError, "method.name: 'tradess' is unknown"),
+        (["routes=a,a"], ConfigError, "routes are distinct names"),
+        (["model=torchvision:resnet18", "model_options={mean: [0.5]}"], ConfigError, "model_options are for"),
+        (["optim.lr=1e30"], TrainingError, "the loss is"),
+    ],
+)
+def test_wrong_usage(tmp_path: Path, overrides: list[str], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        tiny(tmp_path / "run", *overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_evaluations(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="write pgd-STEPS"):
+        evaluate_run(finished, attack="pgd")
+    with pytest.raises(RouteError, match="clean, adv"):
+        evaluate_run(finished, route="advv")
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        evaluate_run(tmp_path)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        evaluate_run(finished, checkpoint="swa")
+    with pytest.raises(CheckpointError, match="start it without --resume"):
+        train({**TINY, "out": str(tmp_path)}, resume=True)
+
+
+def test_batches_visit_every_image_once_an_epoch_and_shares_make_the_batch() -> None:
+    images = load_test("digits", 50)
+    augment = Augment(crop=1, flip=True)
+
+    def make(rank: int, world: int) -> Batches:
+        return Batches(images, 16, 7, augment, torch.device("cpu"), rank, world)
+
+    whole = list(make(0, 1).run(0, 6))
+    halves = list(zip(make(0, 2).run(0, 6), make(1, 2).run(0, 6), strict=True))
+    for (x, y), ((x0, y0), (x1, y1)) in zip(whole, halves, strict=True):
+        assert torch.equal(x, torch.cat([x0, x1]))
+        assert torch.equal(y, torch.cat([y0, y1]))
+    with pytest.raises(ConfigError, match="batch_size 16 does not divide by 3 processes"):
+        make(0, 3)
+    later = list(make(0, 1).run(4, 6))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[4:], later, strict=True))
+    plain = Batches(images, 10, 7, Augment(), torch.device("cpu"))
+    seen = torch.cat([x for x, _ in plain.run(0, 5)]).flatten(1)
+    assert torch.equal(seen.unique(dim=0), images.batch(torch.arange(50))[0].flatten(1).unique(dim=0))
+
+
+def test_folders_are_read_ahead_in_the_same_order(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from robustsabn.data import load
+
+    for i in range(60):
+        place = tmp_path / f"class{i % 3}"
+        place.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (4 * i, i, 0)).save(place / f"{i}.png")
+    lazy = load(f"imagefolder:{tmp_path},size=8").train
+    batches = Batches(lazy, 6, 1, Augment(), torch.device("cpu"))
+    found = list(batches.run(3, 12))
+    direct = [next(Batches(lazy, 6, 1, Augment(), torch.device("cpu")).run(s, s + 1)) for s in range(3, 12)]
+    assert all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(found, direct, strict=True)
+    )
+
+
+def test_image_grid_shows_difference_in_grey() -> None:
+    x = torch.rand(2, 1, 3, 3)
+    grid = image_grid(x, x.clone(), 0.1)
+    assert grid.shape == (1, 9, 6)
+    assert (grid[:, 6:] == 0.5).all()
