@@ -106,7 +106,9 @@ def test_sync_is_asked_for_or_inherited() -> None:
 def test_paper_initialisation_draws_what_a_layer_built_by_hand_draws(norm: str) -> None:
     model = convert(randomise(net()), norm, init="paper")
     converted = layer(model, "1")
-    by_hand = RoutedBatchNorm(6, statistics=converted.statistics, affine=converted.affine, init="paper")
+    by_hand = RoutedBatchNorm(
+        6, statistics=PRESETS[norm].statistics, affine=PRESETS[norm].affine, init="paper"
+    )
     for name in ("weight", "bias", "route_weight", "route_bias"):
         drawn, expected = getattr(converted, name), getattr(by_hand, name)
         assert (drawn is None) == (expected is None)
