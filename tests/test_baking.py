@@ -161,7 +161,7 @@ BY_HAND: dict[str, tuple[RoutedNorm, nn.Module, tuple[int, ...]]] = {
     ),
     "bn3d": (RoutedBatchNorm3d(6), nn.BatchNorm3d(6), (4, 6, 2, 2, 3)),
     "bn-any": (RoutedBatchNorm(6, sync=True), nn.SyncBatchNorm(6), (4, 6, 2, 3)),
-    "layer": (RoutedLayerNorm((2, 3)), nn.LayerNorm((2, 3)), (4, 6, 2, 3)),
+    "layer": (RoutedLayerNorm((2, 3)), nn.LayerNorm([2, 3]), (4, 6, 2, 3)),
     "group": (RoutedGroupNorm(2, 6), nn.GroupNorm(2, 6), (4, 6, 2, 3)),
     "instance1d": (RoutedInstanceNorm1d(6), nn.InstanceNorm1d(6, affine=True), (4, 6, 3)),
     "instance2d": (RoutedInstanceNorm2d(6), nn.InstanceNorm2d(6, affine=True), (4, 6, 2, 3)),

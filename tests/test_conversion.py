@@ -26,7 +26,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "bn2d-untracked": (lambda: nn.BatchNorm2d(6, track_running_stats=False), (5, 6, 3, 4)),
     "bn3d": (lambda: nn.BatchNorm3d(6), (5, 6, 2, 3, 4)),
     "sync": (lambda: nn.SyncBatchNorm(6), (5, 6, 3, 4)),
-    "layer": (lambda: nn.LayerNorm((3, 4), eps=0.1), (5, 6, 3, 4)),
+    "layer": (lambda: nn.LayerNorm([3, 4], eps=0.1), (5, 6, 3, 4)),
     "layer-no-bias": (lambda: nn.LayerNorm(4, bias=False), (5, 6, 4)),
     "group": (lambda: nn.GroupNorm(3, 6), (5, 6, 3, 4)),
     "instance1d": (lambda: nn.InstanceNorm1d(6, affine=True), (5, 6, 4)),
