@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -15,7 +16,15 @@ import robustsabn.config
 from robustsabn.data import load_test
 from robustsabn.errors import CheckpointError, ConfigError, RouteError, TrainingError
 from robustsabn.routing import route, routes_of
-from robustsabn.trainers import Interrupted, TrainConfig, evaluate, evaluate_run, load_run_model, train
+from robustsabn.trainers import (
+    Interrupted,
+    TrainConfig,
+    evaluate,
+    evaluate_run,
+    load_run_config,
+    load_run_model,
+    train,
+)
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.config import Attack, Augment
@@ -53,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
     assert {p.name for p in finished.iterdir()} == {"config.yaml", "metrics.jsonl", "tb", "checkpoints"}
     assert {p.name for p in (finished / "checkpoints").iterdir()} == {"best", "last", "previous"}
-    config = robustsabn.config.load(TrainConfig, finished / "config.yaml")
+    config = load_run_config(finished)
     assert config == robustsabn.config.load(TrainConfig, {**TINY, "out": str(finished)})
     kinds = [(entry["kind"], entry["step"]) for entry in records(finished)]
     assert kinds == [
@@ -216,6 +225,23 @@ def test_a_used_folder_is_not_overwritten(finished: Path) -> None:
         tiny(finished)
 
 
+def test_another_network_cannot_go_on(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(
+        ConfigError, match=r"norm is 'bn', the run in .* has 'saauxbn'; resume it with its own"
+    ):
+        train({**TINY, "norm": "bn", "out": str(tmp_path / "run")}, resume=True)
+
+
+def test_a_run_is_longer_when_asked(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    result = train(tmp_path / "run" / "config.yaml", [f"out={tmp_path / 'run'}", "steps=8"], resume=True)
+    assert result.steps == 8
+    assert "resuming with other settings: steps None -> 8" in capsys.readouterr().out
+
+
 def test_default_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     places = []
@@ -232,6 +258,7 @@ def test_default_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.Monkey
         (["batch_size=5000"], ConfigError, "batch_size 5000 is larger than the training set"),
         (["sync_bn=true", "norm=none"], ConfigError, "sync_bn needs routed normalisation"),
         (["attack.eps=8"], ConfigError, "attack.eps 8 is wider"),
+        (["precision=fp16"], ConfigError, "fp16 needs a GPU"),
         (["method=tradess"], ConfigError, "method.name: 'tradess' is unknown"),
         (["routes=a,a"], ConfigError, "routes are distinct names"),
         (["model=torchvision:resnet18", "model_options={mean: [0.5]}"], ConfigError, "model_options are for"),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from robustsabn.trainers.config import TrainConfig
     from robustsabn.trainers.evaluation import Evaluation, evaluate, evaluate_run
     from robustsabn.trainers.runs import load_run_config, load_run_model
-    from robustsabn.trainers.trainer import Interrupted, RunResult
+    from robustsabn.trainers.signals import Interrupted
+    from robustsabn.trainers.trainer import RunResult
 
 __all__ = [
     "Evaluation",
@@ -31,7 +32,7 @@ __all__ = [
 
 _HOMES = {
     "Evaluation": "evaluation",
-    "Interrupted": "trainer",
+    "Interrupted": "signals",
     "RunResult": "trainer",
     "TrainConfig": "config",
     "evaluate": "evaluation",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -56,7 +57,7 @@ class StepBench:
 
     def attack(self, x: Tensor, y: Tensor) -> Tensor:
         with maybe_route(self.raw, self.adv), self.accelerator.autocast():
-            return self.pgd(self.raw, x, y, delta0=self.noise(x))
+            return self.pgd(self.raw, x, y, delta0=torch.empty_like(x).copy_(self.noise(x)))
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         with maybe_route(self.raw, selection), self.accelerator.autocast():

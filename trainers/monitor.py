@@ -53,7 +53,7 @@ class Monitor:
     """The main process's log of one run; `active=False` makes every call do nothing."""
 
     def __init__(self, metrics: Path, tb: Path, total: int, start: int, active: bool) -> None:
-        self.active, self.total = active, total
+        self.active, self.total, self.spoken = active, total, time.monotonic()
         self.console = Console(quiet=not active, soft_wrap=True, highlight=False)
         if not active:
             return
@@ -91,11 +91,15 @@ class Monitor:
     def say(self, line: str) -> None:
         """One line for the reader."""
         self.console.print(line, markup=False)
+        self.spoken = time.monotonic()
 
-    def advance(self, step: int, note: str | None = None) -> None:
-        """Move the progress bar to `step`."""
-        if self.active:
-            self.progress.update(self.task, completed=step, **({} if note is None else {"note": note}))
+    def advance(self, step: int, note: str) -> None:
+        """Move the progress bar to `step`; where there is none, a line a minute."""
+        if not self.active:
+            return
+        self.progress.update(self.task, completed=step, note=note)
+        if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
+            self.say(f"step {step}/{self.total}  {note}")
 
     def record(self, kind: str, step: int, values: Record) -> None:
         """One line of metrics.jsonl; its numbers also to TensorBoard, as `kind/name`."""

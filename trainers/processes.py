@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from robustsabn.data import Data, load
-from robustsabn.errors import RobustsabnError
+from robustsabn.errors import ConfigError, RobustsabnError
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.trainers.config import TrainConfig
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 def start(config: TrainConfig) -> Accelerator:
     """The accelerator of this process; several runs may follow each other in one process."""
+    if config.precision == "fp16" and (config.device == "cpu" or not torch.accelerator.is_available()):
+        raise ConfigError("precision: fp16 needs a GPU; allowed here are fp32 and bf16")
     AcceleratorState._reset_state()  # else the precision of the first run would be that of all
     mixed = {"fp32": "no"}.get(config.precision, config.precision)
     return Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")

@@ -1,13 +1,9 @@
 """The training loop: one global step is the single counter from which order, noise and learning rate follow."""
 
-import contextlib
 import math
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -15,7 +11,7 @@ from torch import Tensor
 
 import robustsabn.config
 from robustsabn.data import Data
-from robustsabn.errors import CheckpointError, TrainingError
+from robustsabn.errors import TrainingError
 from robustsabn.routing import maybe_route
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.batches import Batches
@@ -26,13 +22,11 @@ from robustsabn.trainers.monitor import Monitor, Window, results_table
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.processes import average_statistics, launch_note, load_data, prepare, shared, start
 from robustsabn.trainers.randomness import derive, restored
+from robustsabn.trainers.resume import compare, find
 from robustsabn.trainers.runs import RunFolder, build_model
+from robustsabn.trainers.signals import Interrupted, Signals, noted
 
-__all__ = ["Interrupted", "RunResult", "run"]
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (SIGINT, SIGTERM), and saved its state."""
+__all__ = ["RunResult", "Trainer", "run"]
 
 
 @dataclass(frozen=True)
@@ -49,14 +43,14 @@ def run(
     config: TrainConfig, name: str = "run", resume: bool = False, trainer: "type[Trainer] | None" = None
 ) -> RunResult:
     """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
-    with restored(), _noting_signals() as signals:
+    with restored(), noted() as signals:
         return (trainer or Trainer)(config, name, resume, signals).fit()
 
 
 class Trainer:
     """One run: model, optimiser, batches and counters, and nothing else that would have to be saved."""
 
-    def __init__(self, config: TrainConfig, name: str, resume: bool, signals: "_Signals") -> None:
+    def __init__(self, config: TrainConfig, name: str, resume: bool, signals: Signals) -> None:
         self.config, self.signals = config, signals
         self.accelerator = acc = start(config)
         self.main, self.device = acc.is_main_process, acc.device
@@ -64,7 +58,8 @@ class Trainer:
         self.folder = shared(acc, lambda: RunFolder.choose(config.out, name, resume))
         self.data: Data = load_data(acc, config)
         self.shape = self.data.train.shape
-        stored, note = self._stored(resume)
+        stored, damage = find(self.folder) if resume else (None, [])
+        changes = [] if stored is None else compare(self.folder, stored, config)
 
         torch.manual_seed(derive(config.seed, "model"))
         self.model = build_model(config, len(self.data.classes), self.shape, fresh=stored is None)
@@ -97,15 +92,15 @@ class Trainer:
         self.step, self.best_score, self.best_step = 0, [-1.0, -1.0], -1
         if stored is not None:
             self._restore(stored)
+        acc.wait_for_everyone()
         if self.main:
-            self.folder.path.mkdir(parents=True, exist_ok=True)
-            self.folder.config.write_text(robustsabn.config.dump(config), encoding="utf-8")
+            self._open(damaged=bool(damage))
         self.window = Window()
         self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
         if hint := launch_note(acc):
             self.monitor.say(hint)
-        if note:
-            self.monitor.say(f"{note}; resuming from the checkpoint before it")
+        for line in (*damage, *changes):
+            self.monitor.say(line)
         if resume:
             self.monitor.say(f"resuming {self.folder.path} at step {self.step} of {self.total}")
 
@@ -235,18 +230,14 @@ class Trainer:
             store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
         self.accelerator.wait_for_everyone()
 
-    def _stored(self, resume: bool) -> tuple[store.Checkpoint | None, str | None]:
-        if not resume:
-            return None, None
-        if not self.folder.checkpoints.is_dir():
-            raise CheckpointError(
-                f"{self.folder.path} holds no checkpoint to resume from; start it without --resume"
-            )
-        stored, note = store.read_newest(self.folder.checkpoints)
-        self.accelerator.wait_for_everyone()
-        if note and self.main:
+    def _open(self, damaged: bool) -> None:
+        if damaged:
             store.set_aside(self.folder.checkpoints, "last")
-        return stored, note
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        resolved = replace(self.config, out=str(self.folder.path))
+        aside = self.folder.config.with_suffix(".writing")
+        aside.write_text(robustsabn.config.dump(resolved), encoding="utf-8")
+        aside.replace(self.folder.config)
 
     def _restore(self, stored: store.Checkpoint) -> None:
         self.model.load_state_dict(stored.tensors["model"])
@@ -276,28 +267,3 @@ class Trainer:
         self.monitor.table(results_table(found, title))
         self.accelerator.wait_for_everyone()
         return RunResult(self.folder.path, self.step, best.state["step"], found)
-
-
-class _Signals:
-    """Whether SIGINT or SIGTERM came; they are noted instead of obeyed, but a second SIGINT is obeyed at once."""
-
-    def __init__(self) -> None:
-        self.received = False
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = True
-
-
-@contextlib.contextmanager
-def _noting_signals() -> Iterator[_Signals]:
-    signals = _Signals()
-    main = threading.current_thread() is threading.main_thread()  # elsewhere Python forbids handlers
-    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {number: signal.signal(number, signals.note) for number in numbers}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,51 @@
+"""Going on with a run: which checkpoint, and whether the configuration is still that of the run."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import robustsabn.config
+from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.trainers.checkpoint import Checkpoint, read_newest
+from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.runs import RunFolder
+
+__all__ = ["compare", "find"]
+
+# other values of these fit no stored tensor
+_SHAPING = ("model", "model_options", "norm", "routes", "optim.name")
+# these change nothing that is trained
+_FREE = ("out", "device", "download", "log_every", "checkpoint_every", "test", "weights")
+
+
+def find(folder: RunFolder) -> tuple[Checkpoint, list[str]]:
+    """The checkpoint to go on from, and what the reader should know about it."""
+    if not folder.checkpoints.is_dir():
+        raise CheckpointError(f"{folder.path} holds no checkpoint to resume from; start it without --resume")
+    stored, damage = read_newest(folder.checkpoints)
+    return stored, [f"{damage}; resuming from the checkpoint before it"] if damage else []
+
+
+def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig) -> list[str]:
+    """What differs between the run so far and `config`, one line for the reader.
+
+    Raises ConfigError where the network or the optimiser would be another one.
+    """
+    before, now = stored.state["config"], robustsabn.config.to_dict(config)
+    changes = []
+    for key, old, new in _differences(before, now):
+        if key.startswith(_SHAPING):
+            raise ConfigError(
+                f"{key} is {new!r}, the run in {folder.path} has {old!r}; "
+                f"resume it with its own configuration, {folder.config}"
+            )
+        if not key.startswith(_FREE):
+            changes.append(f"{key} {old} -> {new}")
+    return [f"resuming with other settings: {', '.join(changes)}"] if changes else []
+
+
+def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*before, *now]):
+            yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif before != now:
+        yield key, before, now
