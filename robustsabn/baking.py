@@ -126,7 +126,7 @@ def _fresh(layer: RoutedNorm) -> nn.Module:
     if isinstance(layer, RoutedGroupNorm):
         return nn.GroupNorm(layer.num_groups, layer.num_channels, **affine)
     if isinstance(layer, RoutedLayerNorm) and not layer.channels_first:
-        return nn.LayerNorm(layer.shape, elementwise_affine=affine["affine"], device="meta")
+        return nn.LayerNorm(list(layer.shape), elementwise_affine=affine["affine"], device="meta")
     raise ConversionError(
         f"{type(layer).__name__} built by hand has no counterpart in torch; "
         "build the model with plain layers and convert it, then it bakes back to those"
