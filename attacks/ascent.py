@@ -73,7 +73,7 @@ class Ascent:
             if (
                 step == self.steps - 1
             ):  # a NaN gradient makes all later ones NaN, or holds the sample where it is
-                trouble[1] = grad.isnan().flatten(1).any(1).sum()
+                trouble[1] = (~grad.isfinite()).flatten(1).any(1).sum()
             broken = self.broken(logits, batch.y)
             if self.keep_best:
                 best.offer(x_adv, loss, broken)

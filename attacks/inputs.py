@@ -86,10 +86,12 @@ def usable(logits: Tensor) -> Tensor:
 
 
 def check_finite(trouble: Tensor, count: int) -> None:
-    """`trouble` (2,) counts samples with unusable logits at the start and with NaN gradients. One device sync."""
+    """`trouble` (2,) counts samples with unusable logits at the start and unusable gradients. One device sync."""
     logits, gradients = trouble.tolist()
     if logits or gradients:
-        what = f"NaN or infinite logits for {logits}" if logits else f"NaN gradients for {gradients}"
+        what = (
+            f"NaN or infinite logits for {logits}" if logits else f"NaN or infinite gradients for {gradients}"
+        )
         raise InputError(
             f"the model gives {what} of {count} images; check its weights, square roots and divisions by zero, and "
             "run it in float32 if it overflows in half precision"

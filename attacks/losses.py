@@ -45,14 +45,14 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """(z_t - z_y) / (s1 - (s3 + s4) / 2), s the logits in falling order.
 
-    With three classes the denominator is s1 - s3; with two it is left out.
+    With fewer than four classes the denominator is left out: s1 - s3 would make the loss constant for t third.
     Logits (N, K), true labels y (N,), targets (N,) -> (N,). Source: AutoAttack, ICML 2020, equation 7.
     """
     z = _wide(logits)
     difference = z.gather(1, target[:, None])[:, 0] - z.gather(1, y[:, None])[:, 0]
-    if z.shape[1] < 3:
+    if z.shape[1] < 4:
         return difference
-    top = z.topk(min(4, z.shape[1]), dim=1).values
+    top = z.topk(4, dim=1).values
     return difference / (top[:, 0] - top[:, 2:].mean(1) + _TINY)
 
 

@@ -33,7 +33,7 @@ class PGD:
     - start: see `ThreatModel.noise`. A call's `delta0` (like x) replaces the first start.
     - loss: "ce", "margin", "dlr", "kl" (to the clean prediction, one forward more), or a function of
       (logits, y) that returns one value per sample (N,) to maximise.
-    - targeted: y are the classes to reach.
+    - targeted: y are the classes to reach, with loss "ce", "margin" or a function (which is minimised).
     - bn_mode: see `attack_mode`; left out, it is "eval", and a model in train mode is named in a warning.
     - keep: "best" returns the misclassified iterate of highest loss, or that of highest loss if none is
       misclassified, the start included: steps + 1 forwards. "last" returns the last one: `steps` forwards.
@@ -80,8 +80,8 @@ class PGD:
             raise InputError(f"step_size is {size.dtype} {tuple(size.shape)}; give a number or floats (N,)")
         if isinstance(size, (int, float)) and not (0 < size < math.inf or size == self.threat.eps_max == 0):
             raise InputError(f"step_size is {size}; it must be finite and above 0")
-        if self.targeted and loss == "kl":
-            raise InputError("loss='kl' knows no target; use loss='ce' or targeted=False")
+        if self.targeted and loss in ("kl", "dlr"):  # the ratio can be raised far from the target
+            raise InputError(f"loss={loss!r} does not lead to a target; use loss='margin' or 'ce'")
         if self.restarts > 1 and self.start == "none":
             raise InputError("restarts from start='none' repeat one run; use start='uniform' or restarts=1")
         if self.restarts > 1 and self.keep == "last":

@@ -74,9 +74,7 @@ class ThreatModel:
         low, high = self.bounds
         widest = (high - low) * dimensions ** (1 / _ORDER[self.norm])
         if self.eps_max > widest * (1 + 1e-6):
-            hint = (
-                f"; eps is in image units: {self.eps_max:g}/255?" if self.eps_max >= 1 and high <= 1 else ""
-            )
+            hint = f"; eps is in image units: {self.eps_max:g}/255?" if (low, high) == (0, 1) else ""
             raise InputError(
                 f"eps {self.eps_max:g} in {self.norm} is wider than the whole box [{low:g}, {high:g}] "
                 f"({widest:g}){hint or '; give a smaller eps'}"

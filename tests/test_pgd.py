@@ -1,0 +1,349 @@
+"""PGD and FGSM: closed forms on linear models, a float64 loop, cost, restarts, early stop, determinism."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from attack_reference import Counted, Linear2, best_linear, pgd_loop, small_cnn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from robustsabn.attacks import FGSM, PGD, ThreatModel, verify
+from robustsabn.attacks.losses import LossName, cross_entropy, dlr, kl, margin
+
+NORMS = ("Linf", "L2", "L1")
+EPS = {"Linf": 0.1, "L2": 0.5, "L1": 1.2}
+
+
+def threat_of(norm: Any, eps: Any = None) -> ThreatModel:
+    return ThreatModel(norm, EPS[norm] if eps is None else eps)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", [(20,), (4, 5), (1, 4, 5)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_linear_optimum(norm: str, shape: tuple[int, ...], batch: int) -> None:
+    w, x = torch.randn(shape), torch.rand(batch, *shape)
+    x[:, 0] = x[:, 0].round()  # some coordinates on the box
+    y = torch.zeros(batch, dtype=torch.long)
+    adv = PGD(threat_of(norm), steps=60, step_size=EPS[norm] / 6, start="none", keep="best")(
+        Linear2(w).eval(), x, y
+    )
+    for i in range(batch):
+        flat = x[i].double().flatten()
+        best = best_linear(w.double().flatten(), flat, EPS[norm], norm)
+        reached = (w.double() * (adv[i].double() - x[i])).sum()
+        optimum = float((w.double().flatten() * best).sum())
+        assert optimum * (0.97 if norm != "Linf" else 1 - 1e-5) <= reached <= optimum * (1 + 1e-5)
+    if norm == "Linf":
+        torch.testing.assert_close(adv, (x + 0.1 * w.sign()).clamp(0, 1))
+
+
+def test_fgsm_closed_forms() -> None:
+    w = torch.tensor([3.0, -2.0, 0.0, 1.0])
+    model = Linear2(w).eval()
+    x, y = torch.full((1, 4), 0.5), torch.tensor([0])
+    expected = {
+        "Linf": x + 0.1 * w.sign(),
+        "L2": x + 0.1 * w / w.norm(),
+        "L1": x + torch.tensor([[0.1, 0, 0, 0]]),
+    }
+    for norm in NORMS:
+        torch.testing.assert_close(FGSM(threat_of(norm, 0.1))(model, x, y), expected[norm])
+        torch.testing.assert_close(
+            FGSM(threat_of(norm, 0.1), targeted=True)(model, x, torch.tensor([1])), expected[norm]
+        )
+    away = FGSM(threat_of("Linf", 0.1), targeted=True)(model, x, y)
+    torch.testing.assert_close(away, x - 0.1 * w.sign())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("loss", [cross_entropy, margin, dlr])
+def test_equals_the_loop(norm: str, loss: Any) -> None:
+    model = small_cnn().double()
+    x = torch.rand(3, 3, 6, 6, dtype=torch.float64)
+    x[:, :, 0] = x[:, :, 0].round()
+    y = model(x).argmax(1)
+    eps = [EPS[norm] * s for s in (0.3, 1.0, 2.0)]
+    size = [e / 3 for e in eps]
+    threat = threat_of(norm, torch.tensor(eps, dtype=torch.float64))
+    delta0 = threat.noise(x)
+    paths = pgd_loop(model, x, y, loss, norm=norm, eps=eps, steps=6, size=size, delta0=delta0)
+    name = {cross_entropy: "ce", margin: "margin", dlr: "dlr"}[loss]
+    options: Any = {"step_size": torch.tensor(size, dtype=torch.float64), "steps": 6, "loss": name}
+    last = PGD(threat, **options, keep="last")(model, x, y, delta0=delta0)
+    torch.testing.assert_close(last, torch.stack([path[-1] for path in paths]), rtol=0, atol=1e-10)
+    best = PGD(threat, **options)(model, x, y, delta0=delta0)
+    for i, path in enumerate(paths):
+        logits = model(torch.stack(path))
+        value = loss(logits, y[i].expand(len(path)))
+        value = value + 1e3 * (logits.argmax(1) != y[i])
+        torch.testing.assert_close(best[i], path[int(value.argmax())], rtol=0, atol=1e-10)
+
+
+def test_kl_climbs_from_the_clean_prediction() -> None:
+    model = small_cnn().double()
+    x = torch.rand(3, 3, 6, 6, dtype=torch.float64)
+    y = model(x).argmax(1)
+    clean = model(x).detach()
+    threat = threat_of("Linf", 0.03)
+    delta0 = threat.noise(x, "normal")
+    last = PGD(threat, steps=4, step_size=0.01, loss="kl", keep="last")(model, x, y, delta0=delta0)
+    for i in range(3):
+        (path,) = pgd_loop(
+            model,
+            x[i : i + 1],
+            y[i : i + 1],
+            lambda logits, _, i=i: F.kl_div(  # type: ignore[misc]
+                logits.log_softmax(1), clean[i : i + 1].softmax(1), reduction="none"
+            ),
+            norm="Linf",
+            eps=[0.03],
+            steps=4,
+            size=[0.01],
+            delta0=delta0[i : i + 1],
+        )
+        torch.testing.assert_close(last[i], path[-1], rtol=0, atol=1e-10)
+    assert (kl(model(last), clean) > kl(model(x + delta0), clean)).all()
+
+
+@pytest.mark.parametrize(("keep", "loss", "more"), [("last", "ce", 0), ("best", "ce", 1), ("last", "kl", 1)])
+def test_cost(keep: Any, loss: Any, more: int) -> None:
+    model = Counted(small_cnn()).eval()
+    x = torch.rand(4, 3, 6, 6)
+    PGD(threat_of("Linf"), steps=7, keep=keep, loss=loss)(model, x, torch.zeros(4, dtype=torch.long))
+    assert (model.forwards, model.backwards) == (7 + more, 7)
+    model.forwards = model.backwards = 0
+    FGSM(threat_of("Linf"))(model, x, torch.zeros(4, dtype=torch.long))
+    assert (model.forwards, model.backwards) == (1, 1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    norm=st.sampled_from(NORMS),
+    shape=st.sampled_from([(9,), (2, 3, 4)]),
+    batch=st.sampled_from([1, 3, 8]),
+    scale=st.sampled_from([0.0, 0.01, 1.0]),
+    per_sample=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    start=st.sampled_from(["uniform", "normal", "none"]),
+    options=st.sampled_from(
+        [{}, {"keep": "last"}, {"early_stop": True}, {"loss": "dlr"}, {"early_stop": True, "keep": "last"}]
+    ),
+)
+def test_every_result_is_inside(
+    norm: str,
+    shape: tuple[int, ...],
+    batch: int,
+    scale: float,
+    per_sample: bool,
+    dtype: torch.dtype,
+    start: Any,
+    options: dict[str, Any],
+) -> None:
+    x = torch.rand(batch, *shape, dtype=dtype)
+    x = torch.where(torch.rand(x.shape) < 0.3, x.round(), x)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 4), nn.Tanh(), nn.Linear(4, 3)).to(dtype)
+    eps = EPS[norm] * scale * (torch.rand(batch, dtype=dtype) if per_sample else 1.0)
+    threat = threat_of(norm, eps)
+    y = torch.arange(batch) % 3
+    adv = PGD(threat, steps=3, start=start, bn_mode="eval", **options)(model, x, y)
+    assert adv.dtype == dtype
+    assert adv.shape == x.shape
+    assert not adv.requires_grad
+    assert threat.contains(adv, x).all()
+
+
+def test_best_never_loses_to_any_iterate_and_includes_the_start() -> None:
+    model = small_cnn()
+    x = torch.rand(6, 3, 6, 6)
+    y = model(x).argmax(1)
+    y[0] = (y[0] + 1) % 5  # misclassified as it is
+    far = PGD(threat_of("Linf", 1e-3), steps=3, start="none")(model, x, y)
+    assert model(far).argmax(1)[0] != y[0]
+    big = PGD(threat_of("Linf", 0.3), steps=1, step_size=0.3, start="none")(model, x, y)
+    assert (cross_entropy(model(big), y) >= cross_entropy(model(x), y) - 1e-6).all()
+
+
+def test_restarts_attack_what_still_holds() -> None:
+    class Sizes(Counted):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__(inner)
+            self.sizes: list[int] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.sizes.append(len(x))
+            return super().forward(x)
+
+    inner = small_cnn()
+    x = torch.rand(40, 3, 6, 6)
+    y = inner(x).argmax(1)
+    threat = threat_of("Linf", 0.03)
+    once = PGD(threat, steps=3)(inner, x, y, generator=torch.Generator().manual_seed(5))
+    model = Sizes(inner).eval()
+    thrice = PGD(threat, steps=3, restarts=3)(model, x, y, generator=torch.Generator().manual_seed(5))
+    broken = inner(once).argmax(1) != y
+    left = int((~broken).sum())
+    assert 0 < left < 40
+    assert model.sizes[:4] == [40] * 4
+    assert model.sizes[4:8] == [left] * 4
+    assert model.sizes[8] <= left
+    assert torch.equal(once[broken], thrice[broken])
+    assert (cross_entropy(inner(thrice), y) >= cross_entropy(inner(once), y) - 1e-6).all()
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_early_stop_keeps_the_first_misclassified_iterate(keep: Any) -> None:
+    model = small_cnn().double()
+    x = torch.rand(12, 3, 6, 6, dtype=torch.float64)
+    y = model(x).argmax(1)
+    y[0] = (y[0] + 1) % 5
+    threat = threat_of("Linf", 0.03)
+    delta0 = threat.noise(x)
+    paths = pgd_loop(
+        model, x, y, cross_entropy, norm="Linf", eps=[0.03] * 12, steps=5, size=[0.01] * 12, delta0=delta0
+    )
+    counted = Counted(model).eval()
+    attack = PGD(threat, steps=5, step_size=0.01, keep=keep, early_stop=True)
+    stopped = attack(counted, x, y, delta0=delta0)
+    seen = set()
+    for i, path in enumerate(paths):
+        logits = model(torch.stack(path))
+        wrong = (logits.argmax(1) != y[i]).nonzero()[:, 0].tolist()
+        losses = cross_entropy(logits, y[i].expand(6))
+        expected = wrong[0] if wrong else 5 if keep == "last" else int(losses.argmax())
+        seen.add(wrong[0] if wrong else None)
+        torch.testing.assert_close(stopped[i], path[expected], rtol=0, atol=1e-10)
+    assert len(seen) > 2  # some at the start, some later, some never
+    everything = PGD(threat, steps=5, early_stop=True)(counted, x, (model(x).argmax(1) + 1) % 5)
+    assert everything.shape == x.shape
+
+
+def test_targeted_reaches_the_class() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 5)).eval()
+    x = torch.rand(8, 3, 6, 6)
+    target = (model(x).argmax(1) + 1) % 5
+    losses: tuple[LossName, ...] = ("ce", "margin")
+    for loss in losses:
+        adv = PGD(threat_of("Linf", 0.4), steps=30, loss=loss, targeted=True)(model, x, target)
+        assert (model(adv).argmax(1) == target).all()
+
+
+def test_own_loss_is_maximised() -> None:
+    def push_class_two(logits: Tensor, y: Tensor) -> Tensor:
+        assert logits.dtype == torch.float32
+        return logits[:, 2]
+
+    model = small_cnn()
+    x = torch.rand(4, 3, 6, 6)
+    y = torch.full((4,), 2)
+    adv = PGD(threat_of("Linf", 0.05), loss=push_class_two, keep="last")(model, x, y)
+    assert (model(adv)[:, 2] > model(x)[:, 2]).all()
+
+
+def test_determinism_and_generators() -> None:
+    model = small_cnn()
+    x = torch.rand(4, 3, 6, 6)
+    y = model(x).argmax(1)
+    attack = PGD(threat_of("Linf"), steps=2)
+
+    def seeded(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return attack(model, x, y)
+
+    assert torch.equal(seeded(3), seeded(3))
+    assert not torch.equal(seeded(3), seeded(4))
+    state = torch.get_rng_state()
+    first = attack(model, x, y, generator=torch.Generator().manual_seed(7))
+    built = PGD(threat_of("Linf"), steps=2, generator=torch.Generator().manual_seed(7))(model, x, y)
+    attack(model, x, y, delta0=torch.zeros_like(x))
+    assert torch.equal(first, built)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_memory_format_is_kept_and_changes_nothing(norm: str) -> None:
+    model = small_cnn()
+    x = torch.rand(4, 3, 6, 6)
+    y = model(x).argmax(1)
+    last = x.contiguous(memory_format=torch.channels_last)
+    runs: list[dict[str, Any]] = [{}, {"early_stop": True}, {"restarts": 2}, {"keep": "last"}]
+    for options in runs:
+        attack = PGD(threat_of(norm), steps=3, **options)
+        plain = attack(model, x, y, generator=torch.Generator().manual_seed(0))
+        other = attack(model, last, y, generator=torch.Generator().manual_seed(0))
+        assert other.is_contiguous(memory_format=torch.channels_last)
+        assert plain.is_contiguous()
+        torch.testing.assert_close(other, plain, rtol=0, atol=1e-4)
+
+
+def test_low_precision_models_keep_float32_iterates() -> None:
+    model = small_cnn()
+    x = torch.rand(6, 3, 6, 6)
+    y = model(x).argmax(1)
+    threat = threat_of("Linf", 0.05)
+    half = copy.deepcopy(model).bfloat16()
+    adv = PGD(threat)(half, x, y)
+    assert adv.dtype == torch.float32
+    assert threat.contains(adv, x).all()
+    assert (cross_entropy(model(adv), y) > cross_entropy(model(x), y)).all()
+
+    class Seen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.dtypes = model, set[torch.dtype]()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(x)
+            self.dtypes.add(out.dtype)
+            return out
+
+    seen = Seen().eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        adv = PGD(threat, loss="kl")(seen, x, y)
+        loss = model(x).float().sum()
+    assert seen.dtypes == {torch.bfloat16}
+    assert adv.dtype == torch.float32
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_compiled_model() -> None:
+    model = small_cnn()
+    x = torch.rand(4, 3, 6, 6)
+    y = model(x).argmax(1)
+    attack = PGD(threat_of("Linf"), steps=4)
+    generator = torch.Generator()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    adv = attack(compiled, x, y, generator=generator.manual_seed(1))
+    torch.testing.assert_close(
+        adv, attack(model, x, y, generator=generator.manual_seed(1)), rtol=0, atol=1e-5
+    )
+    with torch.compiler.set_stance("fail_on_recompile"):
+        attack(compiled, x, y)
+
+
+def test_under_no_grad_and_inference_mode() -> None:
+    model = small_cnn()
+    x = torch.rand(4, 3, 6, 6)
+    y = model(x).argmax(1)
+    attack = PGD(threat_of("Linf"), steps=2)
+    plain = attack(model, x, y, generator=torch.Generator().manual_seed(1))
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            adv = attack(model, x, y, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(adv, plain)
+        assert not adv.is_inference()
+
+
+def test_empty_batch_and_plain_functions() -> None:
+    w = torch.randn(4, 3)
+    threat = threat_of("L2", 0.2)
+    assert PGD(threat)(lambda x: x @ w, torch.rand(0, 4), torch.zeros(0, dtype=torch.long)).shape == (0, 4)
+    x = torch.rand(50, 4)
+    y = (x @ w).argmax(1)
+    adv = PGD(threat)(lambda x: x @ w, x, y)
+    assert verify(lambda x: x @ w, adv, x, y, threat).any()
