@@ -20,8 +20,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-import robustsabn
 from robustsabn._config_errors import fail, join, mismatch, nearest, show, source, unknown
+from robustsabn._recipes import recipes
 from robustsabn._yaml import parse, place_of, read
 from robustsabn.errors import ConfigError
 
@@ -67,12 +67,6 @@ def dump(config: object) -> str:
 def choices(registry: Registry) -> dict[str, Registry]:
     """Metadata of a field whose value is one of the dataclasses of `registry`, chosen by its name."""
     return {"choices": registry}
-
-
-def recipes() -> dict[str, Path]:
-    """The packaged recipes: name to file."""
-    found = [file for root in robustsabn.__path__ for file in (Path(root) / "configs").glob("*.yaml")]
-    return {file.stem: file for file in sorted(found)}
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """The package and the light verbs import nothing heavy, and answer fast."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -34,10 +34,10 @@ def test_the_package_imports_no_torch_and_its_names_do_not_load_what_is_not_need
 @pytest.mark.parametrize("argv", [["--help"], ["recipes"]])
 def test_light_verbs_take_less_than_three_tenths_of_a_second(argv: list[str]) -> None:
     times = []
-    for _ in range(8):
-        start = time.perf_counter()
+    for _ in range(5):
+        before = os.times()
         subprocess.run([sys.executable, "-m", "robustsabn", *argv], cwd=ROOT, capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
-        if times[-1] < 0.3:
-            break
-    assert min(times) < 0.3
+        after = os.times()
+        # processor time: what else the machine does meanwhile does not count
+        times.append(sum(after[2:4]) - sum(before[2:4]))
+    assert 0 < min(times) < 0.3

@@ -3,6 +3,7 @@
 config.yaml  metrics.jsonl  tb/  checkpoints/{best,last,previous}/  report/
 """
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,23 @@ from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
 
-__all__ = ["RunFolder", "build_model", "load_run_config", "load_run_model"]
+__all__ = ["LoadedRun", "RunFolder", "build_model", "load_run", "load_run_config", "load_run_model"]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained network on the CPU in eval mode, and what it was trained on: classes and image shape (C, H, W)."""
+
+    config: TrainConfig
+    model: nn.Module
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+
+    def plain(self) -> nn.Module:
+        """A fresh network of the architecture before its conversion, without weights of the run."""
+        config = replace(self.config, norm="none", sync_bn=False)
+        with torch.random.fork_rng([]):
+            return build_model(config, len(self.classes), self.shape, fresh=False)
 
 
 class RunFolder:
@@ -87,15 +104,27 @@ def load_run_config(folder: str | Path) -> TrainConfig:
     return robustsabn.config.load(TrainConfig, place.config)
 
 
+def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
+    """A run's trained network with what belongs to it. Raises as `load_run_model`."""
+    config = load_run_config(folder)
+    stored = read(RunFolder(folder).checkpoints, checkpoint)
+    channels, height, width = stored.state["shape"]
+    classes, shape = tuple(stored.state["classes"]), (channels, height, width)
+    with torch.random.fork_rng([]):
+        model = build_model(config, len(classes), shape, fresh=False)
+    try:
+        model.load_state_dict(stored.tensors["model"])
+    except RuntimeError:
+        raise CheckpointError(
+            f"{folder}: the {checkpoint} checkpoint does not fit the model {config.model!r} of its config.yaml; "
+            "has the model's code changed since, or the file been edited?"
+        ) from None
+    return LoadedRun(config, model.eval(), classes, shape)
+
+
 def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:
     """The network that a run trained, on the CPU and in eval mode, with its routes.
 
     Raises CheckpointError when there is no such run or checkpoint, or a file is truncated or altered.
     """
-    config = load_run_config(folder)
-    stored = read(RunFolder(folder).checkpoints, checkpoint)
-    channels, height, width = stored.state["shape"]
-    with torch.random.fork_rng([]):
-        model = build_model(config, len(stored.state["classes"]), (channels, height, width), fresh=False)
-    model.load_state_dict(stored.tensors["model"])
-    return model.eval()
+    return load_run(folder, checkpoint).model

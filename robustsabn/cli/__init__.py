@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn.cli import info, recipes
+from robustsabn.cli import evaluate, export, info, recipes, train
 from robustsabn.errors import RobustsabnError, UsageError
 
 __all__ = ["main"]
 
-VERBS = {"recipes": recipes, "info": info}
+VERBS = {"train": train, "evaluate": evaluate, "export": export, "recipes": recipes, "info": info}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

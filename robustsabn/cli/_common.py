@@ -1,0 +1,30 @@
+"""Arguments that several verbs share."""
+
+import torch
+
+from robustsabn.errors import UsageError
+
+__all__ = ["at_least_one", "device"]
+
+
+def at_least_one(name: str, value: int | None) -> None:
+    """Refuse a count below one."""
+    if value is not None and value < 1:
+        raise UsageError(f"{name} must be at least 1, got {value}")
+
+
+def device(text: str | None) -> torch.device | None:
+    """The device that `--device` names, if it is there."""
+    if text is None:
+        return None
+    try:
+        asked = torch.device(text)
+    except RuntimeError:
+        raise UsageError(f"--device {text!r} is unknown; write cpu, cuda or cuda:N") from None
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {text}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
+    if asked.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {text!r} is not supported; write cpu, cuda or cuda:N")
+    return asked

@@ -1,0 +1,48 @@
+"""`robustsabn export RUN`: one route of a trained run as a plain network in a file."""
+
+import argparse
+from pathlib import Path
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "write one route of a run as a plain network, without this package in it"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
+    parser.add_argument("--route", help="clean or adv; needed where the run has several")
+    parser.add_argument("--format", metavar="FORMAT", help="safetensors, onnx or pt2; by default as F ends")
+    parser.add_argument("--out", metavar="F", type=Path, required=True, help="the file to write")
+    parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Bake the route, write it, check it against the run's model."""
+    import torch
+
+    from robustsabn.baking import bake
+    from robustsabn.errors import RouteError
+    from robustsabn.exporting import export
+    from robustsabn.routing import maybe_route, routes_of
+    from robustsabn.trainers.runs import load_run
+
+    loaded = load_run(args.run_folder, args.checkpoint)
+    routes = routes_of(loaded.model)
+    if args.route not in routes and (routes or args.route is not None):
+        given = "--route is missing" if args.route is None else f"no route {args.route!r}"
+        raise RouteError(
+            f"{given}: {args.run_folder} has {', '.join(routes) or 'no routes, leave --route out'}"
+        )
+    images = torch.rand(5, *loaded.shape, generator=torch.Generator().manual_seed(0))
+    with maybe_route(loaded.model, args.route):
+        apart = export(
+            bake(loaded.model, args.route) if routes else loaded.model,
+            args.out,
+            loaded.model,
+            images,
+            format=args.format,
+            fresh=loaded.plain(),
+            notes={"model": loaded.config.model, "route": args.route or "", "classes": loaded.classes},
+        )
+    print(f"written to {args.out}; its logits differ from the run's by at most {apart:.1g}")

@@ -1,0 +1,120 @@
+"""A plain network as a file: safetensors, ONNX or torch.export, checked before it takes its name."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn import __version__
+from robustsabn.errors import ConfigError, ConversionError, MissingExtraError
+
+__all__ = ["FORMATS", "export"]
+
+FORMATS = ("safetensors", "onnx", "pt2")
+
+Net = Callable[[Tensor], Tensor]
+
+
+def export(
+    plain: nn.Module,
+    path: str | Path,
+    reference: Net,
+    images: Tensor,
+    *,
+    format: str | None = None,
+    fresh: nn.Module | None = None,
+    notes: dict[str, Any] | None = None,
+) -> float:
+    """Write `plain`, a network without routes, to `path`, and return how far its logits are from those of `reference`.
+
+    What was written is read again and run on all but the last of `images` (N, C, H, W), N at least 3; a file whose logits
+    differ by more than 1e-3 of their size is not kept. format: one of FORMATS, by default as `path` ends. safetensors are read into `fresh`,
+    another instance of the architecture, with `strict=True`; `notes` go into their metadata. ONNX and torch.export files
+    take any batch size; inputs are `images`, outputs `logits`. Raises ConfigError, ConversionError, MissingExtraError.
+    """
+    path = Path(path)
+    format = format or path.suffix.lstrip(".")
+    if format not in FORMATS:
+        raise ConfigError(f"format {format!r} is unknown; allowed: {', '.join(FORMATS)}")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file")
+    if format == "onnx":
+        _require_onnx()
+    plain = plain.cpu().eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".writing-{path.stem}.{format}")
+    try:
+        written = _WRITERS[format](plain, aside, images, fresh, notes or {})
+        with torch.no_grad():
+            expected = reference(images)
+            apart = float((written(images[:-1]) - expected[:-1]).abs().max())
+        if not apart <= 1e-3 * max(1.0, float(expected.abs().max())):
+            raise ConversionError(
+                f"the {format} file's logits differ by {apart:.3g} from the model's; not written"
+            )
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return apart
+
+
+def _safetensors(
+    plain: nn.Module, path: Path, images: Tensor, fresh: nn.Module | None, notes: dict[str, Any]
+) -> Net:
+    from safetensors.torch import load_file, save
+
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in plain.state_dict().items()}
+    metadata = {"format": "pt", "robustsabn": __version__} | {k: _text(v) for k, v in notes.items()}
+    path.write_bytes(save(state, metadata))
+    target = plain if fresh is None else fresh
+    target.load_state_dict(load_file(path), strict=True)
+    return target.eval()
+
+
+def _onnx(
+    plain: nn.Module, path: Path, images: Tensor, fresh: nn.Module | None, notes: dict[str, Any]
+) -> Net:
+    import onnxruntime
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own dependencies
+        torch.onnx.export(
+            plain,
+            (images,),
+            str(path),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
+
+
+def _pt2(plain: nn.Module, path: Path, images: Tensor, fresh: nn.Module | None, notes: dict[str, Any]) -> Net:
+    program = torch.export.export(plain, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, str(path))
+    net: Net = torch.export.load(str(path)).module()
+    return net
+
+
+_WRITERS = {"safetensors": _safetensors, "onnx": _onnx, "pt2": _pt2}
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"{error.name} is needed for ONNX: pip install 'robustsabn[onnx]'") from None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
