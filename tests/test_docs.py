@@ -1,0 +1,41 @@
+"""The documentation's Python blocks run; those whose fence says `python no-run` are left out."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *[p for p in [ROOT / "README.md"] if p.exists()]]
+BLOCK = re.compile(r"^```python[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+
+
+def _blocks() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start(1)) + 1
+            # blank lines in front, so that a traceback names the line of the page
+            found.append((f"{page.relative_to(ROOT)}:{line}", "\n" * (line - 1) + match[1]))
+    return found
+
+
+BLOCKS = _blocks()
+
+
+@pytest.mark.parametrize(("place", "source"), BLOCKS, ids=[place for place, _ in BLOCKS])
+def test_block_runs(place: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, str(ROOT / place.rpartition(":")[0]), "exec"), {"__name__": "__main__"})  # noqa: S102  # our own pages
+
+
+def test_every_page_but_the_readme_has_blocks() -> None:
+    pages = {place.rpartition(":")[0] for place, _ in BLOCKS}
+    assert {f"docs/{name}.md" for name in ("architecture", "routing", "training")} <= pages
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
