@@ -146,8 +146,9 @@ def test_optimisers_go_on_where_they_were(make_optimizer: type[torch.optim.Optim
     def fresh() -> tuple[nn.Linear, torch.optim.Optimizer]:
         torch.manual_seed(9)
         model = nn.Linear(3, 2)
-        options = {"momentum": 0.9} if make_optimizer is torch.optim.SGD else {}
-        return model, make_optimizer(model.parameters(), lr=0.01, weight_decay=0.1, **options)  # type: ignore[call-arg]
+        if make_optimizer is torch.optim.SGD:
+            return model, torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=0.1)
+        return model, torch.optim.AdamW(model.parameters(), 0.01, weight_decay=0.1)
 
     straight, optimizer = fresh()
     trained(6, optimizer, straight)

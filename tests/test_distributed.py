@@ -21,7 +21,7 @@ OWN: dict[str, Any] = {**SYNCED, "sync_bn": False, "steps": 12}
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained by two processes: `synced`, `own`, and `cut`, killed in the middle of an epoch."""
     place = tmp_path_factory.mktemp("runs")
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         {"config": {**SYNCED, "out": str(place / "synced")}, "trace": str(place / "two.pt")},
         {"config": {**OWN, "out": str(place / "own")}, "trace": str(place / "own.pt")},
         {"config": {**OWN, "out": str(place / "cut")}, "die": 9},
@@ -38,7 +38,7 @@ def test_two_processes_with_synchronised_statistics_are_one(runs: Path, tmp_path
     assert len(one) == len(two) == 8
     for step, (a, b) in enumerate(zip(one, two, strict=True)):
         # equal up to the order of float32 sums, which signs in the attack may amplify
-        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5, msg=lambda m, step=step: f"step {step}: {m}")
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5, msg=f"step {step}")
 
 
 def test_own_statistics_are_averaged_at_checkpoints(runs: Path) -> None:

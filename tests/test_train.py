@@ -133,8 +133,13 @@ def test_shards_of_an_evaluation_add_up(finished: Path) -> None:
     model, images = load_run_model(finished), load_test("digits", 31)
     attack = build_attack(Attack(eps=0.1), 3)
     counts: list[torch.Tensor] = []
+
+    def noted(share: torch.Tensor) -> torch.Tensor:
+        counts.append(share)
+        return share
+
     for rank in (0, 1):
-        evaluate(model, images, attack, rank=rank, world=2, reduce=lambda t: (counts.append(t), t)[1])
+        evaluate(model, images, attack, rank=rank, world=2, reduce=noted)
     whole = evaluate(model, images, attack)
     assert ((counts[0] + counts[1])[0] / 31).tolist() == pytest.approx(list(whole.clean.values()))
 
@@ -302,7 +307,9 @@ def test_batches_visit_every_image_once_an_epoch_and_shares_make_the_batch() -> 
     assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[4:], later, strict=True))
     plain = Batches(images, 10, 7, Augment(), torch.device("cpu"))
     seen = torch.cat([x for x, _ in plain.run(0, 5)]).flatten(1)
-    assert torch.equal(seen.unique(dim=0), images.batch(torch.arange(50))[0].flatten(1).unique(dim=0))
+    assert torch.equal(
+        torch.unique(seen, dim=0), torch.unique(images.batch(torch.arange(50))[0].flatten(1), dim=0)
+    )
 
 
 def test_folders_are_read_ahead_in_the_same_order(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_split_and_separate_forwards_agree_where_routes_have_their_own_statistic
         model = convert(network(), norm="saauxbn")
         model.train()
         losses = Paired(cast("object", forward)).losses(bench_for(model, 6), x, y)  # type: ignore[arg-type]
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         grads = {name: p.grad for name, p in model.named_parameters()}
         found.append((losses, grads, dict(model.named_buffers())))
     (losses, grads, buffers), (losses2, grads2, buffers2) = found
@@ -118,7 +118,7 @@ def test_every_parameter_gets_a_gradient(norm: str, method: str) -> None:
     model = network() if norm == "none" else convert(network(), norm=norm)
     model.train()
     objective = cast(Method, METHODS[method]())
-    objective.losses(cast(Bench, bench_for(model, 6)), x, y)["loss"].backward()
+    objective.losses(cast(Bench, bench_for(model, 6)), x, y)["loss"].backward()  # type: ignore[no-untyped-call]
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 

@@ -18,7 +18,7 @@ def ours(schedule: Schedule, total: int, peak: float = 0.1) -> list[float]:
 def theirs(scheduler: LRScheduler, total: int) -> list[float]:
     rates = []
     for _ in range(total):
-        rates.append(scheduler.get_last_lr()[0])
+        rates.append(float(scheduler.get_last_lr()[0]))
         scheduler.optimizer.step()
         scheduler.step()
     return rates

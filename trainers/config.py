@@ -166,11 +166,16 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Validation:
-    """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images."""
+    """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images.
+
+    The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on the first;
+    the other one decides between equals.
+    """
 
     images: int = 1000
     every: int = 1
     steps: int = 10
+    select: Literal["robust", "clean"] = "robust"
 
     def __post_init__(self) -> None:
         _count("images", self.images)

@@ -39,6 +39,17 @@ class Evaluation:
     def routes(self) -> tuple[str, ...]:
         return tuple(self.clean)
 
+    @property
+    def clean_accuracy(self) -> float:
+        """Clean images through the first route."""
+        return self.clean[self.routes[0]]
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Images attacked through the last route that was attacked, and scored through it."""
+        last = list(self.robust)[-1]
+        return self.robust[last][last]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and dictionaries, for JSON."""
         return asdict(self)
@@ -70,7 +81,7 @@ def evaluate(
     model.eval()
     counts = torch.zeros(1 + len(through), len(scored), dtype=torch.long, device=device)
     try:
-        for indices in torch.arange(rank, len(images), world).split(batch_size):
+        for indices in torch.split(torch.arange(rank, len(images), world), batch_size):
             x, y = images.batch(indices, device)
             delta0 = starting_noise(attack, x, images.ids[indices.cpu()], seed)
             for i, source in enumerate((None, *through)):

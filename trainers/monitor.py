@@ -61,7 +61,7 @@ class Monitor:
 
         _truncate(metrics, start)
         self.file = metrics.open("a", encoding="utf-8")
-        self.writer = SummaryWriter(str(tb), purge_step=start + 1 if start else None)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(tb), purge_step=start + 1 if start else None)
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -86,7 +86,7 @@ class Monitor:
         finally:
             self.flush()
             self.file.close()
-            self.writer.close()  # type: ignore[no-untyped-call]
+            self.writer.close()
 
     def say(self, line: str) -> None:
         """One line for the reader."""
@@ -107,19 +107,19 @@ class Monitor:
             return
         self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         for name, value in _flat(values):
-            self.writer.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(f"{kind}/{name}", value, step)
 
     def images(self, step: int, x: Tensor, x_adv: Tensor, eps: float) -> None:
         """A grid for TensorBoard: images, adversarial images, difference."""
         if self.active:
-            self.writer.add_image("images/clean adversarial difference", image_grid(x, x_adv, eps), step)  # type: ignore[no-untyped-call]
+            self.writer.add_image("images/clean adversarial difference", image_grid(x, x_adv, eps), step)
 
     def flush(self) -> None:
         """Bring everything to the disk."""
         if self.active:
             self.file.flush()
             os.fsync(self.file.fileno())
-            self.writer.flush()  # type: ignore[no-untyped-call]
+            self.writer.flush()
 
     def table(self, table: Table) -> None:
         self.console.print(table)

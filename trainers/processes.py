@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +16,7 @@ from robustsabn.errors import ConfigError, RobustsabnError
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.trainers.config import TrainConfig
 
-__all__ = ["average_statistics", "launch_note", "load_data", "prepare", "shared", "start"]
+__all__ = ["average_statistics", "launch_note", "load_data", "prepare", "reduced", "shared", "start"]
 
 T = TypeVar("T")
 
@@ -69,6 +69,13 @@ def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
         )
 
 
+def reduced(accelerator: Accelerator, tensor: Tensor, how: Literal["sum", "mean"]) -> Tensor:
+    """Sum or mean of `tensor` over the processes, on each of them."""
+    total = accelerator.reduce(tensor, how)
+    assert isinstance(total, Tensor)
+    return total
+
+
 def prepare(
     accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -87,15 +94,15 @@ def prepare(
 
 @torch.no_grad()
 def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
-    """Average the running statistics of batch normalisation over the processes, the same on each afterwards."""
+    """Average the running statistics of batch normalisation over the processes, the same on each afterwards.
+
+    Every process has counted as many batches as the others: the counters agree without being touched.
+    """
     if accelerator.num_processes == 1:
         return
     for buffer in _statistics(model):
         if buffer.is_floating_point():
-            mean = accelerator.reduce(buffer, "mean")
-        else:  # counters of batches
-            mean = accelerator.gather(buffer.unsqueeze(0)).amax(0)
-        buffer.copy_(mean)
+            buffer.copy_(reduced(accelerator, buffer, "mean"))
 
 
 def _statistics(model: nn.Module) -> list[Tensor]:

@@ -29,6 +29,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """Leave torch's global generators, on CPU and every CUDA device in use, as they were on entry."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count() if used else 0)
     with torch.random.fork_rng(devices):
         yield

@@ -1,30 +1,35 @@
 """The training loop: one global step is the single counter from which order, noise and learning rate follow."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import robustsabn.config
-from robustsabn.data import Data
 from robustsabn.errors import TrainingError
-from robustsabn.routing import maybe_route
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.batches import Batches
-from robustsabn.trainers.bench import StepBench, build_attack
+from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.evaluation import Evaluation, evaluate, starting_noise
-from robustsabn.trainers.monitor import Monitor, Window, results_table
+from robustsabn.trainers.evaluation import Evaluation
+from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
-from robustsabn.trainers.processes import average_statistics, launch_note, load_data, prepare, shared, start
+from robustsabn.trainers.processes import (
+    average_statistics,
+    launch_note,
+    load_data,
+    prepare,
+    reduced,
+    shared,
+    start,
+)
 from robustsabn.trainers.randomness import derive, restored
 from robustsabn.trainers.resume import compare, find
 from robustsabn.trainers.runs import RunFolder, build_model
 from robustsabn.trainers.signals import Interrupted, Signals, noted
+from robustsabn.trainers.validation import Validator
 
 __all__ = ["RunResult", "Trainer", "run"]
 
@@ -56,13 +61,13 @@ class Trainer:
         self.main, self.device = acc.is_main_process, acc.device
         # decided once: what one process sees on the disk, another may have just written
         self.folder = shared(acc, lambda: RunFolder.choose(config.out, name, resume))
-        self.data: Data = load_data(acc, config)
-        self.shape = self.data.train.shape
+        data = load_data(acc, config)
+        self.classes, self.shape = data.classes, data.train.shape
         stored, damage = find(self.folder) if resume else (None, [])
         changes = [] if stored is None else compare(self.folder, stored, config)
 
         torch.manual_seed(derive(config.seed, "model"))
-        self.model = build_model(config, len(self.data.classes), self.shape, fresh=stored is None)
+        self.model = build_model(config, len(data.classes), self.shape, fresh=stored is None)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
@@ -70,7 +75,7 @@ class Trainer:
         wrapped, self.optimizer = prepare(acc, self.model, build_optimizer(self.model, config.optim))
 
         self.batches = Batches(
-            self.data.train,
+            data.train,
             config.batch_size,
             config.seed,
             config.augment,
@@ -95,8 +100,9 @@ class Trainer:
         acc.wait_for_everyone()
         if self.main:
             self._open(damaged=bool(damage))
-        self.window = Window()
+        self.window, self.last_loss = Window(), math.nan
         self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
+        self.validator = Validator(acc, self.model, data, config, self.monitor)
         if hint := launch_note(acc):
             self.monitor.say(hint)
         for line in (*damage, *changes):
@@ -124,6 +130,7 @@ class Trainer:
             if self.step % config.log_every == 0 or saves or stops:
                 self._log()
             if saves or stops:
+                average_statistics(self.accelerator, self.model)
                 self._save(self._validate() if validates else None)
             if stops:
                 self.monitor.say(
@@ -151,65 +158,35 @@ class Trainer:
             return
         images = self.window.steps * self.config.batch_size
         names, means = self.window.mean()
-        values = dict(zip(names, self.accelerator.reduce(means, "mean").tolist(), strict=True))
+        values = dict(zip(names, reduced(self.accelerator, means, "mean").tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise TrainingError(
                 f"the loss is {values['loss']} at step {self.step}; lower optim.lr or train in fp32 "
                 f"(the last checkpoint in {self.folder.checkpoints} is sound)"
             )
-        rate = self.optimizer.param_groups[0]["lr"]
         speed = images / self.window.lap()
-        extra = {"epoch": self.step / self.per_epoch, "lr": rate, "images_per_second": round(speed, 1)}
+        extra = {
+            "epoch": self.step / self.per_epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": round(speed, 1),
+        }
         self.monitor.record("train", self.step, {**values, **extra})
         self.monitor.advance(self.step, f"loss {values['loss']:.3f}  {speed:.0f} images/s")
         self.last_loss = values["loss"]
 
     def _validate(self) -> Evaluation:
-        """Clean accuracy through every route and PGD accuracy on the adversarial route, on held-out images."""
-        config = self.config
-        average_statistics(self.accelerator, self.model)
-        attack = build_attack(config.attack, config.validation.steps)
-        attacked = [self.bench.adv] if isinstance(self.bench.adv, str) else None
-        found = self._evaluate(self.data.validation, attack, attacked, config.test.batch_size)
-        self.monitor.record("validation", self.step, {"clean": found.clean, "robust": found.robust})
-        clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
-        robust = self._score(found)[0]
         epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
-        self.monitor.say(f"{epoch}  loss {self.last_loss:.3f}  {clean}  {found.attack} {100 * robust:.1f} %")
-        if self.main:
-            x, y = self.data.validation.batch(torch.arange(min(8, len(self.data.validation))), self.device)
-            delta0 = starting_noise(attack, x, torch.arange(len(x)), config.seed)
-            with maybe_route(self.model, self.bench.adv):
-                self.monitor.images(self.step, x, attack(self.model, x, y, delta0=delta0), config.attack.eps)
+        found = self.validator.validate(self.step, f"{epoch}  loss {self.last_loss:.3f}")
         self.window.lap()  # evaluating is not training time
         return found
 
-    def _evaluate(
-        self, images: Any, attack: Any, attacked: Sequence[str] | None, batch_size: int
-    ) -> Evaluation:
-        acc = self.accelerator
-        return evaluate(
-            self.model,
-            images,
-            attack,
-            attacked=attacked,
-            batch_size=batch_size,
-            device=self.device,
-            rank=acc.process_index,
-            world=acc.num_processes,
-            reduce=lambda counts: acc.reduce(counts, "sum"),
-        )
-
-    def _score(self, found: Evaluation) -> list[float]:
-        """What the best checkpoint has most of: robust accuracy on the adversarial route, then clean accuracy."""
-        return [list(list(found.robust.values())[-1].values())[-1], next(iter(found.clean.values()))]
-
     def _save(self, found: Evaluation | None) -> None:
         names: tuple[str, ...] = ("last",)
-        average_statistics(self.accelerator, self.model)
-        if found is not None and self._score(found) > self.best_score:
-            self.best_score, self.best_step = self._score(found), self.step
-            names = ("last", "best")
+        if found is not None:
+            score = [found.robust_accuracy, found.clean_accuracy]
+            score = score if self.config.validation.select == "robust" else score[::-1]
+            if score > self.best_score:
+                self.best_score, self.best_step, names = score, self.step, ("last", "best")
         self.monitor.flush()
         if self.main:
             tensors = {
@@ -222,7 +199,7 @@ class Trainer:
                 "epoch": self.step / self.per_epoch,
                 "best": {"score": self.best_score, "step": self.best_step},
                 "validation": None if found is None else found.to_dict(),
-                "classes": list(self.data.classes),
+                "classes": list(self.classes),
                 "shape": list(self.shape),
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "config": robustsabn.config.to_dict(self.config),
@@ -253,17 +230,11 @@ class Trainer:
         if self.step % self.config.log_every:
             return False
         flag = torch.tensor(float(self.signals.received), device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
+        return bool(reduced(self.accelerator, flag, "sum").item())
 
     def _close(self) -> RunResult:
         best = store.read(self.folder.checkpoints, "best")
         self.model.load_state_dict(best.tensors["model"])
-        config = self.config
-        images = self.data.test.sample(config.test.images)
-        attack = build_attack(config.attack, config.test.steps)
-        found = self._evaluate(images.to(self.device), attack, None, config.test.batch_size)
-        self.monitor.record("test", self.step, found.to_dict())
-        title = f"best checkpoint (step {best.state['step']}), {found.n} test images, {found.norm} eps {found.eps:.4g}"
-        self.monitor.table(results_table(found, title))
+        found = self.validator.close(self.step, best.state["step"])
         self.accelerator.wait_for_everyone()
         return RunResult(self.folder.path, self.step, best.state["step"], found)

@@ -1,0 +1,70 @@
+"""What a run evaluates of itself: held-out images as it goes, the test set at its end."""
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from robustsabn.attacks import PGD
+from robustsabn.data import Data, ImageSet
+from robustsabn.routing import maybe_route, routes_of
+from robustsabn.trainers.bench import build_attack
+from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.evaluation import Evaluation, evaluate, starting_noise
+from robustsabn.trainers.monitor import Monitor, results_table
+from robustsabn.trainers.processes import reduced
+
+__all__ = ["Validator"]
+
+SHOWN = 8  # images in a grid
+
+
+class Validator:
+    """Evaluates `model` on all processes together and tells the monitor."""
+
+    def __init__(
+        self, accelerator: Accelerator, model: nn.Module, data: Data, config: TrainConfig, monitor: Monitor
+    ) -> None:
+        self.accelerator, self.model, self.config, self.monitor = accelerator, model, config, monitor
+        self.validation = data.validation.to(accelerator.device)
+        self.test = data.test
+
+    def validate(self, step: int, heading: str) -> Evaluation:
+        """Clean accuracy through every route and PGD accuracy through the last, on held-out images."""
+        attack = build_attack(self.config.attack, self.config.validation.steps)
+        routes = routes_of(self.model)
+        found = self._evaluate(self.validation, attack, routes[-1:] or None)
+        self.monitor.record("validation", step, {"clean": found.clean, "robust": found.robust})
+        clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
+        self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %")
+        if self.monitor.active:
+            x, y = self.validation.batch(
+                torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
+            )
+            delta0 = starting_noise(attack, x, torch.arange(len(x)), 0)
+            with maybe_route(self.model, routes[-1] if routes else 0):
+                self.monitor.images(step, x, attack(self.model, x, y, delta0=delta0), attack.threat.eps_max)
+        return found
+
+    def close(self, step: int, best_step: int) -> Evaluation:
+        """Clean and PGD accuracy of every route on the test set, as a table."""
+        attack = build_attack(self.config.attack, self.config.test.steps)
+        images = self.test.sample(self.config.test.images).to(self.accelerator.device)
+        found = self._evaluate(images, attack, None)
+        self.monitor.record("test", step, found.to_dict())
+        title = f"best checkpoint (step {best_step}), {found.n} test images, {found.norm} eps {found.eps:.4g}"
+        self.monitor.table(results_table(found, title))
+        return found
+
+    def _evaluate(self, images: ImageSet, attack: PGD, attacked: tuple[str, ...] | None) -> Evaluation:
+        acc = self.accelerator
+        return evaluate(
+            self.model,
+            images,
+            attack,
+            attacked=attacked,
+            batch_size=self.config.test.batch_size,
+            device=acc.device,
+            rank=acc.process_index,
+            world=acc.num_processes,
+            reduce=lambda counts: reduced(acc, counts, "sum"),
+        )
