@@ -111,6 +111,10 @@ class Router:
         self.selection: Resolved = 0
         self.pinned = False
 
+    def __getstate__(self) -> dict[str, object]:
+        """Copies and pickles made inside a `route` block start with no route active: nothing would end theirs."""
+        return {**self.__dict__, "selection": 0, "pinned": False}
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -257,26 +261,39 @@ def current_selection(router: Router) -> tuple[Resolved, bool]:
 
     Activation checkpointing runs a forward again during backward, when its `route` block has long ended. The node that
     backward is at belongs to the graph of the first forward, and every routed layer left its selection on that graph
-    (`record_selection`), so the nearest mark upstream tells the route. RouteError where there is none.
+    (`record_selection`), so the nearest marks upstream tell the route. RouteError where there is none, where they differ,
+    and under reentrant checkpointing, whose first forward leaves no graph: its marks would be those of earlier layers.
     """
     if not _in_backward():
         return router.selection, False
     if router.pinned:  # set by checkpoint_context, or by a `route` block inside the recomputed function
         return router.selection, True
-    queue: list[Any] = [torch._C._current_autograd_node()]
-    seen = set(queue)
-    for node in queue:
-        if node is None:
-            continue
-        if router in node.metadata:
-            return node.metadata[router], True
-        ahead = [following for following, _ in node.next_functions if following not in seen]
-        seen.update(ahead)
-        queue.extend(ahead)
+    start: Any = torch._C._current_autograd_node()
+    marks = [] if start is None or "CheckpointFunction" in start.name() else _nearest_marks(router, start)
+    if marks and all(_same(mark, marks[0]) for mark in marks):
+        return marks[0], True
     raise RouteError(
         "a routed layer is recomputed in backward (activation checkpointing) and its route is not known; use "
         "checkpoint(..., use_reentrant=False, context_fn=robustsabn.checkpoint_context(model))"
     )
+
+
+def _nearest_marks(router: Router, start: Any) -> list[Resolved]:
+    """The first selection left on every path upstream of a graph node."""
+    marks, queue, seen = [], [start], {start}
+    for node in queue:
+        if router in node.metadata:
+            marks.append(node.metadata[router])
+            continue
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                queue.append(following)
+    return marks
+
+
+def _same(a: Resolved, b: Resolved) -> bool:
+    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
 
 
 def record_selection(router: Router, selection: Resolved, output: Tensor) -> None:

@@ -96,6 +96,34 @@ def test_reentrant_raises() -> None:
         one_step(Block("saauxbn"), checkpointed(use_reentrant=True), "clean", "adv")
 
 
+class Residual(Block):
+    """A block whose last node lies as near to the layers before the block as to its own."""
+
+    def __init__(self, preset: str) -> None:
+        super().__init__(preset)
+        self.conv1, self.conv2 = (nn.Conv2d(3, 3, 1, dtype=torch.float64) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shortcut first, then ReLU."""
+        return torch.relu(x + super().forward(x))
+
+
+@pytest.mark.parametrize("options", [{"use_reentrant": True}, {"use_reentrant": False}], ids=str)
+def test_layers_before_the_block_do_not_lend_it_another_route(options: dict[str, bool]) -> None:
+    model = Residual("saauxbn").eval()
+    x = torch.randn(6, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    with route(model, "clean"):
+        h = model.norm1(x)
+    with route(model, "adv"):
+        z: Tensor = checkpoint(model, h, **options)
+        right = checkpoint(model, h, use_reentrant=False, context_fn=checkpoint_context(model))
+        (expected,) = torch.autograd.grad(model(h).sum(), x, retain_graph=True)
+    with pytest.raises(RouteError, match="checkpoint_context"):
+        z.sum().backward()
+    (got,) = torch.autograd.grad(right.sum(), x)
+    torch.testing.assert_close(got, expected)
+
+
 def test_a_route_inside_the_checkpointed_function_is_kept() -> None:
     def inside(model: nn.Module, x: Tensor) -> Tensor:
         def block(t: Tensor) -> Tensor:

@@ -132,6 +132,27 @@ def test_deepcopy_and_pickle_are_independent() -> None:
         assert torch.equal(model(X), twin(X))
 
 
+def test_a_copy_made_inside_a_route_block_takes_the_first_route() -> None:
+    model = net().eval()
+    with route(model, "adv"):
+        twins = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+        adv = model(X)
+    for twin in twins:
+        assert torch.equal(twin(X), model(X))
+        assert not torch.allclose(twin(X), adv)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_blend_under_autocast_keeps_its_parameters_in_float32(training: bool) -> None:
+    model = net().float().train(training)
+    x = X.bfloat16()
+    twin = copy.deepcopy(model)
+    with route(model, Blend(clean=0.3, adv=0.7)):
+        expected = model(x)
+    with route(twin, Blend(clean=0.3, adv=0.7)), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(twin(x), expected)
+
+
 def test_two_models_at_once() -> None:
     a, b = net().eval(), net().eval()
     with route(a, "adv"):
