@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from reference import batch_norm64, make, running64
 from torch import Tensor
 
 from robustsabn import RoutedBatchNorm1d, RoutedBatchNorm2d, RoutedBatchNorm3d, Split, route
+from robustsabn.errors import RouteError
 from robustsabn.layers import PRESETS, RoutedBatchNorm
 from robustsabn.routing import Selection
 
@@ -222,3 +224,62 @@ def test_saved_activations_are_those_of_batch_norm() -> None:
         for selection in (1, torch.arange(16) % 2, Split(clean=7, adv=9)):
             with route(layer, selection):
                 assert saved(layer) == x.nbytes, (preset, selection)
+
+
+@pytest.mark.parametrize(
+    "selection", [Split(clean=1, adv=5), torch.tensor([0, 1, 1, 1, 1, 1])], ids=["split", "per-sample"]
+)
+def test_a_route_with_one_value_per_channel_is_not_tracked(selection: Selection) -> None:
+    layer = make("saauxbn").train()
+    held = copy.deepcopy(layer)
+    with route(layer, selection):
+        layer(torch.randn(6, 3, 1, 1, dtype=torch.float64))
+    for now, before in zip(layer.buffers(), held.buffers(), strict=True):
+        assert torch.equal(now[0], before[0])
+        assert not torch.equal(now[1], before[1])
+        assert now.isfinite().all()
+
+
+def test_a_batch_with_one_value_per_channel_is_refused() -> None:
+    layer = make("sabn").train()
+    held = copy.deepcopy(layer.state_dict())
+    with route(layer, torch.tensor([1])), pytest.raises(RouteError, match="more than one value"):
+        layer(torch.randn(1, 3, 1, 1, dtype=torch.float64))
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, held[name]), name
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+def test_split_keeps_for_the_backward_what_the_kernel_wrote(
+    device: str, dtype: torch.dtype, channels_last: bool, training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = make("saauxbn").to(device=device, dtype=dtype).train(training)
+    x = torch.randn(6, 3, 4, 4, device=device, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    x.requires_grad_()
+    places: list[int] = []
+    kernel = torch.native_batch_norm
+
+    def watched(*args: Any, out: tuple[Tensor, ...]) -> Any:
+        places.extend(t.data_ptr() for t in out[1:])
+        return kernel(*args, out=out)
+
+    with monkeypatch.context() as patch, route(layer, Split(clean=2, adv=4)):
+        patch.setattr(torch, "native_batch_norm", watched)
+        y = layer(x)
+    mean, invstd = cast(Any, y.grad_fn).saved_tensors[2:4]
+    assert places == [row.data_ptr() for pair in zip(mean, invstd, strict=True) for row in pair]
+    (got,) = torch.autograd.grad(y.float().square().sum(), x)
+    twin = copy.deepcopy(layer)
+    parts = []
+    for name, part in zip(("clean", "adv"), x.split([2, 4]), strict=True):
+        with route(twin, name):
+            parts.append(twin(part))
+    (wanted,) = torch.autograd.grad(torch.cat(parts).float().square().sum(), x)
+    torch.testing.assert_close(got, wanted)

@@ -97,12 +97,15 @@ class RoutedNorm(nn.Module):
             return self.weight, self.bias
         if isinstance(selection, Tensor) and selection.is_floating_point():
             g, b = self._composed(g, b)
-            mix = selection.to(g)
-            return torch.tensordot(mix, g, 1), None if b is None else torch.tensordot(mix, b, 1)
+            return mixed(selection, g), None if b is None else mixed(selection, b)
         if isinstance(selection, int):  # select is several times cheaper than indexing
             return self._composed(g.select(0, selection), None if b is None else b.select(0, selection))
-        index = selection if isinstance(selection, Tensor) else [route for route, _ in selection]
-        return self._composed(g[index], None if b is None else b[index])
+        if isinstance(selection, Tensor):
+            return self._composed(g[selection], None if b is None else b[selection])
+        # not g[list]: on CUDA that copies the list from the host, and waits
+        rows = [None if t is None else torch.stack([t.select(0, r) for r, _ in selection]) for t in (g, b)]
+        assert rows[0] is not None
+        return self._composed(rows[0], rows[1])
 
     def _composed(self, g: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Fold the shared affine, where there is one, under route affines g, b."""
@@ -182,6 +185,11 @@ def _repeat(rows: Tensor | None, sizes: list[int]) -> Tensor | None:
     if rows is None:
         return None
     return torch.cat([row.expand(size, *row.shape) for row, size in zip(rows, sizes, strict=True)])
+
+
+def mixed(weights: Tensor, rows: Tensor) -> Tensor:
+    """Sum over r of weights[r] rows[r]; weights (R,), rows (R, *S). Not a matrix product, which autocast rounds."""
+    return (weights.to(rows).reshape(-1, *(1,) * (rows.ndim - 1)) * rows).sum(0)
 
 
 def check_features(num_features: int) -> None:

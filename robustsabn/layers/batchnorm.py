@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustsabn.errors import RouteError
-from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features
+from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features, mixed
 from robustsabn.layers.functional import (
     Moments,
     batch_moments,
@@ -135,7 +135,9 @@ class RoutedBatchNorm(RoutedNorm):
                 outs.append(self._batch_norm(part, scale[i], shift[i], mean, var, momentum))
             return torch.cat(outs)
         if batch_statistics:
-            running = [self._tracked(index, update if size else "none") for index, size in parts]
+            # one value has no unbiased variance: such a part is not tracked
+            positions = x.shape[2:].numel()
+            running = [self._tracked(i, update if size * positions > 1 else "none") for i, size in parts]
         else:
             running = [(*self._running(index), 0.0) for index, _ in parts]
         return normalise_parts(
@@ -155,6 +157,11 @@ class RoutedBatchNorm(RoutedNorm):
             running_mean, running_var, momentum = self._tracked(0, update)
             xhat = F.batch_norm(x, running_mean, running_var, None, None, True, momentum, self.eps)
             return scale_shift(xhat, scale, shift)
+        if groups is None and not distributed and len(x) * x.shape[2:].numel() == 1:
+            raise RouteError(
+                f"{type(self).__name__} got an input of shape {tuple(x.shape)} in training, where batch statistics need "
+                "more than one value per channel; give more samples, or call eval()"
+            )
         sets = len(self.router) if groups is not None else 1
         if scale is not None and shift is not None and not (distributed or compiling or bare):
             y, moments = normalise_samples(x, scale, shift, groups, sets, self.eps)
@@ -201,8 +208,7 @@ class RoutedBatchNorm(RoutedNorm):
         if isinstance(selection, int):
             return mean.select(0, selection), var.select(0, selection)
         if isinstance(selection, Tensor):
-            mix = selection.to(mean)
-            return mix @ mean, mix @ var
+            return mixed(selection, mean), mixed(selection, var)
         return mean.mean(0), var.mean(0) + mean.var(0, correction=0)
 
     def _rows(self, routes: Tensor) -> tuple[Tensor, Tensor]:
@@ -239,7 +245,7 @@ class RoutedBatchNorm(RoutedNorm):
         if self.statistics == "shared":
             self._move(mean[0], unbiased[0], torch.ones((), device=mean.device))
         else:
-            self._move(mean, unbiased, (count > 0).to(mean))
+            self._move(mean, unbiased, (count > 1).to(mean))
 
     def _move(self, mean: Tensor, var: Tensor, share: Tensor) -> None:
         """Move running statistics by share * momentum, share () or (R,)."""

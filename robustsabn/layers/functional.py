@@ -143,21 +143,17 @@ class _Parts(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         y = torch.empty_like(x)
-        mean, invstd = torch.empty_like(scale), torch.empty_like(scale)
+        # what the kernels keep for the backward, in eval too: those of CUDA read it there, in float32 at least
+        wide = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16)
+        mean, invstd = (
+            scale.new_empty(scale.shape, dtype=torch.float32 if wide else scale.dtype) for _ in range(2)
+        )
         for i, (part, out) in enumerate(
             zip(x.split_with_sizes(sizes), y.split_with_sizes(sizes), strict=True)
         ):
             if len(part):
                 args = (scale[i], shift[i], running[i][0], running[i][1], training, running[i][2], eps)
-                torch.native_batch_norm(
-                    part,
-                    *args,
-                    out=(
-                        out,
-                        mean[i] if training else scale.new_empty(0),
-                        invstd[i] if training else scale.new_empty(0),
-                    ),
-                )
+                torch.native_batch_norm(part, *args, out=(out, mean[i], invstd[i]))
         ctx.save_for_backward(x, scale, mean, invstd)
         ctx.sizes, ctx.running, ctx.training, ctx.eps = sizes, running, training, eps
         return y
