@@ -45,7 +45,9 @@ def test_one_cycle_is_torchs() -> None:
     assert ours(OneCycle(), 100) == pytest.approx(theirs(scheduler, 100), rel=1e-6)
 
 
-@pytest.mark.parametrize("schedule", [OneCycle(), OneCycle(peak=0.01), Cosine(), MultiStep(), Constant()])
+@pytest.mark.parametrize(
+    "schedule", [OneCycle(), OneCycle(peak=0.01), OneCycle(peak=0.5), Cosine(), MultiStep(), Constant()]
+)
 def test_the_shortest_runs_have_a_finite_rate(schedule: Schedule) -> None:
     for total in (1, 2, 3):
         assert all(0 <= rate <= 0.1 for rate in ours(schedule, total))

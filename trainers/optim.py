@@ -46,7 +46,7 @@ def _factor(schedule: Schedule, step: int, total: int) -> float:
     if isinstance(schedule, OneCycle):
         last, top = max(total - 1, 1), schedule.peak * total - 1
         if step <= top:
-            return _cosine(schedule.start, 1, step / top)
+            return _cosine(schedule.start, 1, step / top if top else 1)
         return _cosine(1, schedule.final, (step - top) / max(last - top, 1))
     return 1.0
 
