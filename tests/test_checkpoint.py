@@ -103,7 +103,7 @@ def test_a_missing_checkpoint_says_which_there_are(tmp_path: Path) -> None:
         read(tmp_path, "best")
 
 
-@pytest.mark.parametrize("moment", range(1, 9))
+@pytest.mark.parametrize("moment", range(1, 12))
 def test_a_crash_at_any_moment_leaves_a_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
@@ -160,3 +160,22 @@ def test_optimisers_go_on_where_they_were(make_optimizer: type[torch.optim.Optim
     trained(6, second, again, 3)
     assert torch.equal(straight.weight, again.weight)
     assert torch.equal(straight.bias, again.bias)
+
+
+def test_a_folder_is_flushed_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[Path] = []
+    renamed: list[Path] = []
+    rename = Path.rename
+
+    def watched(self: Path, target: Path) -> Path:
+        if self.name.startswith(".writing-"):
+            assert self in flushed
+            renamed.append(target)
+        return rename(self, target)
+
+    monkeypatch.setattr(store, "_flush", flushed.append)
+    monkeypatch.setattr(Path, "rename", watched)
+    write(tmp_path, make(1), ("last", "best"))
+    assert [path.name for path in renamed] == ["best", "last"]

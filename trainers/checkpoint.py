@@ -153,6 +153,7 @@ def _load(file: Path, sha: str) -> Tensors:
 
 
 def _publish(ready: Path, place: Path, before: Path) -> None:
+    _flush(ready)  # the names of its files, before its own
     if place.exists():
         shutil.rmtree(before, ignore_errors=True)
         place.rename(before)
