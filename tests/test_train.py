@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import PartialState
 from torch import nn
 
 import robustsabn.config
@@ -29,6 +30,7 @@ from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.config import Attack, Augment
 from robustsabn.trainers.monitor import image_grid
+from robustsabn.trainers.processes import start as start_processes
 from robustsabn.trainers.runs import RunFolder
 
 TINY: dict[str, Any] = {
@@ -335,3 +337,9 @@ def test_image_grid_shows_difference_in_grey() -> None:
     grid = image_grid(x, x.clone(), 0.1)
     assert grid.shape == (1, 9, 6)
     assert (grid[:, 6:] == 0.5).all()
+
+
+def test_the_device_of_a_run_is_not_that_of_the_run_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    PartialState()
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("meta"))
+    assert start_processes(TrainConfig(device="cpu")).device == torch.device("cpu")

@@ -25,7 +25,8 @@ def start(config: TrainConfig) -> Accelerator:
     """The accelerator of this process; several runs may follow each other in one process."""
     if config.precision == "fp16" and (config.device == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError("precision: fp16 needs a GPU; allowed here are fp32 and bf16")
-    AcceleratorState._reset_state()  # else the precision of the first run would be that of all
+    # else the precision of the first run would be that of all, and so would its device
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     mixed = {"fp32": "no"}.get(config.precision, config.precision)
     return Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")
 
