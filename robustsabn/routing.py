@@ -265,7 +265,10 @@ def current_selection(router: Router) -> tuple[Resolved, bool]:
     and under reentrant checkpointing, whose first forward leaves no graph: its marks would be those of earlier layers.
     """
     if not _in_backward():
-        return router.selection, False
+        return (
+            router.selection,
+            router.pinned,
+        )  # a compiled block cannot ask; pinned tells it that it is recomputed
     if router.pinned:  # set by checkpoint_context, or by a `route` block inside the recomputed function
         return router.selection, True
     start: Any = torch._C._current_autograd_node()
