@@ -10,4 +10,4 @@ __all__ = ["recipes"]
 def recipes() -> dict[str, Path]:
     """The packaged recipes: name to file."""
     found = [file for root in robustsabn.__path__ for file in (Path(root) / "configs").glob("*.yaml")]
-    return {file.stem: file for file in sorted(found)}
+    return {file.stem: file for file in sorted(found, key=lambda file: file.stem)}
