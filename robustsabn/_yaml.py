@@ -63,6 +63,9 @@ def _load(text: str, name: str) -> Any:
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> YamlMapping:
     written: set[Hashable] = set()
     for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            place = f"{loader.name}:{key.start_mark.line + 1}"
+            raise ConfigError(f"a key must be a name, not a list or mapping ({place})")
         if key.value in written:
             place = f"{loader.name}:{key.start_mark.line + 1}"
             raise ConfigError(f"{key.value}: written twice in one mapping ({place}); keep one")

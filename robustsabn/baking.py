@@ -38,12 +38,16 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
     `strict=True` into a fresh plain model. Raises ConversionError for a model without routed layers, a wrapped one, and a
     selection that differs between samples; RouteError for a route that the model lacks.
     """
+    if not isinstance(model, nn.Module):
+        raise ConversionError(f"the model is {type(model).__name__}; give a converted torch.nn.Module")
     wrapper = wrapper_of(model)
     if wrapper:
         raise ConversionError(f"the model is wrapped ({wrapper}); bake the model inside it")
     routers = routers_of(model)
     if not routers:
-        raise ConversionError(f"{type(model).__name__} has no routed layers; there is nothing to bake")
+        raise ConversionError(
+            f"{type(model).__name__} has no routed layers; bake what convert() returned, this is plain already"
+        )
     memo: dict[int, Any] = {}
     plain: dict[RoutedNorm, nn.Module] = {}
     tied: Tied = {}

@@ -50,6 +50,12 @@ def convert(
     Raises ConversionError, the model untouched, when nothing matches or a layer cannot be converted faithfully.
     """
     preset = _preset(norm)
+    if not isinstance(model, nn.Module):
+        raise ConversionError(
+            f"the model is {type(model).__name__}; give a torch.nn.Module, such as build(...) returns"
+        )
+    if filter_fn is not None and not callable(filter_fn):
+        raise ConversionError(f"filter_fn={filter_fn!r}; give a function: lambda module, name: name != 'bn1'")
     if init not in ("identity", "paper"):
         raise ConversionError(f"init={init!r}; allowed: identity, paper")
     wrapper = wrapper_of(model)
@@ -95,6 +101,10 @@ def _join(model: nn.Module, wanted: Router) -> Router:
 
 
 def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConversionError(
+            f"optimizer={optimizer!r}; give a torch.optim.Optimizer of this model, or leave it out"
+        )
     own = set(model.parameters())
     if not any(parameter in own for group in optimizer.param_groups for parameter in group["params"]):
         raise ConversionError(

@@ -51,6 +51,8 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> nn.Module:
 
 
 def _tensors(state_dict: Mapping[str, Any]) -> Entries:
+    if not isinstance(state_dict, Mapping):
+        raise ModelError(f"the state dict is {type(state_dict).__name__}; give a mapping of names to tensors")
     for key, value in state_dict.items():
         if not isinstance(value, Tensor):
             nested = [k for k, v in state_dict.items() if isinstance(v, Mapping) and k.endswith("state_dict")]

@@ -17,6 +17,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from types import NoneType
 from typing import Any, TypeAlias
 
 import torch
@@ -71,6 +72,12 @@ class Blend:
             raise RouteError(
                 "Blend takes either one tensor of weights or named weights: Blend(clean=.3, adv=.7)"
             )
+        numbers = all(isinstance(w, (int, float)) for w in named.values())
+        if not numbers or not isinstance(weights, (Tensor, NoneType)):
+            given = named if weights is None else repr(weights)
+            raise RouteError(
+                f"Blend({given}): give numbers, Blend(clean=.3, adv=.7), or one float tensor (R,)"
+            )
         if named and not (
             all(w >= 0 for w in named.values()) and math.isclose(sum(named.values()), 1, abs_tol=1e-6)
         ):
@@ -103,6 +110,10 @@ class Router:
             )
         if isinstance(routes, int):
             routes = tuple(str(i) for i in range(routes))
+        if not isinstance(routes, Sequence):
+            raise RouteError(
+                f"routes={routes!r}: give a sequence of names such as ('clean', 'adv') or a number"
+            )
         self.names: tuple[str, ...] = tuple(routes)
         if not self.names or len(set(self.names)) < len(self.names):
             raise RouteError(f"routes={self.names}: at least one route, and every name once")
@@ -182,6 +193,8 @@ class Router:
 
 def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
     """Every router of a model with the routed layers that read it, in the order of `model.modules()`."""
+    if not isinstance(model, nn.Module):
+        raise RouteError(f"the model is {type(model).__name__}; give a torch.nn.Module")
     found: dict[Router, list[nn.Module]] = {}
     for module in model.modules():
         router = module.__dict__.get("router")

@@ -110,8 +110,8 @@ def permutation(n: int, seed: int) -> Tensor:
 
 def check_fit(n: int, available: int) -> int:
     """`n` itself when 1 <= n <= available, else DataError."""
-    if not 1 <= n <= available:
-        raise DataError(f"{n} images were asked for, the set holds {available}: choose 1 to {available}")
+    if not isinstance(n, int) or not 1 <= n <= available:
+        raise DataError(f"{n!r} images were asked for, the set holds {available}: choose 1 to {available}")
     return n
 
 

@@ -73,6 +73,8 @@ def load_test(spec: str, n: int | None = None, seed: int = 0, *, download: bool 
 
 
 def _read(spec: str, download: bool) -> tuple[dict[str, ImageSet], tuple[str, ...] | None]:
+    if not isinstance(spec, str):
+        raise DataError(f"data is {spec!r}; give text, one of {', '.join(SPECS)}")
     name, _, rest = spec.partition(":")
     parts: Mapping[str, ImageSet]
     names: tuple[str, ...] | None

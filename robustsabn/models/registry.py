@@ -39,8 +39,10 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
         close = difflib.get_close_matches(name.lower(), _BUILDERS, n=1)
         hint = f", did you mean {close[0]}?" if close else ""
         raise ModelError(f"unknown network {name!r}{hint}; known: {', '.join(_BUILDERS)}")
-    if num_classes < 1 or in_channels < 1:
-        raise ModelError(f"{name} needs at least 1 class and 1 channel, not {num_classes} and {in_channels}")
+    if not all(isinstance(count, int) and count > 0 for count in (num_classes, in_channels)):
+        raise ModelError(
+            f"{name} needs at least 1 class and 1 channel, not {num_classes!r} and {in_channels!r}"
+        )
     builder = _BUILDERS[name]
     known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = [option for option in options if option not in known]

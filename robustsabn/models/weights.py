@@ -29,12 +29,14 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise ModelError(f"no such weight file: {path}")
+        raise ModelError(f"no such weight file: {path}; allowed is the path of a .safetensors or torch file")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
-            raise ModelError(f"{path} is not a readable safetensors file: {_one_line(error)}") from error
+            raise ModelError(
+                f"{path} is not a readable safetensors file, copy or save it again: {_one_line(error)}"
+            ) from error
     if path.suffix not in _TORCH:
         raise ModelError(f"{path}: weights must end in .safetensors, {', '.join(_TORCH)}")
     return _state_dict(path, _read_torch(path))
@@ -49,13 +51,25 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
-            raise ModelError(f"{path} is not a torch file, or is damaged: {_one_line(error)}") from error
+            raise ModelError(
+                f"{path} is not a torch file or is damaged, save it again: {_one_line(error)}"
+            ) from error
         raise ModelError(
             f"{path} holds pickled code, which is not run; "
             "save the weights alone: torch.save(model.state_dict(), path) or a .safetensors file"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} is not a torch file, or is damaged: {_one_line(error)}") from error
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ModelError(
+            f"{path} is not a torch file or is damaged, save it again: {_one_line(error)}"
+        ) from error
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
@@ -66,7 +80,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
         raise ModelError(
-            f"{path} holds {type(content).__name__}, not a state dict; looked into {', '.join(_WRAPPERS)}"
+            f"{path} holds {type(content).__name__}, not a state dict, alone or under {', '.join(_WRAPPERS)}"
         )
     other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if other:
@@ -97,15 +111,17 @@ def fill(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Mod
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise ModelError(
-            f"{path} does not fit the network: {lines[1] if len(lines) > 1 else lines[0]}"
-        ) from error
+        raise _misfit(path, (lines[1] if len(lines) > 1 else lines[0]).rstrip(".")) from error
     if missing or unexpected:
         problems = [
             _first(label, keys) for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys
         ]
-        raise ModelError(f"{path} does not fit the network: {'; '.join(problems)}")
+        raise _misfit(path, "; ".join(problems))
     return model
+
+
+def _misfit(path: str | Path, problem: str) -> ModelError:
+    return ModelError(f"{path} does not fit the network: {problem}; give the weights of this architecture")
 
 
 def _first(label: str, keys: list[str]) -> str:
