@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
-__all__ = ["check_batch", "check_classes", "check_finite", "check_values", "usable"]
+__all__ = [
+    "check_batch",
+    "check_classes",
+    "check_finite",
+    "check_generator",
+    "check_threat",
+    "check_values",
+    "usable",
+]
 
 
 def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) -> None:
@@ -49,6 +57,22 @@ def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) 
         raise InputError(
             "images, labels or parameters were made under torch.inference_mode, which forbids gradients; make "
             "them under torch.no_grad, or pass x.clone() from outside inference_mode"
+        )
+
+
+def check_threat(threat: object) -> None:
+    """Refuse a bare radius, which does not say in which norm."""
+    if not isinstance(threat, ThreatModel):
+        raise InputError(
+            f"the threat is {threat!r}; give a ThreatModel, such as ThreatModel('Linf', 8 / 255)"
+        )
+
+
+def check_generator(generator: object) -> None:
+    """Refuse a bare seed, which would repeat the same noise at every call."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"generator is {generator!r}; give torch.Generator().manual_seed(0), or leave it out"
         )
 
 

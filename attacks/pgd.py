@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.ascent import Ascent, Batch
-from robustsabn.attacks.inputs import check_batch, check_finite, check_values
+from robustsabn.attacks.inputs import check_batch, check_finite, check_generator, check_threat, check_values
 from robustsabn.attacks.logits import Model, logits_function
 from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
 from robustsabn.attacks.mode import BatchNormMode, attack_mode, say_train_mode
@@ -61,6 +61,7 @@ class PGD:
     check: bool = True
 
     def __post_init__(self) -> None:
+        check_threat(self.threat)
         loss = "ce" if callable(self.loss) else self.loss
         for name, value, allowed in (
             ("start", self.start, get_args(Start)),
@@ -71,11 +72,15 @@ class PGD:
             if value not in allowed:
                 raise InputError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
         for name, count in (("steps", self.steps), ("restarts", self.restarts)):
-            if not isinstance(count, int) or count < 1:
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 raise InputError(f"{name} is {count!r}; give a whole number of at least 1")
-        if not 0 < self.fraction <= 1:
-            raise InputError(f"fraction is {self.fraction}; it must be above 0 and at most 1")
-        size = self.step_size
+        if not isinstance(self.fraction, (int, float)) or not 0 < self.fraction <= 1:
+            raise InputError(f"fraction is {self.fraction!r}; it must be above 0 and at most 1")
+        size: object = self.step_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, (int, float, Tensor))):
+            raise InputError(
+                f"step_size is {size!r}; give a number such as 2 / 255, or a floating tensor (N,)"
+            )
         if isinstance(size, Tensor) and (size.ndim > 1 or not size.is_floating_point()):
             raise InputError(f"step_size is {size.dtype} {tuple(size.shape)}; give a number or floats (N,)")
         if isinstance(size, (int, float)) and not (0 < size < math.inf or size == self.threat.eps_max == 0):
@@ -102,6 +107,7 @@ class PGD:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         check_batch(model, x, y, delta0)
+        check_generator(generator or self.generator)
         threat = self.threat.fit(x)
         if self.loss == "kl" and self.start == "none" and delta0 is None:
             raise InputError(
@@ -172,6 +178,7 @@ def FGSM(
     start="uniform" with step_size=1.25 * eps is the variant of fast adversarial training. Options as in `PGD`.
     Source: Goodfellow et al., ICLR 2015, section 4; random start: Wong et al., ICLR 2020, section 4.1.
     """
+    check_threat(threat)
     return PGD(
         threat,
         steps=1,

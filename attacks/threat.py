@@ -45,6 +45,12 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
             raise InputError(f"norm is {self.norm!r}; allowed are {', '.join(get_args(Norm))}")
+        bounds: object = self.bounds
+        pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
+        if not pair or not all(isinstance(end, (int, float)) for end in self.bounds):
+            raise InputError(
+                f"bounds are {bounds!r}; give two numbers (low, high), (0, 1) for images in [0, 1]"
+            )
         low, high = self.bounds
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InputError(f"bounds are {self.bounds}; give two finite numbers (low, high) with low < high")

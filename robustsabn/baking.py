@@ -46,7 +46,7 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
     routers = routers_of(model)
     if not routers:
         raise ConversionError(
-            f"{type(model).__name__} has no routed layers; bake what convert() returned, this is plain already"
+            f"{type(model).__name__} has no routed layers; there is nothing to bake: give what convert() returned"
         )
     memo: dict[int, Any] = {}
     plain: dict[RoutedNorm, nn.Module] = {}

@@ -36,7 +36,7 @@ class Batches:
     ) -> None:
         if batch_size > len(images):
             raise ConfigError(
-                f"batch_size {batch_size} is larger than the training set of {len(images)} images"
+                f"batch_size {batch_size} is larger than the training set; choose 1 to {len(images)}"
             )
         if batch_size % world:
             raise ConfigError(

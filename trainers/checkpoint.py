@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+_REMEDY = "; restore it from a copy or take another checkpoint"
 _FALLBACK = {"last": "previous", "best": ".best-before"}
 
 Tensors = dict[str, Tensor]
@@ -91,9 +92,9 @@ def read(folder: Path, name: str = "best") -> Checkpoint:
         fine = state.pop("sha256") == _digest(state)
         files: dict[str, str] = state["files"]
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        raise CheckpointError(f"{file} is missing or truncated") from None
+        raise CheckpointError(f"{file} is missing or truncated{_REMEDY}") from None
     if not fine:
-        raise CheckpointError(f"{file} was altered after it was written")
+        raise CheckpointError(f"{file} was altered after it was written{_REMEDY}")
     if state["format"] != FORMAT:
         raise CheckpointError(f"{file} has format {state['format']}, this version reads {FORMAT}")
     return Checkpoint(
@@ -143,13 +144,15 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
 
 def _load(file: Path, sha: str) -> Tensors:
     if not file.is_file():
-        raise CheckpointError(f"{file} is missing")
+        raise CheckpointError(f"{file} is missing{_REMEDY}")
     if _sha256(file) != sha:
-        raise CheckpointError(f"{file} is truncated or was altered: its SHA-256 is not the one in state.json")
+        raise CheckpointError(
+            f"{file} is truncated or was altered: its SHA-256 is not the one in state.json{_REMEDY}"
+        )
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}") from None
+        raise CheckpointError(f"{file} cannot be read: {error}{_REMEDY}") from None
 
 
 def _publish(ready: Path, place: Path, before: Path) -> None:

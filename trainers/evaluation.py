@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import PGD
 from robustsabn.data import ImageSet, load_test
-from robustsabn.errors import ConfigError, RouteError
+from robustsabn.errors import ConfigError, DataError, RouteError
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.randomness import generator
-from robustsabn.trainers.runs import load_run_config, load_run_model
+from robustsabn.trainers.runs import LoadedRun, load_run, load_run_config
 
 __all__ = ["Evaluation", "evaluate", "evaluate_run", "starting_noise"]
 
@@ -120,6 +120,8 @@ def evaluate_run(
     `route` is a route's name or "all"; the ball is that of the run's training. Raises ConfigError for an attack other
     than pgd-STEPS, and CheckpointError, DataError or RouteError for what cannot be read or is not there.
     """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     match = re.fullmatch(r"pgd-([1-9]\d*)", attack)
     if match is None:
         raise ConfigError(f"attack {attack!r} is unknown; write pgd-STEPS, for example pgd-20")
@@ -129,9 +131,10 @@ def evaluate_run(
     device = torch.device(
         device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
-    model = load_run_model(folder, checkpoint).to(device)
+    loaded = load_run(folder, checkpoint)
+    _check_fit(images, loaded, data or config.data)
     return evaluate(
-        model,
+        loaded.model.to(device),
         images.to(device),
         build_attack(config.attack, int(match[1])),
         routes=None if route == "all" else (route,),
@@ -148,6 +151,16 @@ def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int) -> Tensor:
         attack.threat.noise(like, attack.start, generator("cpu", seed, "evaluate", i)) for i in ids.tolist()
     ]
     return torch.cat(draws).to(x.device)
+
+
+def _check_fit(images: ImageSet, run: LoadedRun, data: str) -> None:
+    if images.shape != run.shape:
+        raise DataError(f"{data} holds images (C, H, W) of {images.shape}; the run takes {run.shape}")
+    if int(images.labels.max()) >= len(run.classes):
+        raise DataError(
+            f"{data} has the label {int(images.labels.max())}; the run knows 0 to {len(run.classes) - 1}, "
+            f"{', '.join(run.classes[:10])}"
+        )
 
 
 def _attacked(model: nn.Module, attack: PGD, x: Tensor, y: Tensor, delta0: Tensor, source: str) -> Tensor:

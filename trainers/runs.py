@@ -60,8 +60,9 @@ class RunFolder:
                 raise ConfigError(
                     f"out: {out} holds a run; continue it with --resume or choose another folder"
                 )
-            if folder.path.exists() and not folder.path.is_dir():
-                raise ConfigError(f"out: {out} is a file; choose a folder")
+            for place in (folder.path, *folder.path.parents):
+                if place.exists() and not place.is_dir():
+                    raise ConfigError(f"out: {place} is a file; choose a folder")
             return folder
         taken, n = RunFolder(Path("runs") / name), 1
         following = taken
@@ -100,7 +101,9 @@ def load_run_config(folder: str | Path) -> TrainConfig:
     """The configuration of a run; CheckpointError where there is none."""
     place = RunFolder(folder)
     if not place.config.is_file():
-        raise CheckpointError(f"{folder} is not a run folder: it has no config.yaml")
+        raise CheckpointError(
+            f"{folder} is not a run folder: it has no config.yaml; give the folder that train wrote"
+        )
     return robustsabn.config.load(TrainConfig, place.config)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import robustsabn.config
+from robustsabn.data.sets import check_fit
 from robustsabn.errors import TrainingError
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.batches import Batches
@@ -63,6 +64,8 @@ class Trainer:
         self.folder = shared(acc, lambda: RunFolder.choose(config.out, name, resume))
         data = load_data(acc, config)
         self.classes, self.shape = data.classes, data.train.shape
+        if config.test.images is not None:  # said now rather than after hours
+            check_fit(config.test.images, len(data.test))
         stored, damage = find(self.folder) if resume else (None, [])
         changes = [] if stored is None else compare(self.folder, stored, config)
 

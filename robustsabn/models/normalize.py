@@ -24,6 +24,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        if not all(isinstance(v, (int, float)) for v in (*mean, *std)):
+            raise ModelError(f"mean and std must be numbers, one per channel, not {mean!r} and {std!r}")
         if len(mean) != len(std) or min(std, default=0) <= 0:
             raise ModelError(f"mean and std need one value per channel and std > 0, not {mean} and {std}")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))

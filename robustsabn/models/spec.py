@@ -34,6 +34,8 @@ def resolve(
     (10 and 3 for a registered name). A FUNCTION gets those that are given and that it has parameters for.
     Raises ModelError, MissingExtraError when timm is absent, and CheckpointError for a damaged run.
     """
+    if not isinstance(spec, str):
+        raise ModelError(f"the model is {spec!r}; give text: {SPECS}, {', '.join(names())}")
     folder = Path(spec).expanduser()
     if spec and folder.is_dir():
         return _from_run(folder, weights).eval()
@@ -66,7 +68,9 @@ def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple
 
 def _from_run(folder: Path, weights: str | Path | None) -> nn.Module:
     if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
-        raise ModelError(f"{folder} is not a run folder: it lacks config.yaml or checkpoints")
+        raise ModelError(
+            f"{folder} is not a run folder: it lacks config.yaml or checkpoints; give the folder that train wrote"
+        )
     if weights is not None:
         raise ModelError(
             f"the run {folder} has its own weights; leave out {weights}, or name the network instead"
