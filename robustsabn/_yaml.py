@@ -26,7 +26,7 @@ def read(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not valid YAML, correct it: {' '.join(str(error).split())}") from None
     if raw is None:
         return {}
     if not isinstance(raw, Mapping):

@@ -25,6 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RobustsabnError as error:
         print(f"robustsabn: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:  # not about a file of the user
+            raise
+        reason = f"{error.filename}: {error.strerror}; check that the path exists and may be read and written"
+        print(f"robustsabn: {' '.join(reason.split())}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("robustsabn: interrupted", file=sys.stderr)
         return 130
