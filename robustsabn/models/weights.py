@@ -52,7 +52,7 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
             raise ModelError(
-                f"{path} is not a torch file or is damaged, save it again: {_one_line(error)}"
+                f"{path} is not a torch file, or is damaged; save it again: {_one_line(error)}"
             ) from error
         raise ModelError(
             f"{path} holds pickled code, which is not run; "
@@ -68,7 +68,7 @@ def _read_torch(path: Path) -> Any:
         zipfile.BadZipFile,
     ) as error:
         raise ModelError(
-            f"{path} is not a torch file or is damaged, save it again: {_one_line(error)}"
+            f"{path} is not a torch file, or is damaged; save it again: {_one_line(error)}"
         ) from error
 
 
