@@ -1,8 +1,24 @@
 """Attacks on any callable that returns logits."""
 
+from robustsabn.attacks.apgd import APGD, APGDT
+from robustsabn.attacks.fab import FAB, FABT
 from robustsabn.attacks.mode import TrainModeWarning, attack_mode
 from robustsabn.attacks.pgd import FGSM, PGD
+from robustsabn.attacks.square import Square
 from robustsabn.attacks.success import accuracy, verify
 from robustsabn.attacks.threat import ThreatModel
 
-__all__ = ["FGSM", "PGD", "ThreatModel", "TrainModeWarning", "accuracy", "attack_mode", "verify"]
+__all__ = [
+    "APGD",
+    "APGDT",
+    "FAB",
+    "FABT",
+    "FGSM",
+    "PGD",
+    "Square",
+    "ThreatModel",
+    "TrainModeWarning",
+    "accuracy",
+    "attack_mode",
+    "verify",
+]

@@ -15,13 +15,14 @@ Model = Callable[..., Any]
 LogitsFunction = Callable[[Tensor], Tensor]
 
 
-def logits_function(model: Model, x: Tensor, largest: int = -1) -> LogitsFunction:
+def logits_function(model: Model, x: Tensor, largest: int = -1, *, lenient: bool = False) -> LogitsFunction:
     """`model` as a function of images like `x` (n, ...) that returns checked logits (n, K), float32 or wider.
 
     Images go in with the dtype of the model's parameters where those share one (a bfloat16 model gets bfloat16,
     iterates stay float32); the caller's autocast is left alone. `.logits` or ["logits"] of an output is taken.
     Raises InputError, when called, for outputs that are not logits of at least two classes, and for fewer classes
-    than the `largest` label needs.
+    than the `largest` label needs. `lenient` also takes the first of several outputs, and one logit z per image,
+    (n,) or (n, 1), for the two logits (0, z).
     """
     dtype = x.dtype
     if isinstance(model, nn.Module) and not torch.is_autocast_enabled(x.device.type):
@@ -30,11 +31,21 @@ def logits_function(model: Model, x: Tensor, largest: int = -1) -> LogitsFunctio
             (dtype,) = dtypes
 
     def logits_of(images: Tensor) -> Tensor:
-        logits = _logits(model(images.to(dtype)), images.shape[0])
+        output = model(images.to(dtype))
+        logits = _logits(_plainer(output) if lenient else output, images.shape[0])
         check_classes(largest, logits)
         return logits
 
     return logits_of
+
+
+def _plainer(output: Any) -> Any:
+    if isinstance(output, (tuple, list)) and not hasattr(output, "logits"):
+        output = output[0]
+    if isinstance(output, Tensor) and (output.ndim == 1 or output.shape[1:] == (1,)):
+        output = output.reshape(-1, 1)
+        output = torch.cat([torch.zeros_like(output), output], 1)
+    return output
 
 
 def _logits(output: Any, count: int) -> Tensor:

@@ -62,7 +62,7 @@ def test_every_argument_changes_the_draws() -> None:
         rng.stream(*arguments)
         for arguments in [(0, ids, 0, 0), (1, ids, 0, 0), (0, ids + 4, 0, 0), (0, ids, 1, 0), (0, ids, 0, 1)]
     ]
-    assert torch.cat(keys).unique().numel() == 20
+    assert len(set(torch.cat(keys).tolist())) == 20
 
 
 def uniform_distance(sample: torch.Tensor) -> float:
@@ -105,7 +105,7 @@ def test_normal_moments_and_tail() -> None:
 
 def test_signs_are_balanced() -> None:
     drawn = rng.signs(rng.stream(0, torch.arange(300), 0), (3, 1, 100))
-    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
+    assert set(drawn.flatten().tolist()) == {-1.0, 1.0}
     assert abs(drawn.mean().item()) < 4 / math.sqrt(drawn.numel())
 
 

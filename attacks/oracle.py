@@ -1,0 +1,75 @@
+"""What an attack may ask of a network: logits and input gradients, in float32, counted."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.logits import LogitsFunction, Model, logits_function
+
+__all__ = ["Oracle", "mistaken"]
+
+
+def mistaken(logits: Tensor, y: Tensor) -> Tensor:
+    """Rows whose prediction is not y, bool (N,); a row with NaN or +inf predicts nothing."""
+    return (logits.argmax(1) != y) | ~usable(logits)
+
+
+class Oracle:
+    """A classifier seen by an attack; counts the images that went forward and backward through it.
+
+    With `eot` > 1 a gradient is the mean of that many draws of a randomised network, and the loss and logits
+    that come with it are those of the last draw (Athalye et al., "Synthesizing robust adversarial examples",
+    ICML 2018).
+    """
+
+    def __init__(self, model: Model, *, eot: int = 1) -> None:
+        self.model, self.eot = model, eot
+        self.forwards = self.backwards = 0
+        self._logits_of: LogitsFunction | None = None
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        if self._logits_of is None:
+            self._logits_of = logits_function(self.model, x, lenient=True)
+        self.forwards += len(x)
+        return self._logits_of(x).float()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, ...), without a graph."""
+        with torch.no_grad():
+            return self._evaluate(x)
+
+    def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss (N,), logits (N, K) and input gradient (N, ...) of the per-image loss of the logits.
+
+        A network whose logits do not depend on its input through autograd has gradient zero; entries of the
+        gradient that are not finite become zero.
+        """
+        total = torch.zeros_like(x)
+        for _ in range(self.eot):
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                logits = self._evaluate(leaf)
+                value = loss(logits)
+                if value.requires_grad:
+                    self.backwards += len(x)
+                    (grad,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+                    total = total if grad is None else total + grad if self.eot > 1 else grad
+        if self.eot > 1:
+            total = total / self.eot
+        return value.detach(), logits.detach(), torch.nan_to_num(total, 0.0, 0.0, 0.0)
+
+    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and the gradient of each of them, (K, N, ...): one backward per class."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            logits = self._evaluate(leaf)
+            classes = logits.shape[1]
+            if not logits.requires_grad:
+                return logits, x.new_zeros(classes, *x.shape)
+            self.backwards += len(x) * classes
+            rows = [
+                torch.autograd.grad(column.sum(), leaf, retain_graph=True)[0] for column in logits.unbind(1)
+            ]
+        return logits.detach(), torch.nan_to_num(torch.stack(rows), 0.0, 0.0, 0.0)

@@ -1,0 +1,190 @@
+"""Iterative attacks as row machines: a batch of points, each at its own place in its own search.
+
+An attack that is written this way advances every row by one iteration per step, whatever run, restart or target
+the row has reached. Rows that have finished are left as they are, and no decision or random draw of a row depends
+on its neighbours.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from robustsabn.attacks.inputs import check_batch, check_classes, check_values
+from robustsabn.attacks.logits import Model
+from robustsabn.attacks.mode import attack_mode
+from robustsabn.attacks.oracle import Oracle, mistaken
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.errors import InputError
+
+__all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "per_row", "positive"]
+
+# Part of every random draw: never renumber.
+ATTACKS = {
+    "apgd-ce": 1,
+    "apgd-dlr": 2,
+    "apgd-t": 3,
+    "fab": 4,
+    "fab-t": 5,
+    "square": 6,
+    "apgd-margin": 7,
+    "apgd": 8,
+}
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """One value per row, (S,), shaped to broadcast over `like` (S, ...)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+@dataclass
+class Rows:
+    """Tensors (or further Rows) that all have one row per point."""
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        """Overwrite the rows with the numbers `rows` by all rows of `other`."""
+        for entry in fields(self):
+            mine, new = getattr(self, entry.name), getattr(other, entry.name)
+            if isinstance(mine, Rows):
+                mine.put(rows, new)
+            elif isinstance(mine, Tensor):
+                mine[rows] = new
+
+    def take(self, rows: Tensor) -> Self:
+        """A copy of the rows with the numbers `rows`."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        taken = {
+            name: value.take(rows) if isinstance(value, Rows) else value[rows]
+            for name, value in values.items()
+            if isinstance(value, (Rows, Tensor))
+        }
+        return type(self)(**(values | taken))
+
+
+@dataclass
+class Points(Rows):
+    """What is attacked: images x (S, ...), labels y, sample numbers ids, radii eps (S,), and the wrong classes
+    in falling order of their clean logits, targets (S, T)."""
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    eps: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, ids: Tensor, threat: ThreatModel, clean: Tensor, most: int = 9) -> Self:
+        """Points from a batch with the clean logits `clean` (N, K); at most `most` targets are kept."""
+        others = clean.scatter(1, y[:, None], float("-inf"))
+        targets = others.argsort(dim=1, descending=True, stable=True)[:, : min(most, clean.shape[1] - 1)]
+        eps = threat.eps if isinstance(threat.eps, Tensor) else x.new_full((len(x),), threat.eps)
+        return cls(x.clone(), y.clone(), ids.clone(), eps.to(x).clone(), targets)
+
+
+@dataclass
+class State(Rows):
+    """How far each row is: `it` evaluations into run number `run` (a target, restart or stage).
+
+    `countdown` is a number of steps, known without asking the device, in which no row ends a run.
+
+    `broken`: x_adv is misclassified and within the radius. `done`: the attack has nothing more to try.
+    `flat`: a gradient was zero at the beginning of a run. `strange`: logits were not finite.
+    """
+
+    points: Points
+    run: Tensor
+    it: Tensor
+    broken: Tensor
+    done: Tensor
+    flat: Tensor
+    strange: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    x_adv: Tensor
+    countdown: int = field(default=0, kw_only=True)
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        super().put(rows, other)
+        self.countdown = 0
+
+    def count(self, live: Tensor, forwards: int, backwards: int) -> None:
+        """Book passes to the rows that needed them."""
+        self.forwards += forwards * live
+        self.backwards += backwards * live
+
+    def found(self, rows: Tensor, x_adv: Tensor) -> None:
+        """Note images that break their points."""
+        self.broken |= rows
+        self.x_adv = torch.where(per_row(rows, x_adv), x_adv, self.x_adv)
+
+    @classmethod
+    def blank(cls, points: Points) -> "State":
+        """Row 0 of everything, nothing broken, the clean images."""
+
+        def zeros() -> Tensor:
+            return torch.zeros_like(points.ids)
+
+        def no() -> Tensor:
+            return torch.zeros_like(points.ids, dtype=torch.bool)
+
+        return State(points, zeros(), zeros(), no(), no(), no(), no(), zeros(), zeros(), points.x.clone())
+
+
+def positive(**counts: int) -> None:
+    """InputError unless every count is an int of at least 1."""
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise InputError(f"{name} is {count!r}; give a whole number from 1")
+
+
+S = TypeVar("S", bound=State)
+
+
+class Search(ABC, Generic[S]):
+    """An attack in steps. Calling it attacks a batch."""
+
+    name: str
+    threat: ThreatModel
+    eot: int = 1
+    early_stop: bool = True
+
+    def idle(self, state: State) -> Tensor:
+        """Rows that have nothing left to do, bool (S,)."""
+        return state.done | state.broken if self.early_stop else state.done
+
+    @abstractmethod
+    def begin(self, points: Points) -> S:
+        """Fresh rows for `points`; asks nothing of the network."""
+
+    @abstractmethod
+    def step(self, state: S, oracle: Oracle) -> None:
+        """Advance every row that is not idle by one iteration, in place."""
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Tensor:
+        """Adversarial images for `x` (N, ...) with labels `y`; where none was found, the clean image.
+
+        `ids` (N,) number the samples for their random draws; a sample meets the same draws in every batch.
+        Images that the model gets wrong from the start are returned as they are. Modules are in eval mode
+        meanwhile, and parameters and their gradients are not touched. Raises InputError for images, labels or
+        logits that do not fit each other or the threat model.
+        """
+        return self.run(model, x, y, ids=ids).x_adv
+
+    def run(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> S:
+        """The final state of every row after attacking `x`; wrong from the start counts as done."""
+        check_batch(model, x, y)
+        largest = check_values(x, y, self.threat)
+        x, y = x.detach().float(), y.detach()
+        ids = torch.arange(len(x), device=x.device) if ids is None else ids.to(x.device, torch.int64)
+        with attack_mode(model), torch.no_grad():
+            oracle = Oracle(model, eot=self.eot)
+            clean = oracle.logits(x)
+            check_classes(largest, clean)
+            state = self.begin(Points.of(x, y, ids, self.threat.fit(x), clean))
+            state.done |= mistaken(clean, y)
+            while not bool(self.idle(state).all()):
+                self.step(state, oracle)
+        return state
