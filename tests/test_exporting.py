@@ -25,7 +25,7 @@ def test_a_file_that_differs_is_not_kept(tmp_path: Path) -> None:
 
 def test_nan_is_a_difference(tmp_path: Path) -> None:
     broken = net()
-    broken[0].weight.data.fill_(torch.nan)
+    next(broken.parameters()).data.fill_(torch.nan)
     with pytest.raises(ConversionError, match="differ by nan"):
         export(broken, tmp_path / "net.pt2", net(), torch.rand(3, 1, 8, 8))
 
