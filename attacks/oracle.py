@@ -46,19 +46,24 @@ class Oracle:
         A network whose logits do not depend on its input through autograd has gradient zero; entries of the
         gradient that are not finite become zero.
         """
-        total = torch.zeros_like(x)
-        for _ in range(self.eot):
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                logits = self._evaluate(leaf)
-                value = loss(logits)
-                if value.requires_grad:
-                    self.backwards += len(x)
-                    (grad,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
-                    total = total if grad is None else total + grad if self.eot > 1 else grad
+        value, logits, total = self._draw(x, loss)
+        for _ in range(self.eot - 1):
+            value, logits, grad = self._draw(x, loss)
+            total = total + grad
         if self.eot > 1:
             total = total / self.eot
-        return value.detach(), logits.detach(), torch.nan_to_num(total, 0.0, 0.0, 0.0)
+        return value, logits, torch.nan_to_num(total, 0.0, 0.0, 0.0)
+
+    def _draw(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        grad = None
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            logits = self._evaluate(leaf)
+            value = loss(logits)
+            if value.requires_grad:
+                self.backwards += len(x)
+                (grad,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+        return value.detach(), logits.detach(), torch.zeros_like(x) if grad is None else grad
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and the gradient of each of them, (K, N, ...): one backward per class."""

@@ -106,10 +106,6 @@ class State(Rows):
     x_adv: Tensor
     countdown: int = field(default=0, kw_only=True)
 
-    def put(self, rows: Tensor, other: Self) -> None:
-        super().put(rows, other)
-        self.countdown = 0
-
     def count(self, live: Tensor, forwards: int, backwards: int) -> None:
         """Book passes to the rows that needed them."""
         self.forwards += forwards * live
