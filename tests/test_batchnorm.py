@@ -278,7 +278,7 @@ def test_split_keeps_for_the_backward_what_the_kernel_wrote(
     (got,) = torch.autograd.grad(y.float().square().sum(), x)
     twin = copy.deepcopy(layer)
     parts = []
-    for name, part in zip(("clean", "adv"), x.split([2, 4]), strict=True):
+    for name, part in zip(("clean", "adv"), x.split_with_sizes([2, 4]), strict=True):
         with route(twin, name):
             parts.append(twin(part))
     (wanted,) = torch.autograd.grad(torch.cat(parts).float().square().sum(), x)
