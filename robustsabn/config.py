@@ -25,7 +25,7 @@ from robustsabn._recipes import recipes
 from robustsabn._yaml import parse, place_of, read
 from robustsabn.errors import ConfigError
 
-__all__ = ["choices", "dump", "load", "recipes", "to_dict"]
+__all__ = ["choices", "dump", "load", "number", "recipes", "to_dict"]
 
 T = TypeVar("T")
 Registry = Mapping[str, type]
@@ -62,6 +62,19 @@ def to_dict(config: object) -> dict[str, Any]:
 def dump(config: object) -> str:
     """The configuration as YAML text that `load` reads back to an equal one."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def number(value: Any) -> int | float | None:
+    """A finite number, also written as "8/255" or "1e-3"; None for anything else."""
+    if isinstance(value, str):
+        top, slash, bottom = value.partition("/")
+        try:
+            value = float(top) / float(bottom) if slash else float(top)
+        except (ValueError, ZeroDivisionError):
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
 
 
 def choices(registry: Registry) -> dict[str, Registry]:
@@ -143,9 +156,9 @@ def _convert_one(hint: Any, value: Any, old: Any, at: str, place: str) -> Any:
     if hint is Any or (hint is bool and isinstance(value, bool)):
         return value
     if hint is int or hint is float:
-        number = _number(value)
-        if number is not None and (hint is float or number == number // 1):
-            return hint(number)
+        found = number(value)
+        if found is not None and (hint is float or found == found // 1):
+            return hint(found)
     elif origin is Literal:
         if any(value == allowed and type(value) is type(allowed) for allowed in args):
             return value
@@ -217,19 +230,6 @@ def _find(name: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigError(f"{path}: no such file; give a YAML file or a recipe: {', '.join(known)}")
     raise ConfigError(f"no recipe {str(name)!r}{nearest(name, known)} Recipes: {', '.join(known)}")
-
-
-def _number(value: Any) -> int | float | None:
-    """A finite number, also written as "8/255" or "1e-3"; None for anything else."""
-    if isinstance(value, str):
-        top, slash, bottom = value.partition("/")
-        try:
-            value = float(top) / float(bottom) if slash else float(top)
-        except (ValueError, ZeroDivisionError):
-            return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value
 
 
 def _items(value: Any) -> list[Any] | None:

@@ -1,8 +1,9 @@
 """Clean and robust accuracy: clean images through each route, attacks through each route scored through each."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD
+from robustsabn.attacks.inputs import usable
 from robustsabn.data import ImageSet, load_test
 from robustsabn.errors import ConfigError, DataError, RouteError
 from robustsabn.routing import maybe_route, routes_of
@@ -17,7 +19,7 @@ from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.randomness import generator
 from robustsabn.trainers.runs import LoadedRun, load_run, load_run_config
 
-__all__ = ["Evaluation", "evaluate", "evaluate_run", "starting_noise"]
+__all__ = ["Evaluation", "evaluate", "evaluate_run", "parse_attack", "starting_noise"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Evaluation:
     """Accuracies in [0, 1] on `n` images.
 
     `clean[r]`: clean images through route r. `robust[a][r]`: images attacked through route a, scored through route r.
-    A model without routes has the one route "all".
+    A model without routes has the one route "all". Logits with NaN or +inf, met on `unusable` of the images, count as wrong.
     """
 
     n: int
@@ -34,6 +36,23 @@ class Evaluation:
     attack: str
     norm: str
     eps: float
+    step_size: float
+    unusable: int = 0
+
+    @property
+    def setting(self) -> str:
+        """What was measured, in words."""
+        return f"{self.n} test images, {self.norm} eps {self.eps:.4g}, step size {self.step_size:.4g}"
+
+    @property
+    def warning(self) -> str | None:
+        """One line where the numbers need one."""
+        if not self.unusable:
+            return None
+        return (
+            f"NaN or infinite logits for {self.unusable} of {self.n} images, which count as wrong: "
+            "this is not robustness measured but a model that breaks down; check its weights"
+        )
 
     @property
     def routes(self) -> tuple[str, ...]:
@@ -60,6 +79,7 @@ def evaluate(
     images: ImageSet,
     attack: PGD,
     *,
+    restarts: int = 1,
     attacked: Sequence[str] | None = None,
     routes: Sequence[str] | None = None,
     batch_size: int = 500,
@@ -71,35 +91,47 @@ def evaluate(
 ) -> Evaluation:
     """Clean accuracy and accuracy under `attack` of `model` on `device`, in float32 and eval mode.
 
-    Attacks go through the routes `attacked`, scores through `routes`, all by default. The starting perturbation of an
-    image depends on (seed, its id in the set) alone. With several processes each takes every `world`-th image and
-    `reduce` sums a tensor over them. Modules keep their modes.
+    Attacks go through the routes `attacked`, scores through `routes`, all by default. An image counts as right through
+    a route if it is right in each of `restarts` runs of the attack. The starting perturbation of an image depends on
+    (seed, its id in the set, run) alone. With several processes each takes every `world`-th image and `reduce` sums a
+    tensor over them. Modules keep their modes.
     """
     scored = _known(model, routes)
     through = _known(model, attacked if attacked is not None else routes)
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    counts = torch.zeros(1 + len(through), len(scored), dtype=torch.long, device=device)
+    shape = (1 + len(through), len(scored))
+    counts = torch.zeros(math.prod(shape) + 1, dtype=torch.long, device=device)
     try:
         for indices in torch.split(torch.arange(rank, len(images), world), batch_size):
             x, y = images.batch(indices, device)
-            delta0 = starting_noise(attack, x, images.ids[indices.cpu()], seed)
-            for i, source in enumerate((None, *through)):
-                x_eval = x if source is None else _attacked(model, attack, x, y, delta0, source)
-                for j, target in enumerate(scored):
-                    with torch.no_grad(), _through(model, target):
-                        counts[i, j] += (model(x_eval).argmax(1) == y).sum()
+            batch = _Batch(model, x, y, scored, shape[0])
+            batch.score(0, x)
+            for run in range(restarts):
+                delta0 = starting_noise(attack, x, images.ids[indices.cpu()], seed, run)
+                for i, source in enumerate(through, 1):
+                    # what is wrong through every route cannot become worse
+                    left = batch.right[i].any(0).nonzero()[:, 0]
+                    if left.numel():
+                        with _through(model, source):
+                            x_adv = attack(model, x[left], y[left], delta0=delta0[left])
+                        batch.score(i, x_adv, left)
+            counts += torch.cat([batch.right.sum(-1).flatten(), batch.unusable.sum()[None]])
     finally:
         for module, mode in modes.items():
             module.training = mode
-    rates = [[hits / len(images) for hits in row] for row in reduce(counts).tolist()]
+    *hits, unusable = reduce(counts).tolist()
+    rates = (torch.tensor(hits, dtype=torch.float64).view(shape) / len(images)).tolist()
+    size = attack.threat.eps_max * 2.5 / attack.steps if attack.step_size is None else attack.step_size
     return Evaluation(
         len(images),
         dict(zip(scored, rates[0], strict=True)),
         {a: dict(zip(scored, row, strict=True)) for a, row in zip(through, rates[1:], strict=True)},
-        f"pgd-{attack.steps}",
+        f"pgd-{attack.steps}" + (f"-{restarts}" if restarts > 1 else ""),
         attack.threat.norm,
         attack.threat.eps_max,
+        float(size.max()) if isinstance(size, Tensor) else size,
+        unusable,
     )
 
 
@@ -109,6 +141,7 @@ def evaluate_run(
     checkpoint: str = "best",
     route: str = "all",
     attack: str = "pgd-20",
+    step_size: float | None = None,
     n: int | None = None,
     device: torch.device | str | None = None,
     batch_size: int = 500,
@@ -117,16 +150,21 @@ def evaluate_run(
 ) -> Evaluation:
     """Clean and PGD accuracy of a run on `n` test images of its data set (all by default), or of `data`.
 
-    `route` is a route's name or "all"; the ball is that of the run's training. Raises ConfigError for an attack other
-    than pgd-STEPS, and CheckpointError, DataError or RouteError for what cannot be read or is not there.
+    `route` is a route's name or "all"; the ball, and unless given the step size, are those of the run's training. Raises
+    ConfigError for an attack other than pgd-STEPS or pgd-STEPS-RESTARTS, and CheckpointError, DataError or RouteError
+    for what cannot be read or is not there.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-    match = re.fullmatch(r"pgd-([1-9]\d*)", attack)
-    if match is None:
-        raise ConfigError(f"attack {attack!r} is unknown; write pgd-STEPS, for example pgd-20")
+    steps, restarts = parse_attack(attack)
     folder = Path(run)
     config = load_run_config(folder)
+    training = config.attack if step_size is None else replace(config.attack, step_size=step_size)
+    if restarts > 1 and training.start == "none":
+        raise ConfigError(
+            f"attack {attack}: this run's attack starts at the image itself (attack.start: none), so restarts "
+            f"would repeat one run; use pgd-{steps}"
+        )
     images = load_test(data or config.data, n)
     device = torch.device(
         device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
@@ -136,7 +174,8 @@ def evaluate_run(
     return evaluate(
         loaded.model.to(device),
         images.to(device),
-        build_attack(config.attack, int(match[1])),
+        build_attack(training, steps),
+        restarts=restarts,
         routes=None if route == "all" else (route,),
         batch_size=batch_size,
         seed=seed,
@@ -144,13 +183,43 @@ def evaluate_run(
     )
 
 
-def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int) -> Tensor:
-    """A starting perturbation for each of x (n, C, H, W), a function of (seed, id) whatever the batch."""
-    like = x[:1].cpu()
+def parse_attack(text: str) -> tuple[int, int]:
+    """Steps and restarts of "pgd-20" or "pgd-50-10"; ConfigError for anything else."""
+    match = re.fullmatch(r"pgd-([1-9]\d*)(?:-([1-9]\d*))?", text)
+    if match is None:
+        raise ConfigError(
+            f"attack {text!r} is unknown; write pgd-STEPS or pgd-STEPS-RESTARTS, for example pgd-20 or pgd-50-10"
+        )
+    return int(match[1]), int(match[2] or 1)
+
+
+def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int, run: int = 0) -> Tensor:
+    """A starting perturbation for each of x (n, C, H, W), a function of (seed, id, run) whatever the batch."""
+    like, index = x[:1].cpu(), (run,) if run else ()
     draws = [
-        attack.threat.noise(like, attack.start, generator("cpu", seed, "evaluate", i)) for i in ids.tolist()
+        attack.threat.noise(like, attack.start, generator("cpu", seed, "evaluate", i, *index))
+        for i in ids.tolist()
     ]
     return torch.cat(draws).to(x.device)
+
+
+class _Batch:
+    """Which images of a batch (n, C, H, W) are still right, by what was attacked (0: nothing) and scored."""
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int) -> None:
+        self.model, self.y, self.scored = model, y, scored
+        self.right = torch.ones(rows, len(scored), len(x), dtype=torch.bool, device=x.device)
+        self.unusable = torch.zeros_like(self.right[0, 0])
+
+    @torch.no_grad()
+    def score(self, row: int, x: Tensor, index: Tensor | slice = slice(None)) -> None:
+        """Run `x`, in place of the images `index`, through every scored route."""
+        for column, route in enumerate(self.scored):
+            with _through(self.model, route):
+                logits = self.model(x)
+            fine = usable(logits)
+            self.right[row, column, index] &= fine & (logits.argmax(1) == self.y[index])
+            self.unusable[index] |= ~fine
 
 
 def _check_fit(images: ImageSet, run: LoadedRun, data: str) -> None:
@@ -161,11 +230,6 @@ def _check_fit(images: ImageSet, run: LoadedRun, data: str) -> None:
             f"{data} has the label {int(images.labels.max())}; the run knows 0 to {len(run.classes) - 1}, "
             f"{', '.join(run.classes[:10])}"
         )
-
-
-def _attacked(model: nn.Module, attack: PGD, x: Tensor, y: Tensor, delta0: Tensor, source: str) -> Tensor:
-    with _through(model, source):
-        return attack(model, x, y, delta0=delta0)
 
 
 def _through(model: nn.Module, name: str) -> Any:

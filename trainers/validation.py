@@ -36,6 +36,7 @@ class Validator:
         self.monitor.record("validation", step, {"clean": found.clean, "robust": found.robust})
         clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
         self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %")
+        self._warn(found)
         if self.monitor.active:
             x, y = self.validation.batch(
                 torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
@@ -51,9 +52,13 @@ class Validator:
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
         found = self._evaluate(images, attack, None)
         self.monitor.record("test", step, found.to_dict())
-        title = f"best checkpoint (step {best_step}), {found.n} test images, {found.norm} eps {found.eps:.4g}"
-        self.monitor.table(results_table(found, title))
+        self.monitor.table(results_table(found, f"best checkpoint (step {best_step}), {found.setting}"))
+        self._warn(found)
         return found
+
+    def _warn(self, found: Evaluation) -> None:
+        if found.warning:
+            self.monitor.say(f"warning: {found.warning}")
 
     def _evaluate(self, images: ImageSet, attack: PGD, attacked: tuple[str, ...] | None) -> Evaluation:
         acc = self.accelerator

@@ -2,9 +2,18 @@
 
 import torch
 
+from robustsabn.config import number
 from robustsabn.errors import UsageError
 
-__all__ = ["at_least_one", "device"]
+__all__ = ["above_zero", "at_least_one", "device"]
+
+
+def above_zero(name: str, text: str | None) -> float | None:
+    """The number above zero that `text` writes, such as 2/255."""
+    value = None if text is None else number(text)
+    if text is not None and (value is None or value <= 0):
+        raise UsageError(f"{name} must be a number above 0, such as 2/255; got {text!r}")
+    return value
 
 
 def at_least_one(name: str, value: int | None) -> None:

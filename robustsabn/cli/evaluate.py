@@ -13,7 +13,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
     parser.add_argument("--route", default="all", help="clean, adv, or all (the default)")
-    parser.add_argument("--attack", default="pgd-20", help="pgd-STEPS; pgd-20 by default")
+    parser.add_argument(
+        "--attack", default="pgd-20", help="pgd-STEPS[-RESTARTS], such as pgd-50-10; pgd-20 by default"
+    )
+    parser.add_argument(
+        "--step-size", help="of the attack, such as 2/255; by default that of the run's training"
+    )
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
     parser.add_argument("--data", metavar="SPEC", help="other data than the run's, such as npz:mine.npz")
     parser.add_argument("--n", type=int, help="this many test images, all by default")
@@ -26,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the table and write RUN/report/evaluation.json."""
     from rich.console import Console
 
-    from robustsabn.cli._common import at_least_one, device
+    from robustsabn.cli._common import above_zero, at_least_one, device
     from robustsabn.trainers import evaluate_run, load_run_config
     from robustsabn.trainers.monitor import results_table
 
@@ -38,14 +43,16 @@ def run(args: argparse.Namespace) -> None:
         checkpoint=args.checkpoint,
         route=args.route,
         attack=args.attack,
+        step_size=above_zero("--step-size", args.step_size),
         n=args.n,
         device=device(args.device),
         batch_size=args.batch_size,
         data=data,
         seed=args.seed,
     )
-    title = f"{args.checkpoint} checkpoint, {found.n} test images, {found.norm} eps {found.eps:.4g}"
-    Console().print(results_table(found, title))
+    Console().print(results_table(found, f"{args.checkpoint} checkpoint, {found.setting}"))
+    if found.warning:
+        print(f"warning: {found.warning}")
     report = args.run_folder / "report" / "evaluation.json"
     report.parent.mkdir(exist_ok=True)
     content = {**found.to_dict(), "checkpoint": args.checkpoint, "data": data, "seed": args.seed}
