@@ -1,0 +1,34 @@
+"""A report on the terminal."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robustsabn.attacks.report import Report
+from robustsabn.attacks.reporting.words import comparable, duration, headline, percent, threat_text
+
+__all__ = ["console_table", "tell"]
+
+
+def console_table(report: Report) -> Table:
+    """Robust accuracy and cost after each attack."""
+    table = Table(title=f"{report.version}, {threat_text(report)}")
+    table.add_column("attack")
+    for name in ("images", "broken", "robust accuracy", "forwards", "backwards", "time"):
+        table.add_column(name, justify="right")
+    table.add_row("clean", str(report.n), "", percent(report.clean_accuracy), "", "", "")
+    for a in report.attacks:
+        counts = (f"{a.forwards:,}", f"{a.backwards:,}", duration(a.seconds))
+        table.add_row(Text(a.name), str(a.points), str(a.broken), percent(a.robust_accuracy), *counts)
+    return table
+
+
+def tell(report: Report, console: Console | None = None) -> None:
+    """Print the table, the headline and every flag in words."""
+    console = console or Console(soft_wrap=True, highlight=False)
+    console.print(console_table(report))
+    console.print(headline(report), style="bold", markup=False)
+    console.print(comparable(report), markup=False)
+    for flag in sorted(report.flags, key=lambda flag: flag.severity != "warning"):
+        style = "bold red" if flag.severity == "warning" else ""
+        console.print(f"{flag.severity}: {flag.name}: {flag.message}", style=style, markup=False)

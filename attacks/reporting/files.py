@@ -1,0 +1,99 @@
+"""The files of one evaluation: JSON, a line per sample, adversarial images, a page."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robustsabn.attacks.report import Report
+from robustsabn.attacks.reporting.document import document
+from robustsabn.attacks.reporting.words import verdicts
+from robustsabn.errors import InputError
+
+__all__ = ["COLUMNS", "write"]
+
+COLUMNS = (
+    "id",
+    "label",
+    "clean_prediction",
+    "verdict",
+    "attack",
+    "target",
+    "iteration",
+    "margin",
+    "distance",
+    "adversarial_prediction",
+    "fragile",
+)
+
+
+def write(
+    report: Report,
+    folder: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    x: Tensor | None = None,
+    about: Mapping[str, str] | None = None,
+) -> None:
+    """Write report.json, per_sample.csv, adversarial.safetensors and report.html into `folder`.
+
+    `classes` names the labels, `x` (N, ...) are the clean images in the order of the report, for the pictures;
+    `about` says what was evaluated ("model", "data", "command", ...). Each file is written aside and renamed.
+    Raises InputError where `x` does not belong to the report.
+    """
+    if x is not None and x.shape != report.x_adv.shape:
+        raise InputError(
+            f"x is {tuple(x.shape)}, the report's images are {tuple(report.x_adv.shape)}; give the clean images "
+            "in the order of report.ids, or leave x out"
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {**report.to_dict(), "about": dict(about or {})}
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    page = document(report, classes=classes, x=x, about=about)
+    _aside(folder / "adversarial.safetensors", lambda path: _tensors(report, path))
+    _aside(folder / "per_sample.csv", lambda path: _table(report, path))
+    _aside(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    _aside(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _aside(path: Path, save: Callable[[Path], object]) -> None:
+    aside = path.with_name(path.name + ".writing")
+    save(aside)
+    aside.chmod(0o644)  # safetensors are readable by their owner alone otherwise
+    aside.replace(path)
+
+
+def _tensors(report: Report, path: Path) -> None:
+    tensors = {
+        "x_adv": report.x_adv,
+        "ids": report.ids,
+        "y": report.y,
+        "clean": report.clean,
+        "robust": report.robust,
+    }
+    notes = {"norm": report.norm, "eps": repr(report.eps), "version": report.version, "engine": report.engine}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path, notes)
+
+
+def _table(report: Report, path: Path) -> None:
+    names = [attack.name for attack in report.attacks]
+    rows = zip(
+        report.ids.tolist(),
+        report.y.tolist(),
+        report.clean_prediction.tolist(),
+        verdicts(report),
+        [names[index] if index >= 0 else "" for index in report.broken_by.tolist()],
+        [value if value >= 0 else "" for value in report.target.tolist()],
+        [value if value >= 0 else "" for value in report.iteration.tolist()],
+        [f"{value:.6g}" for value in report.margin.tolist()],
+        [f"{value:.6g}" for value in report.distance.tolist()],
+        report.adversarial_prediction.tolist(),
+        [int(value) for value in report.fragile.tolist()],
+        strict=True,
+    )
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])

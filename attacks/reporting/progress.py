@@ -1,0 +1,80 @@
+"""What an evaluation tells while it runs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from robustsabn.attacks.reporting.words import duration, percent
+
+__all__ = ["Event", "live"]
+
+
+class Event(Protocol):
+    """Where an evaluation is: attack number `index` of `attacks`, `left` of the `total` images given to it."""
+
+    @property
+    def attack(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def attacks(self) -> int: ...
+    @property
+    def left(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def robust(self) -> int: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+@contextmanager
+def live(console: Console | None = None) -> Iterator[Callable[[Event], None]]:
+    """Gives a function to call with every event: a bar on a terminal, elsewhere one line when an attack has ended."""
+    display = _Display(console or Console(soft_wrap=True, highlight=False))
+    with display.bar:
+        yield display.show
+    display.close()
+
+
+class _Display:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.last: Event | None = None
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("clean images", total=None, note="")
+
+    def show(self, event: Event) -> None:
+        if self.last is None or self.last.index != event.index:
+            self.close()
+            self.bar.reset(self.task, total=event.total)
+        self.last = event
+        self.bar.update(
+            self.task,
+            description=f"{event.attack} ({event.index + 1} of {event.attacks})",
+            completed=event.total - event.left,
+            note=f"{event.left} left, robust {percent(event.robust / event.n, 1)}",
+        )
+
+    def close(self) -> None:
+        """One line about the attack that has ended."""
+        if (event := self.last) is not None:
+            accuracy = percent(event.robust / event.n)
+            self.console.print(
+                f"{event.attack}: robust accuracy {accuracy} after {event.total} images, {duration(event.seconds)}",
+                markup=False,
+            )

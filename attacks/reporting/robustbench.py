@@ -1,0 +1,79 @@
+"""An evaluation in the conventions of RobustBench (github.com/RobustBench/robustbench, model_info)."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustsabn.attacks.report import Report
+from robustsabn.attacks.reporting.words import eps_text
+from robustsabn.errors import InputError
+
+__all__ = ["robustbench_json", "write_robustbench"]
+
+FIELDS = (
+    "link",
+    "name",
+    "authors",
+    "additional_data",
+    "number_forward_passes",
+    "dataset",
+    "venue",
+    "architecture",
+    "eps",
+    "clean_acc",
+    "reported",
+    "autoattack_acc",
+    "footnote",
+)
+
+
+def robustbench_json(report: Report, dataset: str, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The entry of model_info/DATASET/NORM/MODEL.json: accuracies are strings in percent, two decimals.
+
+    `about` fills what a report cannot know: link, name (of the paper), authors, additional_data, venue,
+    architecture, reported, footnote.
+    Raises InputError for other keys, and for a version of AutoAttack other than standard.
+    """
+    given = dict(about or {})
+    if unknown := sorted(set(given) - set(FIELDS)):
+        raise InputError(f"{unknown[0]!r} is no field of RobustBench; allowed are {', '.join(FIELDS)}")
+    if report.version != "standard":
+        raise InputError(
+            f"RobustBench takes the version standard of AutoAttack, this report is of {report.version!r}; run it anew"
+        )
+    robust = f"{100 * report.robust_accuracy:.2f}"
+    known = {
+        "additional_data": False,
+        "number_forward_passes": 1,
+        "dataset": dataset,
+        "eps": eps_text(report.eps),
+        "clean_acc": f"{100 * report.clean_accuracy:.2f}",
+        "reported": robust,
+        "autoattack_acc": robust,
+    }
+    return {**dict.fromkeys(FIELDS, ""), **known, **given}
+
+
+def write_robustbench(
+    report: Report, folder: str | Path, name: str, dataset: str, about: Mapping[str, Any] | None = None
+) -> tuple[Path, Path]:
+    """Write NAME.json and NAME.pt into `folder`: the entry, and the adversarial images (N, ...) in the set's order.
+
+    NAME is a model id such as Rade2021Helper_R18_ddpm. The tensor has the clean image where none was found, as the
+    official code returns. Raises as `robustbench_json`.
+    """
+    entry = robustbench_json(report, dataset, about)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text, tensor = folder / f"{name}.json", folder / f"{name}.pt"
+    for path in (text, tensor):
+        aside = path.with_name(path.name + ".writing")
+        if path is text:
+            aside.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
+        else:
+            torch.save(report.x_adv[report.ids.argsort()], aside)
+        aside.replace(path)
+    return text, tensor

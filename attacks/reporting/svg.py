@@ -1,0 +1,145 @@
+"""Charts as inline SVG: bars, a histogram of several groups, lines."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+__all__ = ["COLOURS", "bars", "histogram", "lines"]
+
+COLOURS = ("#1b6ca8", "#d1495b", "#8a8f98", "#e9a03b", "#3a8f6b", "#7d5ba6")
+
+Point = tuple[float, float]
+
+
+def bars(rows: Sequence[tuple[str, float, str]], label: str, *, width: int = 560) -> str:
+    """Horizontal bars: (name, share in [0, 1], text at its end) each; the first one stands apart in grey."""
+    left, right, step = 120, 90, 30
+    room = width - left - right
+    parts = []
+    for i, (name, share, text) in enumerate(rows):
+        y, length = i * step, max(share * room, 0.5)
+        parts.append(
+            _text(left - 8, y + 19, name, "end")
+            + f'<rect x="{left}" y="{y + 5}" width="{room}" height="20" rx="2" fill="#eef1f4"/>'
+            + f'<rect x="{left}" y="{y + 5}" width="{length:.1f}" height="20" rx="2" '
+            f'fill="{COLOURS[0] if i else COLOURS[2]}"/>' + _text(left + room + 8, y + 19, text)
+        )
+    return _svg(width, step * len(rows) + 4, label, parts)
+
+
+def histogram(groups: Mapping[str, Sequence[float]], label: str, axis: str, *, width: int = 720) -> str:
+    """Counts of the values of each group in 40 bins, stacked; values that are not finite are left out."""
+    finite = {name: [v for v in values if math.isfinite(v)] for name, values in groups.items()}
+    everything = [v for values in finite.values() for v in values]
+    if not everything:
+        return ""
+    low, high = min(everything), max(everything)
+    low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+    ticks = _ticks(low, high)
+    bins, left, top, height = 40, 46, 26, 190
+    scale = (width - left - 10) / bins
+    counts = {name: _counts(values, low, high, bins) for name, values in finite.items()}
+    tallest = max(map(sum, zip(*counts.values(), strict=True)))
+    parts, base = [], [0] * bins
+    for colour, rows in zip(COLOURS, counts.values(), strict=False):
+        for k, count in enumerate(rows):
+            if count:
+                y = top + height * (1 - (base[k] + count) / tallest)
+                parts.append(
+                    f'<rect x="{left + k * scale:.1f}" y="{y:.1f}" width="{scale - 1:.1f}" '
+                    f'height="{height * count / tallest:.1f}" fill="{colour}"/>'
+                )
+                base[k] += count
+    x_of = _scaler(low, high, left, left + bins * scale)
+    parts += [_tick_x(x_of(t), top, height, t) for t in ticks]
+    parts += [_tick_y(left, top + height, "0"), _tick_y(left, top, str(tallest))]
+    parts.append(_text(left + bins * scale / 2, top + height + 38, axis, "middle", "muted"))
+    return _svg(width, top + height + 46, label, parts + _legend(list(groups), left))
+
+
+def lines(
+    series: Mapping[str, Sequence[Point]],
+    label: str,
+    axis: str,
+    *,
+    span: tuple[float, float] | None = None,
+    mark: Point | None = None,
+    width: int = 720,
+) -> str:
+    """Polylines over a common x axis; `span` fixes the y axis, `mark` puts a ring on one point."""
+    sound = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
+    points = [p for part in sound.values() for p in part]
+    if not points:
+        return ""
+    left, top, height = 52, 26, 200
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    bottom, ceiling = span or (min(ys), max(ys))
+    bottom, ceiling = (bottom - 0.5, ceiling + 0.5) if bottom == ceiling else (bottom, ceiling)
+    start, end = (min(xs) - 0.5, max(xs) + 0.5) if min(xs) == max(xs) else (min(xs), max(xs))
+    x_of = _scaler(start, end, left, width - 14)
+    y_of = _scaler(bottom, ceiling, top + height, top)
+    parts = [_tick_x(x_of(t), top, height, t) for t in _ticks(start, end)]
+    parts += [_tick_y(left, y_of(t), f"{t:g}", width - 14) for t in _ticks(bottom, ceiling, 4)]
+    for colour, part in zip(COLOURS * 3, sound.values(), strict=False):
+        path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in part)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if len(part) <= 40:
+            parts += [
+                f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="2.5" fill="{colour}"/>' for x, y in part
+            ]
+    if mark is not None:
+        parts.append(
+            f'<circle cx="{x_of(mark[0]):.1f}" cy="{y_of(mark[1]):.1f}" r="7" fill="none" stroke="#222"/>'
+        )
+    parts.append(_text((left + width) / 2, top + height + 38, axis, "middle", "muted"))
+    return _svg(width, top + height + 46, label, parts + _legend(list(series), left))
+
+
+def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
+
+
+def _legend(names: Sequence[str], left: float) -> list[str]:
+    parts, x = [], left
+    for colour, name in zip(COLOURS * 3, names, strict=False):
+        parts.append(f'<rect x="{x:.0f}" y="4" width="11" height="11" fill="{colour}"/>')
+        parts.append(_text(x + 16, 14, name))
+        x += 40 + 7.2 * len(name)
+    return parts
+
+
+def _tick_x(x: float, top: float, height: float, value: float) -> str:
+    mark = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + height + 4}" class="grid"/>'
+    return mark + _text(x, top + height + 19, f"{value:g}", "middle", "muted")
+
+
+def _tick_y(left: float, y: float, text: str, to: float = 0) -> str:
+    mark = f'<line x1="{left}" x2="{to or left}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+    return mark + _text(left - 6, y + 4, text, "end", "muted")
+
+
+def _scaler(low: float, high: float, first: float, last: float) -> Callable[[float], float]:
+    return lambda value: first + (value - low) / (high - low) * (last - first)
+
+
+def _ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Round numbers from `low` to `high`."""
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * k for k in (1, 2, 5, 10) if power * k >= raw)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _counts(values: Sequence[float], low: float, high: float, bins: int) -> list[int]:
+    counts = [0] * bins
+    for value in values:
+        counts[min(int((value - low) / (high - low) * bins), bins - 1)] += 1
+    return counts

@@ -1,0 +1,87 @@
+"""A report in words: numbers as they are written in this field, and what they mean."""
+
+from robustsabn.attacks.report import Report
+
+__all__ = ["cite", "comparable", "duration", "eps_text", "headline", "percent", "threat_text", "verdicts"]
+
+_CITE = {
+    "autoattack": "F. Croce, M. Hein. Reliable evaluation of adversarial robustness with an ensemble of diverse "
+    "parameter-free attacks. ICML 2020. (AutoAttack, APGD)",
+    "fab": "F. Croce, M. Hein. Minimally distorted adversarial examples with a fast adaptive boundary attack. "
+    "ICML 2020. (FAB)",
+    "square": "M. Andriushchenko, F. Croce, N. Flammarion, M. Hein. Square Attack: a query-efficient black-box "
+    "adversarial attack via random search. ECCV 2020. (Square)",
+    "L1": "F. Croce, M. Hein. Mind the box: l1-APGD for sparse adversarial attacks on image classifiers. "
+    "ICML 2021. (attacks in L1)",
+    "robustbench": "F. Croce, M. Andriushchenko, V. Sehwag, E. Debenedetti, N. Flammarion, M. Chiang, P. Mittal, "
+    "M. Hein. RobustBench: a standardized adversarial robustness benchmark. NeurIPS 2021 Datasets and Benchmarks.",
+}
+_OFFICIAL = ("robustsabn", "official")  # engines that run AutoAttack itself
+
+
+def percent(share: float, decimals: int = 2) -> str:
+    """0.4321 as "43.21 %"."""
+    return f"{100 * share:.{decimals}f} %"
+
+
+def eps_text(eps: float) -> str:
+    """A radius as "0.5" where three digits say it, as "8/255" where that says it, else in four digits."""
+    levels = round(255 * eps)
+    if 0 < levels < 128 and abs(levels / 255 - eps) < 1e-6 and abs(float(f"{eps:.3g}") - eps) > 1e-6:
+        return f"{levels}/255"
+    return f"{eps:.4g}"
+
+
+def threat_text(report: Report) -> str:
+    """The threat model in one phrase."""
+    low, high = report.bounds
+    return f"{report.norm} perturbations of at most {eps_text(report.eps)}, images in [{low:g}, {high:g}]"
+
+
+def headline(report: Report) -> str:
+    """Clean and robust accuracy with its interval, in one sentence."""
+    low, high = report.confidence
+    return (
+        f"Clean accuracy {percent(report.clean_accuracy)}, robust accuracy {percent(report.robust_accuracy)} "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %) on {report.n} images."
+    )
+
+
+def comparable(report: Report) -> str:
+    """Whether the number may stand beside those of RobustBench."""
+    if report.engine not in _OFFICIAL:
+        return f"An attack of {report.engine}, not AutoAttack: an upper bound of the robust accuracy."
+    if report.version != "standard":
+        return f"Version {report.version}, not the standard one: do not compare the number with those of RobustBench."
+    return (
+        "Version standard, the one of RobustBench: the number compares with theirs where images and eps agree "
+        f"({report.n} images here; they use 10000 of CIFAR, 5000 of ImageNet)."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "0.4 s", "42 s", "3 min 05 s" or "2 h 10 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def verdicts(report: Report) -> list[str]:
+    """For every sample: "robust", "broken" by an attack, or "wrong" from the start."""
+    rows = zip(report.clean.tolist(), report.robust.tolist(), strict=True)
+    return ["robust" if robust else "broken" if clean else "wrong" for clean, robust in rows]
+
+
+def cite(report: Report) -> list[str]:
+    """The papers behind the attacks that ran."""
+    if report.engine not in _OFFICIAL:
+        return [f"the paper of {attack.name}, as {report.engine} names it" for attack in report.attacks]
+    ran = " ".join(attack.name for attack in report.attacks)
+    keys = ["autoattack", *(name for name in ("fab", "square") if name in ran)]
+    keys += ["L1"] if report.norm == "L1" else []
+    return [_CITE[key] for key in (*keys, "robustbench")]
