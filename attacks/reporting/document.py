@@ -132,7 +132,7 @@ def _margins(report: Report) -> str:
 
 
 def _by_class(report: Report, classes: Sequence[str] | None) -> str:
-    present = report.y.unique().tolist()
+    present = sorted(set(report.y.tolist()))
     if len(present) < 2 or len(present) > 20:
         return ""
     rows = []

@@ -43,8 +43,9 @@ def examples(report: Report, x: Tensor, count: int = 8) -> list[Example]:
         clean, adversarial = x[row].float().cpu(), report.x_adv[row].float().cpu()
         delta = (adversarial - clean) / (high - low)
         gain = 0.5 / max(delta.abs().max().item(), 1e-12)
-        pictures = ((clean - low) / (high - low), (adversarial - low) / (high - low), 0.5 + gain * delta)
-        found.append(Example(row, *map(png, pictures), gain))
+        shown = ((clean - low) / (high - low), (adversarial - low) / (high - low), 0.5 + gain * delta)
+        before, after, difference = map(png, shown)
+        found.append(Example(row, before, after, difference, gain))
     return found
 
 
