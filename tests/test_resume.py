@@ -11,9 +11,9 @@ from launch import launch
 
 from robustsabn.config import load
 from robustsabn.errors import CheckpointError
-from robustsabn.trainers import TrainConfig, train
+from robustsabn.trainers import TrainConfig, evaluate_run, train
 from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.trainer import RunResult, Trainer, run
 
 CONFIG: dict[str, Any] = {
     "data": "digits",
@@ -31,6 +31,19 @@ CONFIG: dict[str, Any] = {
 }
 STEPS = 12
 TIMES = ("images_per_second",)
+
+
+def die(config: dict[str, Any], step: int) -> None:
+    """Train in this process, and fail when `step` begins."""
+
+    class Dying(Trainer):
+        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            if self.step == step:
+                raise MemoryError
+            super()._update(x, y)
+
+    with pytest.raises(MemoryError):
+        run(load(TrainConfig, config), trainer=Dying)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -72,7 +85,49 @@ def test_a_killed_run_resumes_to_the_bit(
     assert line.startswith(str(file))
     assert line.endswith("resuming from the checkpoint before it")
     same(tmp_path / "hurt", whole)
-    assert (tmp_path / "hurt" / "checkpoints" / "damaged").is_dir()
+    assert (tmp_path / "hurt" / "checkpoints" / "damaged-last").is_dir()
+
+
+def hurt(folder: Path) -> Path:
+    file = folder / "checkpoints" / "best" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    return file
+
+
+def test_a_damaged_best_is_said_at_resume_and_replaced_by_a_later_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**CONFIG, "out": str(tmp_path / "run"), "epochs": 3}
+    die(config, 9)
+    assert read(tmp_path / "run" / "checkpoints", "best").state["step"] == 6
+    file = hurt(tmp_path / "run")
+    capsys.readouterr()
+    result = train(config, resume=True)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "truncated" in line]
+    assert line.startswith(str(file))
+    assert line.endswith("; the best of the steps to come takes its place")
+    assert read(tmp_path / "run" / "checkpoints", "best").state["step"] == result.best_step
+    scores = {e["step"]: e["robust"] for e in metrics(tmp_path / "run") if e["kind"] == "validation"}
+    assert result.best_step == (12 if scores[12]["adv"]["adv"] > scores[18]["adv"]["adv"] else 18)
+    assert (tmp_path / "run" / "checkpoints" / "damaged-best").is_dir()
+
+
+def test_without_a_sound_best_the_table_is_of_the_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**CONFIG, "out": str(tmp_path / "run")}
+
+    class Damaged(Trainer):
+        def _close(self) -> RunResult:
+            hurt(self.folder.path)
+            return super()._close()
+
+    result = run(load(TrainConfig, config), trainer=Damaged)
+    assert result.best_step == STEPS
+    said = capsys.readouterr().out
+    assert "; the table below is of the last checkpoint instead" in said
+    assert "last checkpoint (step 12)" in " ".join(said.split())
+    assert evaluate_run(tmp_path / "run", checkpoint="last", attack="pgd-2", n=40) == result.evaluation
 
 
 def test_a_finished_run_resumes_to_its_table(tmp_path: Path, whole: Path) -> None:
@@ -96,14 +151,7 @@ def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
     config = {**CONFIG, "method": method, "optim": "sgd", "attack": attack, "epochs": 1}
     train({**config, "out": str(tmp_path / "whole")})
 
-    class Dying(Trainer):
-        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
-            if self.step == 3:
-                raise MemoryError
-            super()._update(x, y)
-
     cut = {**config, "out": str(tmp_path / "cut")}
-    with pytest.raises(MemoryError):
-        run(load(TrainConfig, cut), trainer=Dying)
+    die(cut, 3)
     train(cut, resume=True)
     same(tmp_path / "cut", tmp_path / "whole")

@@ -116,10 +116,11 @@ def read_newest(folder: Path) -> tuple[Checkpoint, str | None]:
 
 
 def set_aside(folder: Path, name: str) -> None:
-    """Move a damaged checkpoint to `damaged`, so that it never takes the place of a sound one."""
+    """Move a damaged checkpoint to `damaged-NAME`, so that it never takes the place of a sound one."""
     if (folder / name).is_dir():
-        shutil.rmtree(folder / "damaged", ignore_errors=True)
-        (folder / name).rename(folder / "damaged")
+        aside = folder / f"damaged-{name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (folder / name).rename(aside)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

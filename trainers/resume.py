@@ -1,15 +1,16 @@
 """Going on with a run: which checkpoint, and whether the configuration is still that of the run."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import robustsabn.config
 from robustsabn.errors import CheckpointError, ConfigError
-from robustsabn.trainers.checkpoint import Checkpoint, read_newest
+from robustsabn.trainers.checkpoint import Checkpoint, read, read_newest
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.runs import RunFolder
 
-__all__ = ["compare", "find"]
+__all__ = ["Found", "compare", "find"]
 
 # other values of these fit no stored tensor
 _SHAPING = ("model", "model_options", "norm", "routes", "optim.name")
@@ -17,12 +18,26 @@ _SHAPING = ("model", "model_options", "norm", "routes", "optim.name")
 _FREE = ("out", "device", "download", "log_every", "checkpoint_every", "test", "weights")
 
 
-def find(folder: RunFolder) -> tuple[Checkpoint, list[str]]:
-    """The checkpoint to go on from, and what the reader should know about it."""
+@dataclass(frozen=True)
+class Found:
+    """The checkpoint to go on from, and a line on each that is damaged, by its name."""
+
+    stored: Checkpoint
+    damaged: dict[str, str]
+
+
+def find(folder: RunFolder) -> Found:
+    """Which checkpoint to go on from; CheckpointError where none is sound."""
     if not folder.checkpoints.is_dir():
         raise CheckpointError(f"{folder.path} holds no checkpoint to resume from; start it without --resume")
     stored, damage = read_newest(folder.checkpoints)
-    return stored, [f"{damage}; resuming from the checkpoint before it"] if damage else []
+    damaged = {"last": f"{damage}; resuming from the checkpoint before it"} if damage else {}
+    if stored.state["best"]["step"] >= 0:
+        try:
+            read(folder.checkpoints, "best")
+        except CheckpointError as error:
+            damaged["best"] = f"{error}; the best of the steps to come takes its place"
+    return Found(stored, damaged)
 
 
 def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import robustsabn.config
 from robustsabn.data.sets import check_fit
-from robustsabn.errors import TrainingError
+from robustsabn.errors import CheckpointError, TrainingError
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import StepBench
@@ -27,7 +27,7 @@ from robustsabn.trainers.processes import (
     start,
 )
 from robustsabn.trainers.randomness import derive, restored
-from robustsabn.trainers.resume import compare, find
+from robustsabn.trainers.resume import Found, compare, find
 from robustsabn.trainers.runs import RunFolder, build_model
 from robustsabn.trainers.signals import Interrupted, Signals, noted
 from robustsabn.trainers.validation import Validator
@@ -66,7 +66,8 @@ class Trainer:
         self.classes, self.shape = data.classes, data.train.shape
         if config.test.images is not None:  # said now rather than after hours
             check_fit(config.test.images, len(data.test))
-        stored, damage = find(self.folder) if resume else (None, [])
+        found = find(self.folder) if resume else None
+        stored = None if found is None else found.stored
         changes = [] if stored is None else compare(self.folder, stored, config)
 
         torch.manual_seed(derive(config.seed, "model"))
@@ -98,17 +99,17 @@ class Trainer:
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch
         self.step, self.best_score, self.best_step = 0, [-1.0, -1.0], -1
-        if stored is not None:
-            self._restore(stored)
+        if found is not None:
+            self._restore(found)
         acc.wait_for_everyone()
         if self.main:
-            self._open(damaged=bool(damage))
+            self._open(found)
         self.window, self.last_loss = Window(), math.nan
         self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
         self.validator = Validator(acc, self.model, data, config, self.monitor)
         if hint := launch_note(acc):
             self.monitor.say(hint)
-        for line in (*damage, *changes):
+        for line in (*(found.damaged.values() if found else ()), *changes):
             self.monitor.say(line)
         if resume:
             self.monitor.say(f"resuming {self.folder.path} at step {self.step} of {self.total}")
@@ -210,22 +211,24 @@ class Trainer:
             store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
         self.accelerator.wait_for_everyone()
 
-    def _open(self, damaged: bool) -> None:
-        if damaged:
-            store.set_aside(self.folder.checkpoints, "last")
+    def _open(self, found: Found | None) -> None:
+        for name in found.damaged if found else ():
+            store.set_aside(self.folder.checkpoints, name)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         resolved = replace(self.config, out=str(self.folder.path))
         aside = self.folder.config.with_suffix(".writing")
         aside.write_text(robustsabn.config.dump(resolved), encoding="utf-8")
         aside.replace(self.folder.config)
 
-    def _restore(self, stored: store.Checkpoint) -> None:
+    def _restore(self, found: Found) -> None:
+        stored = found.stored
         self.model.load_state_dict(stored.tensors["model"])
         store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
         if self.accelerator.scaler is not None and stored.state["scaler"]:
             self.accelerator.scaler.load_state_dict(stored.state["scaler"])
         self.step = stored.state["step"]
-        self.best_score, self.best_step = stored.state["best"]["score"], stored.state["best"]["step"]
+        if "best" not in found.damaged:
+            self.best_score, self.best_step = stored.state["best"]["score"], stored.state["best"]["step"]
 
     def _stop_requested(self) -> bool:
         if self.accelerator.num_processes == 1:
@@ -236,8 +239,17 @@ class Trainer:
         return bool(reduced(self.accelerator, flag, "sum").item())
 
     def _close(self) -> RunResult:
-        best = store.read(self.folder.checkpoints, "best")
-        self.model.load_state_dict(best.tensors["model"])
-        found = self.validator.close(self.step, best.state["step"])
+        def best() -> tuple[store.Tensors, int]:
+            found = store.read(self.folder.checkpoints, "best")
+            return found.tensors["model"], found.state["step"]
+
+        try:
+            weights, step = shared(self.accelerator, best)
+            self.model.load_state_dict(weights)
+            which = "best"
+        except CheckpointError as error:  # the weights in memory are the last
+            which, step = "last", self.step
+            self.monitor.say(f"{error}; the table below is of the last checkpoint instead")
+        found = self.validator.close(self.step, f"{which} checkpoint (step {step})")
         self.accelerator.wait_for_everyone()
-        return RunResult(self.folder.path, self.step, best.state["step"], found)
+        return RunResult(self.folder.path, self.step, step, found)

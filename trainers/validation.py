@@ -46,13 +46,13 @@ class Validator:
                 self.monitor.images(step, x, attack(self.model, x, y, delta0=delta0), attack.threat.eps_max)
         return found
 
-    def close(self, step: int, best_step: int) -> Evaluation:
-        """Clean and PGD accuracy of every route on the test set, as a table."""
+    def close(self, step: int, which: str) -> Evaluation:
+        """Clean and PGD accuracy of every route on the test set, as a table; `which` names the weights."""
         attack = build_attack(self.config.attack, self.config.test.steps)
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
         found = self._evaluate(images, attack, None)
         self.monitor.record("test", step, found.to_dict())
-        self.monitor.table(results_table(found, f"best checkpoint (step {best_step}), {found.setting}"))
+        self.monitor.table(results_table(found, f"{which}, {found.setting}"))
         self._warn(found)
         return found
 
