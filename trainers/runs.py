@@ -3,6 +3,7 @@
 config.yaml  metrics.jsonl  tb/  checkpoints/{best,last,previous}/  report/
 """
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import robustsabn.config
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.lock import LOCK, locked
 
 __all__ = ["LoadedRun", "RunFolder", "build_model", "load_run", "load_run_config", "load_run_model"]
 
@@ -49,6 +51,13 @@ class RunFolder:
         return self.checkpoints.is_dir() or self.metrics.exists()
 
     @staticmethod
+    def claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> "RunFolder":
+        """The folder that `choose` gives, locked until `held` closes; TrainingError where another process trains in it."""
+        folder = RunFolder.choose(out, name, resume)
+        held.enter_context(locked(folder.path))
+        return folder
+
+    @staticmethod
     def choose(out: str | None, name: str, resume: bool) -> "RunFolder":
         """The folder `out`, or by default the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
 
@@ -66,7 +75,7 @@ class RunFolder:
             return folder
         taken, n = RunFolder(Path("runs") / name), 1
         following = taken
-        while following.used:
+        while following.used or (following.path / LOCK).exists():
             taken, n = following, n + 1
             following = RunFolder(Path("runs") / f"{name}-{n}")
         return taken if resume else following

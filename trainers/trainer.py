@@ -1,5 +1,6 @@
 """The training loop: one global step is the single counter from which order, noise and learning rate follow."""
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,19 +50,21 @@ def run(
     config: TrainConfig, name: str = "run", resume: bool = False, trainer: "type[Trainer] | None" = None
 ) -> RunResult:
     """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
-    with restored(), noted() as signals:
-        return (trainer or Trainer)(config, name, resume, signals).fit()
+    with restored(), noted() as signals, contextlib.ExitStack() as held:
+        return (trainer or Trainer)(config, name, resume, signals, held).fit()
 
 
 class Trainer:
     """One run: model, optimiser, batches and counters, and nothing else that would have to be saved."""
 
-    def __init__(self, config: TrainConfig, name: str, resume: bool, signals: Signals) -> None:
+    def __init__(
+        self, config: TrainConfig, name: str, resume: bool, signals: Signals, held: contextlib.ExitStack
+    ) -> None:
         self.config, self.signals = config, signals
         self.accelerator = acc = start(config)
         self.main, self.device = acc.is_main_process, acc.device
         # decided once: what one process sees on the disk, another may have just written
-        self.folder = shared(acc, lambda: RunFolder.choose(config.out, name, resume))
+        self.folder = shared(acc, lambda: RunFolder.claim(config.out, name, resume, held))
         data = load_data(acc, config)
         self.classes, self.shape = data.classes, data.train.shape
         if config.test.images is not None:  # said now rather than after hours
