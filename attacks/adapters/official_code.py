@@ -1,0 +1,151 @@
+"""The official AutoAttack code, where it is installed, behind the same report."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks.adapters.network import Network, undisturbed
+from robustsabn.attacks.adapters.verdicts import Verdicts
+from robustsabn.attacks.logits import Model
+from robustsabn.attacks.report import Flag, Report
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.errors import InputError, MissingExtraError
+
+__all__ = ["official"]
+
+PACKAGES = ("pyautoattack", "autoattack")  # the code as published on PyPI, and as installed from GitHub
+VERSIONS = ("standard", "plus", "rand", "custom")
+ATTACKS = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
+SQUARE_ALONE = 0.002  # share of the samples from which the official code warns
+
+
+def official(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    version: str = "standard",
+    attacks: Sequence[str] | None = None,
+    seed: int = 0,
+    batch_size: int = 250,
+    ids: Tensor | None = None,
+) -> Report:
+    """What the installed official AutoAttack says about images x (N, C, H, W) in [0, 1] with labels y (N,).
+
+    Each attack of `version` gets the samples that still stand, in the order given, `batch_size` at a time; `attacks`
+    names them for version "custom". Successes are verified as ours are. With fewer than ten classes the number of
+    targets is that of the other classes. Model, random states and gradients are left as they were. `ids` (N,) numbers
+    the samples. Raises MissingExtraError without pyautoattack or autoattack, InputError for what they cannot attack.
+    """
+    package = _package()
+    order = _check(x, threat, version, attacks)
+    network = Network(model, x)
+    verdicts = Verdicts(network, x, y, threat, batch_size)
+    _check_classes(order, verdicts.classes)
+    said: list[str] = []
+    with undisturbed(network, x.device, seed) as printed, _listening(said):
+        engine = importlib.import_module(package).AutoAttack(
+            network, norm=threat.norm, eps=threat.eps_max, seed=seed, version=version, device=x.device
+        )
+        order = order or tuple(engine.attacks_to_run)
+        for attack in (engine.apgd_targeted, engine.fab):
+            attack.n_target_classes = min(attack.n_target_classes, verdicts.classes - 1)
+        for name in order:
+            rows = verdicts.robust.nonzero()[:, 0]
+            if not len(rows):
+                break
+            network.eval()
+            verdicts.take(name, rows, *_attack(engine, package, name, x[rows], y[rows], batch_size))
+        said += [line for line in printed.getvalue().splitlines() if line.lower().startswith("warning")]
+    flags = tuple(Flag("official", "warning", 0, (), line) for line in dict.fromkeys(said))
+    return verdicts.report(
+        engine="official",
+        version=version,
+        seed=seed,
+        ids=ids,
+        versions={package: importlib.metadata.version(package)},
+        flags=flags + _square_alone(verdicts, ids),
+    )
+
+
+def _attack(
+    engine: Any, package: str, name: str, x: Tensor, y: Tensor, batch_size: int
+) -> tuple[Tensor, float]:
+    engine.attacks_to_run = [name]
+    size = {"batch_size" if package == "pyautoattack" else "bs": batch_size}
+    began = time.perf_counter()
+    found = engine.run_standard_evaluation(x, y, **size)
+    return found[0] if isinstance(found, tuple) else found, time.perf_counter() - began
+
+
+def _package() -> str:
+    found = next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
+    if found is None:
+        raise MissingExtraError(
+            "the official AutoAttack is not installed; pip install 'robustsabn[pyautoattack]'"
+        )
+    return found
+
+
+def _check(x: Tensor, threat: ThreatModel, version: str, attacks: Sequence[str] | None) -> tuple[str, ...]:
+    if version not in VERSIONS:
+        raise InputError(f"the official code has no version {version!r}; it has {', '.join(VERSIONS)}")
+    if (version == "custom") != bool(attacks):
+        raise InputError(f"attacks belong to version 'custom', and only to it; here {version!r}, {attacks}")
+    if unknown := [name for name in attacks or () if name not in ATTACKS]:
+        raise InputError(f"the official code has no attack {unknown[0]!r}; it has {', '.join(ATTACKS)}")
+    if isinstance(threat, ThreatModel) and (isinstance(threat.eps, Tensor) or threat.bounds != (0, 1)):
+        raise InputError("the official code takes one eps for all images, and the box [0, 1] only")
+    if x.ndim != 4:
+        raise InputError(
+            f"the official code takes images (N, C, H, W), not {tuple(x.shape)}; use the engine robustsabn"
+        )
+    return tuple(attacks or ())
+
+
+def _check_classes(order: tuple[str, ...], classes: int) -> None:
+    least = 4 if not order or "apgd-t" in order else 3 if "apgd-dlr" in order else 2
+    if classes < least:
+        raise InputError(
+            f"the model has {classes} classes; the official code's loss needs {least}: use the engine robustsabn"
+        )
+
+
+def _square_alone(verdicts: Verdicts, ids: Tensor | None) -> tuple[Flag, ...]:
+    index = next((i for i, cost in enumerate(verdicts.costs) if cost.name == "square"), -1)
+    found = (verdicts.broken_by == index).nonzero()[:, 0].cpu() if index > 0 else torch.empty(0)
+    if len(found) <= SQUARE_ALONE * len(verdicts.y):
+        return ()
+    numbers = tuple((found if ids is None else ids.cpu()[found]).tolist())
+    said = (
+        f"Square broke {len(found)} images that the attacks before it left: their gradients may mislead. Run Square "
+        "longer, or an attack made for this defence."
+    )
+    return (Flag("square-only", "warning", len(found), numbers, said),)
+
+
+@contextmanager
+def _listening(said: list[str]) -> Iterator[None]:
+    """Gathers the warnings that the official code logs."""
+    logger = logging.getLogger("auto-attack")
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    propagate, level = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+        logger.setLevel(level)

@@ -1,0 +1,138 @@
+"""Verdicts on the adversarial images that other code returns."""
+
+import platform
+import time
+
+import torch
+from torch import Tensor
+
+import robustsabn
+from robustsabn.attacks.adapters.network import Network
+from robustsabn.attacks.inputs import check_batch, check_threat, check_values
+from robustsabn.attacks.oracle import mistaken
+from robustsabn.attacks.report import FRAGILE, AttackCost, Flag, Report
+from robustsabn.attacks.success import logits_in_batches, verify
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.errors import InputError
+
+__all__ = ["Verdicts", "admissible", "margins"]
+
+OVERSHOOT = 1e-4
+"""Share of eps by which an image may leave the ball and is still taken, projected back."""
+
+
+def admissible(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, int]:
+    """`x_adv` (N, ...) inside ball and box, and how many were not: those are clean images in what is returned.
+
+    Overshoots of up to 1e-4 eps, which float32 causes, are projected back and count as inside.
+    """
+    x_adv = x_adv.detach().to(x)
+    inside = threat.project(torch.nan_to_num(x_adv), x)
+    near = threat.distance(x_adv, inside) <= OVERSHOOT * threat.eps_max
+    kept = near & threat.contains(inside, x)
+    shape = (-1, *[1] * (x.ndim - 1))
+    return torch.where(kept.view(shape), inside, x), int((~kept).sum())
+
+
+def margins(logits: Tensor, y: Tensor) -> Tensor:
+    """z_y - max_{j != y} z_j, (N,) float32, of logits (N, K)."""
+    own = logits.gather(1, y[:, None])
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1, keepdim=True)
+    return (own - others)[:, 0].float()
+
+
+class Verdicts:
+    """Which samples stand, after the clean images and after each attack. `outside`: images that did not count."""
+
+    def __init__(self, network: Network, x: Tensor, y: Tensor, threat: ThreatModel, batch_size: int) -> None:
+        self.network, self.x, self.y = network, x, y
+        self.threat, self.batch_size = threat, batch_size
+        self.costs: list[AttackCost] = []
+        self.outside = 0
+        check_threat(self.threat)
+        check_batch(self.network, self.x, self.y)
+        check_values(self.x, self.y, self.threat)
+        self.began = time.perf_counter()
+        self.network.eval()
+        logits = logits_in_batches(self.network, self.x, self.batch_size)
+        if int(self.y.max()) >= logits.shape[1]:
+            raise InputError(
+                f"labels go up to {int(self.y.max())}, but the model has {logits.shape[1]} classes, from 0"
+            )
+        self.classes = logits.shape[1]
+        self.clean = ~mistaken(logits, self.y)
+        self.prediction = logits.argmax(1)
+        self.robust, self.x_adv = self.clean.clone(), self.x.clone()
+        self.broken_by = torch.full_like(self.y, -1)
+        self.network.costs()
+
+    def take(self, name: str, rows: Tensor, x_adv: Tensor, seconds: float) -> None:
+        """Judge what attack `name` made of the samples `rows` (n,)."""
+        forwards, backwards = self.network.costs()
+        x, y = self.x[rows], self.y[rows]
+        candidates, outside = admissible(x_adv, x, self.threat)
+        success = verify(self.network, candidates, x, y, self.threat, batch_size=self.batch_size)
+        broken = rows[success]
+        self.x_adv[broken] = candidates[success]
+        self.robust[broken] = False
+        self.broken_by[broken] = len(self.costs)
+        self.outside += outside
+        accuracy = int(self.robust.sum()) / len(self.y)
+        self.costs.append(AttackCost(name, len(rows), len(broken), accuracy, forwards, backwards, seconds))
+        self.network.costs()
+
+    def report(
+        self,
+        *,
+        engine: str,
+        version: str,
+        seed: int,
+        ids: Tensor | None,
+        versions: dict[str, str],
+        flags: tuple[Flag, ...] = (),
+    ) -> Report:
+        """The verdicts as a report; `versions` names the package that ran."""
+        logits = logits_in_batches(self.network, self.x_adv, self.batch_size)
+        margin = margins(logits, self.y).cpu()
+        if self.outside:
+            said = (
+                f"{self.outside} images that {engine} returned lie outside the ball or the box, or are not finite, and "
+                "do not count. That is usual where an attack minimises the distance; else check its norm."
+            )
+            severity = "warning" if 2 * self.outside > sum(cost.points for cost in self.costs) else "note"
+            flags = (*flags, Flag("outside", severity, self.outside, (), said))
+        device = self.x.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        common = {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "robustsabn": robustsabn.__version__,
+            "device": name,
+        }
+        nothing = torch.full_like(self.y, -1).cpu()
+        return Report(
+            norm=self.threat.norm,
+            eps=self.threat.eps_max,
+            bounds=self.threat.bounds,
+            version=version,
+            seed=seed,
+            classes=self.classes,
+            ids=torch.arange(len(self.y)) if ids is None else ids.cpu(),
+            y=self.y.cpu(),
+            clean=self.clean.cpu(),
+            robust=self.robust.cpu(),
+            x_adv=self.x_adv.cpu(),
+            clean_prediction=self.prediction.cpu(),
+            adversarial_prediction=logits.argmax(1).cpu(),
+            broken_by=self.broken_by.cpu(),
+            target=nothing,
+            iteration=nothing.clone(),
+            margin=margin,
+            distance=self.threat.distance(self.x_adv, self.x).float().cpu(),
+            fragile=margin.abs() <= FRAGILE,
+            attacks=tuple(self.costs),
+            flags=flags,
+            seconds=time.perf_counter() - self.began,
+            versions={**common, **versions},
+            engine=engine,
+        )
