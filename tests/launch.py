@@ -51,7 +51,10 @@ def launch(jobs: list[dict[str, Any]], place: Path, processes: int = 1) -> tuple
 def perform(
     config: dict[str, Any], resume: bool = False, die: int | None = None, trace: str | None = None
 ) -> None:
-    """Train. With `die`, be killed as by kill -9 when that step begins; `trace` keeps the parameters of every step."""
+    """Train. With `die`, be killed as by kill -9 when that step begins; `trace` keeps the state of every step.
+
+    The main process writes `trace`, process r `trace`.r.
+    """
     from robustsabn.config import load
     from robustsabn.trainers.config import TrainConfig
     from robustsabn.trainers.trainer import Trainer, run
@@ -63,9 +66,9 @@ def perform(
             if self.step == die:
                 os.kill(os.getpid(), signal.SIGKILL)
             super()._update(x, y)
-            if trace is not None and self.main:
+            if trace is not None:
                 steps.append({name: value.clone() for name, value in self.model.state_dict().items()})
-                torch.save(steps, trace)
+                torch.save(steps, trace if self.main else f"{trace}.{self.accelerator.process_index}")
 
     run(load(TrainConfig, config), resume=resume, trainer=Traced)
 

@@ -143,15 +143,3 @@ def test_nothing_sound_left_is_an_error(tmp_path: Path, whole: Path) -> None:
         (tmp_path / "run" / "checkpoints" / name / "state.json").write_text("{")
     with pytest.raises(CheckpointError, match="start again with another out="):
         train({**CONFIG, "out": str(tmp_path / "run")}, resume=True)
-
-
-@pytest.mark.parametrize("method", ["standard", "pgd"])
-def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
-    attack = {**CONFIG["attack"], "bn_mode": "train"}
-    config = {**CONFIG, "method": method, "optim": "sgd", "attack": attack, "epochs": 1}
-    train({**config, "out": str(tmp_path / "whole")})
-
-    cut = {**config, "out": str(tmp_path / "cut")}
-    die(cut, 3)
-    train(cut, resume=True)
-    same(tmp_path / "cut", tmp_path / "whole")

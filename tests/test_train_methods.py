@@ -1,52 +1,21 @@
 """Training methods against values worked out by hand, loops in float64; which parameters they reach."""
 
-import math
 from typing import cast
 
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from method_helpers import Scripted, bench_for, cross_entropy, images, logits_of, network
+from torch import nn
 
 from robustsabn.conversion import convert
-from robustsabn.routing import Selection, route
+from robustsabn.routing import route
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import METHODS, Bench, Method, Paired, Pgd, Standard
 
-Logits = dict[object, list[list[float]]]
-
-
-class Scripted:
-    """A bench whose network answers from a table: x names the row, the selection is written down."""
-
-    clean, adv = "clean", "adv"
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def attack(self, x: Tensor, y: Tensor) -> Tensor:
-        self.asked.append("attack")
-        return x + 100
-
-    def forward(self, x: Tensor, selection: Selection) -> Tensor:
-        self.asked.append(str(selection))
-        return torch.cat([x, 2 * x - x * x / 50], dim=1)
-
-
-def cross_entropy(logits: Tensor, y: Tensor) -> float:
-    total = 0.0
-    for row, label in zip(logits.tolist(), y.tolist(), strict=True):
-        total += -math.log(math.exp(row[label]) / sum(math.exp(z) for z in row))
-    return total / len(y)
-
-
 X = torch.tensor([[0.3], [-1.2], [2.0]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 1])
-
-
-def logits_of(x: Tensor) -> Tensor:
-    return torch.cat([x, 2 * x - x * x / 50], dim=1)
 
 
 def test_standard_is_the_cross_entropy_of_clean_images_through_the_clean_route() -> None:
@@ -76,26 +45,8 @@ def test_paired_is_the_mean_of_both(forward: str) -> None:
     assert losses["loss"].item() == pytest.approx((losses["clean_loss"] + losses["adv_loss"]).item() / 2)
 
 
-def network() -> nn.Sequential:
-    torch.manual_seed(1)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
-    )
-
-
-def bench_for(model: nn.Module, n: int, **attack: object) -> StepBench:
-    config = Attack(eps=0.1, steps=2, **attack)  # type: ignore[arg-type]
-    acc = Accelerator(cpu=True)
-    return StepBench(acc, model, model, config, seed=0, batch_size=n, share=slice(0, n))
-
-
-def batch() -> tuple[Tensor, Tensor]:
-    source = torch.Generator().manual_seed(2)
-    return torch.rand(6, 1, 4, 4, generator=source), torch.tensor([0, 1, 2, 0, 1, 2])
-
-
 def test_split_and_separate_forwards_agree_where_routes_have_their_own_statistics() -> None:
-    x, y = batch()
+    x, y = images()
     found = []
     for forward in ("split", "separate"):
         model = convert(network(), norm="saauxbn")
@@ -111,10 +62,10 @@ def test_split_and_separate_forwards_agree_where_routes_have_their_own_statistic
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "ccbn", "sabn", "auxbn", "saauxbn"])
-@pytest.mark.parametrize("method", ["standard", "pgd", "paired"])
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_parameter_gets_a_gradient(norm: str, method: str) -> None:
     # a parameter without one would stop training on several processes
-    x, y = batch()
+    x, y = images()
     model = network() if norm == "none" else convert(network(), norm=norm)
     model.train()
     objective = cast(Method, METHODS[method]())
@@ -124,7 +75,7 @@ def test_every_parameter_gets_a_gradient(norm: str, method: str) -> None:
 
 @pytest.mark.parametrize("bn_mode", ["eval", "train", "frozen"])
 def test_the_attack_goes_through_the_adversarial_route_alone(bn_mode: str) -> None:
-    x, y = batch()
+    x, y = images()
     model = convert(network(), norm="auxbn").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x_adv = bench_for(model, 6, bn_mode=bn_mode).attack(x, y)
@@ -139,7 +90,7 @@ def test_the_attack_goes_through_the_adversarial_route_alone(bn_mode: str) -> No
 
 
 def test_the_attack_raises_the_loss_of_its_route() -> None:
-    x, y = batch()
+    x, y = images()
     model = convert(network(), norm="saauxbn").eval()
     bench = bench_for(model, 6)
     x_adv = bench.attack(x, y)
@@ -149,7 +100,7 @@ def test_the_attack_raises_the_loss_of_its_route() -> None:
 
 
 def test_noise_of_a_share_is_the_share_of_the_noise() -> None:
-    x, _ = batch()
+    x, _ = images()
     model = network()
     whole = bench_for(model, 6).noise(x)
     acc = Accelerator(cpu=True)

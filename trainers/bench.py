@@ -1,12 +1,16 @@
 """What a training method works with: attack on the raw network, forward through the wrapped one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from robustsabn.attacks import PGD, ThreatModel
+from robustsabn.attacks import PGD, ThreatModel, attack_mode
+from robustsabn.attacks.losses import Loss
+from robustsabn.attacks.noise import Start
 from robustsabn.routing import Selection, maybe_route, routes_of
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.randomness import generator
@@ -14,16 +18,15 @@ from robustsabn.trainers.randomness import generator
 __all__ = ["StepBench", "build_attack"]
 
 
-def build_attack(config: Attack, steps: int | None = None) -> PGD:
-    """The attack that a configuration describes, with other `steps` if given: the last iterate of PGD."""
-    threat = ThreatModel(config.norm, config.eps)
+def build_attack(config: Attack, steps: int) -> PGD:
+    """The attack that evaluates a run with this configuration: the last iterate of PGD-`steps`, in eval mode."""
     return PGD(
-        threat,
-        steps=steps or config.steps,
+        ThreatModel(config.norm, config.eps),
+        steps=steps,
         step_size=config.step_size,
-        start=config.start,
-        loss=config.loss,
-        bn_mode=config.bn_mode if steps is None else "eval",
+        start=config.start or "uniform",
+        loss=config.loss or "ce",
+        bn_mode="eval",
         keep="last",
         check=False,  # would wait for the device at every step; the data sets give what it checks
     )
@@ -44,22 +47,48 @@ class StepBench:
         share: slice,
     ) -> None:
         self.accelerator, self.raw, self.wrapped = accelerator, raw, wrapped
-        self.config, self.pgd = attack, build_attack(attack)
+        self.config, self.pgd = attack, replace(build_attack(attack, 1), bn_mode=attack.bn_mode)
+        self.threat = self.pgd.threat
         self.seed, self.batch_size, self.share, self.step = seed, batch_size, share, 0
         names: Sequence[str | int] = routes_of(raw) or (0,)
         self.clean, self.adv = names[0], names[-1]
 
-    def noise(self, x: Tensor) -> Tensor:
-        """The starting perturbation of this step, drawn for the whole batch."""
+    def draw(self, x: Tensor, purpose: str, make: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+        """This process's share of what `make` draws for a whole batch like `x`, given a generator on its device."""
         whole = x[:1].expand(self.batch_size, *x.shape[1:])
-        source = generator(x.device, self.seed, "attack", self.step)
-        return self.pgd.threat.noise(whole, self.config.start, source)[self.share]
+        return make(whole, generator(x.device, self.seed, purpose, self.step))[self.share]
 
-    def attack(self, x: Tensor, y: Tensor) -> Tensor:
+    def noise(self, x: Tensor, start: Start = "uniform", purpose: str = "attack") -> Tensor:
+        drawn = self.draw(x, purpose, lambda whole, source: self.threat.noise(whole, start, source))
+        return torch.empty_like(x).copy_(drawn)  # in the memory format of x
+
+    def attack(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        loss: Literal["ce"] | Loss = "ce",
+        start: Start = "uniform",
+        steps: int = 10,
+    ) -> Tensor:
+        config = self.config
+        pgd = replace(self.pgd, steps=config.steps or steps, loss=config.loss or loss)
+        delta0 = self.noise(x, config.start or start)
         with maybe_route(self.raw, self.adv), self.accelerator.autocast():
-            return self.pgd(self.raw, x, y, delta0=torch.empty_like(x).copy_(self.noise(x)))
+            return pgd(self.raw, x, y, delta0=delta0)
+
+    def predict(self, x: Tensor, selection: Selection) -> Tensor:
+        mode = attack_mode(self.raw, self.config.bn_mode)
+        # with gradients: autocast may keep the weights that it casts here for other forwards
+        with maybe_route(self.raw, selection), mode, self.accelerator.autocast(), torch.enable_grad():
+            logits: Tensor = self.raw(x)
+        return _wide(logits.detach())
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         with maybe_route(self.raw, selection), self.accelerator.autocast():
             logits: Tensor = self.wrapped(x)
-        return logits.float()
+        return _wide(logits)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -38,7 +38,8 @@ def _count(name: str, value: int | None, least: int = 1) -> None:
 class Attack:
     """The attack of training: PGD in the `norm` ball of radius `eps`, in units of images in [0, 1].
 
-    `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says what batch normalisation does during
+    `steps`, `start` and `loss` left out are those of the method; evaluation then starts uniformly and maximises the
+    cross-entropy. `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says what batch normalisation does during
     the attack: `eval` running statistics; `train` batch statistics, and the running ones follow (as the official code);
     `frozen` batch statistics, the running ones untouched.
     """
@@ -46,9 +47,9 @@ class Attack:
     norm: Literal["Linf", "L2", "L1"] = "Linf"
     eps: float = 8 / 255
     step_size: float | None = None
-    steps: int = 7
-    start: Literal["uniform", "normal", "none"] = "uniform"
-    loss: Literal["ce", "margin", "dlr"] = "ce"
+    steps: int | None = None
+    start: Literal["uniform", "normal", "none"] | None = None
+    loss: Literal["ce", "margin", "dlr"] | None = None
     bn_mode: Literal["eval", "train", "frozen"] = "eval"
 
     def __post_init__(self) -> None:

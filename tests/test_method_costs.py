@@ -1,0 +1,73 @@
+"""What a step of each method costs, in forwards (F): counted by floating point operations of convolutions and products.
+
+A forward is 1F a sample, an input gradient 1F more, and a gradient of the weights takes a full backward, 2F.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from method_helpers import bench_for
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from robustsabn.conversion import convert
+from robustsabn.trainers.methods import METHODS
+
+COSTS = {"standard": 3, "pgd": 23, "paired": 20, "trades": 27, "mart": 26}
+
+
+class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts floating point operations, those of backward passes included."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.total += float(count(*args, **(kwargs or {}), out_val=out))
+        return out
+
+
+def network() -> nn.Sequential:
+    # a first layer of no weight: its input gradient is not needed in training
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 1, 1),
+        nn.Conv2d(1, 64, 3, padding=1),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(1024, 3),
+    )
+
+
+def forwards(name: str, norm: str) -> float:
+    n = 6
+    model = network() if norm == "none" else convert(network(), norm=norm)
+    model.train()
+    x, y = torch.rand(n, 1, 4, 4), torch.arange(n) % 3
+    bench = bench_for(model, n, steps=None)
+    with Flops() as once, torch.no_grad():
+        model(x)
+    with Flops() as step:
+        losses: dict[str, Any] = METHODS[name]().losses(bench, x, y)
+        losses["loss"].backward()
+    return float(step.total / once.total)
+
+
+@pytest.mark.parametrize("norm", ["none", "saauxbn"])
+@pytest.mark.parametrize("name", COSTS)
+def test_cost(name: str, norm: str) -> None:
+    assert forwards(name, norm) == pytest.approx(COSTS[name], rel=0.005)
+
+
+def test_every_method_is_counted() -> None:
+    assert set(COSTS) == set(METHODS)

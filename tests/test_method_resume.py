@@ -1,0 +1,40 @@
+"""Every method, stopped between two checkpoints and resumed: the same parameters and metrics, bit for bit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_resume import CONFIG, die, same
+
+from robustsabn.trainers import train
+from robustsabn.trainers.methods import METHODS
+
+NET = """
+from torch import nn
+
+def make(num_classes, in_channels):
+    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, num_classes))
+"""
+TINY: dict[str, Any] = {
+    **CONFIG,
+    "images": 32,
+    "batch_size": 8,
+    "epochs": 2,
+    "checkpoint_every": 3,
+    "optim": "sgd",
+    "attack": {"eps": 0.1, "steps": 2, "bn_mode": "train"},
+    "validation": {"images": 3, "steps": 1},
+    "test": {"images": 3, "steps": 1},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    config = {**TINY, "model": f"{tmp_path / 'net.py'}:make", "method": method}
+    train({**config, "out": str(tmp_path / "whole")})
+
+    cut = {**config, "out": str(tmp_path / "cut")}
+    die(cut, 5)
+    train(cut, resume=True)
+    same(tmp_path / "cut", tmp_path / "whole")

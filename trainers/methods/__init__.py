@@ -1,0 +1,36 @@
+"""Training methods: what is lost on one batch.
+
+A method is a frozen dataclass of its hyperparameters with one function, `losses(bench, x, y)`, registered by name. The
+bench lends it the attack, the forward through each route, and nothing of the loop.
+"""
+
+from robustsabn.trainers.methods.base import (
+    METHODS,
+    Bench,
+    Crafting,
+    Losses,
+    Method,
+    both,
+    check,
+    method,
+    score,
+)
+from robustsabn.trainers.methods.plain import Paired, Pgd, Standard
+from robustsabn.trainers.methods.trades import Mart, Trades
+
+__all__ = [
+    "METHODS",
+    "Bench",
+    "Crafting",
+    "Losses",
+    "Mart",
+    "Method",
+    "Paired",
+    "Pgd",
+    "Standard",
+    "Trades",
+    "both",
+    "check",
+    "method",
+    "score",
+]

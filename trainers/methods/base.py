@@ -1,0 +1,124 @@
+"""What a training method is, and what it works with during one step."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustsabn.attacks import ThreatModel
+from robustsabn.attacks.losses import Loss
+from robustsabn.attacks.noise import Start
+from robustsabn.errors import ConfigError
+from robustsabn.routing import Selection, Split
+
+__all__ = ["METHODS", "Bench", "Crafting", "Forward", "Losses", "Method", "both", "check", "method", "score"]
+
+Losses = dict[str, Tensor]
+"""`loss` to be minimised, and what else is to be logged: scalars, means over the batch."""
+
+Forward = Literal["split", "separate"]
+"""Clean and adversarial images in one forward of a Split, or in a forward each."""
+
+
+class Bench(Protocol):
+    """What a method works with during one step. Without routes in the model, selections make no difference.
+
+    All randomness is a function of (seed, step, purpose), drawn for the batch of all processes and sliced.
+    """
+
+    @property
+    def clean(self) -> str | int:
+        """The route of clean images: the first."""
+        ...
+
+    @property
+    def adv(self) -> str | int:
+        """The route of adversarial images: the last."""
+        ...
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The ball of the perturbations."""
+        ...
+
+    def attack(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        loss: Literal["ce"] | Loss = "ce",
+        start: Start = "uniform",
+        steps: int = 10,
+    ) -> Tensor:
+        """Adversarial images (N, C, H, W) by PGD through the adversarial route.
+
+        What the configuration's `attack` leaves open is as said here: the `loss` per sample to maximise, a function of
+        logits and y; the random start; the number of steps.
+        """
+        ...
+
+    def predict(self, x: Tensor, selection: Selection) -> Tensor:
+        """Logits (N, K) as the attack sees them, without gradient."""
+        ...
+
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        """Logits (N, K) in float32, with gradients that are averaged over the processes."""
+        ...
+
+
+class Method(Protocol):
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        """`x` (N, C, H, W) in [0, 1], `y` (N,)."""
+        ...
+
+
+class Crafting:
+    """A method in two parts: adversarial images, then what is lost on them. Others can be wrapped around the second."""
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        return self.objective(bench, x, self.craft(bench, x, y), y)
+
+    def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
+        """Adversarial images like x (N, C, H, W): by default PGD on the cross-entropy."""
+        return bench.attack(x, y)
+
+    def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
+        """What is lost on the pair."""
+        raise NotImplementedError
+
+
+METHODS: dict[str, type] = {}
+M = TypeVar("M", bound=type)
+
+
+def method(name: str) -> Callable[[M], M]:
+    """Class decorator: make a method known to configurations as `name`."""
+
+    def register(cls: M) -> M:
+        METHODS[name] = cls
+        return cls
+
+    return register
+
+
+def check(fine: bool, message: str) -> None:
+    """ConfigError with `message`, which begins with the key, unless `fine`."""
+    if not fine:
+        raise ConfigError(message)
+
+
+def both(bench: Bench, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tensor, Tensor]:
+    """Logits of clean images through the clean route and of adversarial ones through theirs."""
+    if forward == "split" and bench.clean != bench.adv:
+        halves = Split((bench.clean, len(x)), (bench.adv, len(x)))
+        z_clean, z_adv = bench.forward(torch.cat([x, x_adv]), halves).chunk(2)
+        return z_clean, z_adv
+    return bench.forward(x, bench.clean), bench.forward(x_adv, bench.adv)
+
+
+def score(kind: str, logits: Tensor, y: Tensor) -> Losses:
+    """Mean cross-entropy and accuracy as `KIND_loss` and `KIND_accuracy`."""
+    accuracy = (logits.detach().argmax(1) == y).float().mean()
+    return {f"{kind}_loss": F.cross_entropy(logits, y), f"{kind}_accuracy": accuracy}

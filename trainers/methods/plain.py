@@ -1,0 +1,53 @@
+"""Cross-entropy of clean images, of adversarial ones, and of both."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, method, score
+
+__all__ = ["Paired", "Pgd", "Standard"]
+
+
+@method("standard")
+@dataclass(frozen=True)
+class Standard:
+    """Cross-entropy of clean images through the clean route: CE(f(x), y)."""
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        clean = score("clean", bench.forward(x, bench.clean), y)
+        return {"loss": clean["clean_loss"], **clean}
+
+
+@method("pgd")
+@dataclass(frozen=True)
+class Pgd(Crafting):
+    """Cross-entropy of adversarial images through the adversarial route: CE(f(x'), y), x' by 10 steps of PGD.
+
+    Madry et al., ICLR 2018; 10 steps: Rice et al., ICML 2020.
+    """
+
+    def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
+        adv = score("adv", bench.forward(x_adv, bench.adv), y)
+        return {"loss": adv["adv_loss"], **adv}
+
+
+@method("paired")
+@dataclass(frozen=True)
+class Paired(Crafting):
+    """Every image clean and adversarial, each through its route: (CE(f_clean(x), y) + CE(f_adv(x'), y)) / 2.
+
+    x' by 7 steps of PGD. `forward: split` sends both halves through the network at once; `separate` makes two forwards,
+    as the published code. They differ where routes share statistics: of the mixed batch, or of each half in turn.
+    Xie et al., CVPR 2020; Gong et al., WACV 2022.
+    """
+
+    forward: Forward = "split"
+
+    def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
+        return bench.attack(x, y, steps=7)
+
+    def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
+        z_clean, z_adv = both(bench, x, x_adv, self.forward)
+        clean, adv = score("clean", z_clean, y), score("adv", z_adv, y)
+        return {"loss": (clean["clean_loss"] + adv["adv_loss"]) / 2, **clean, **adv}
