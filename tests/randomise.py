@@ -1,4 +1,4 @@
-"""Random affines and statistics, and a forward through a route: what the conversion tests share."""
+"""Random affines and statistics, a forward through a route, small networks: what the conversion tests share."""
 
 from __future__ import annotations
 
@@ -31,3 +31,19 @@ def through(model: nn.Module, selection: Any, x: Tensor) -> Tensor:
         out = model(x)
     assert isinstance(out, Tensor)
     return out
+
+
+class Parent(nn.Module):
+    """A block around a norm layer that others may hold as well."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.norm(x)
+        return out
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
