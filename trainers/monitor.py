@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import Tensor
 
+from robustsabn._files import write_text
 from robustsabn.trainers.evaluation import Evaluation
 
 __all__ = ["Monitor", "Window", "image_grid", "results_table"]
@@ -162,6 +163,4 @@ def _truncate(metrics: Path, start: int) -> None:
             entry = json.loads(line)
             if entry["step"] <= start and entry["kind"] != "test":
                 kept.append(line + "\n")
-    aside = metrics.with_suffix(".writing")
-    aside.write_text("".join(kept), encoding="utf-8")
-    aside.replace(metrics)
+    write_text(metrics, "".join(kept))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import robustsabn.config
+from robustsabn._files import write_text
 from robustsabn.data.sets import check_fit
 from robustsabn.errors import CheckpointError, TrainingError
 from robustsabn.trainers import checkpoint as store
@@ -219,9 +220,7 @@ class Trainer:
             store.set_aside(self.folder.checkpoints, name)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         resolved = replace(self.config, out=str(self.folder.path))
-        aside = self.folder.config.with_suffix(".writing")
-        aside.write_text(robustsabn.config.dump(resolved), encoding="utf-8")
-        aside.replace(self.folder.config)
+        write_text(self.folder.config, robustsabn.config.dump(resolved))
 
     def _restore(self, found: Found) -> None:
         stored = found.stored

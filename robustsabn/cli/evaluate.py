@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the table and write RUN/report/evaluation.json."""
     from rich.console import Console
 
+    from robustsabn._files import write_text
     from robustsabn.cli._common import above_zero, at_least_one, device
     from robustsabn.trainers import evaluate_run, load_run_config
     from robustsabn.trainers.monitor import results_table
@@ -56,7 +57,5 @@ def run(args: argparse.Namespace) -> None:
     report = args.run_folder / "report" / "evaluation.json"
     report.parent.mkdir(exist_ok=True)
     content = {**found.to_dict(), "checkpoint": args.checkpoint, "data": data, "seed": args.seed}
-    aside = report.with_suffix(".writing")
-    aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    aside.replace(report)
+    write_text(report, json.dumps(content, indent=2) + "\n")
     print(f"written to {report}")
