@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -11,10 +12,14 @@ from robustsabn.attacks import ThreatModel
 from robustsabn.routing import Selection
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import Attack
+from robustsabn.trainers.methods import Bench, Losses, Method
 
 __all__ = [
     "LINEAR",
     "Scripted",
+    "X",
+    "Y",
+    "answered",
     "bench_for",
     "clipped",
     "cross_entropy",
@@ -25,6 +30,7 @@ __all__ = [
     "logits_of",
     "mean",
     "network",
+    "one_hot",
     "pixels",
     "sign_ascent",
     "slope",
@@ -55,6 +61,11 @@ class Scripted:
         return logits_of(x)
 
 
+def answered(method: Method, bench: Scripted, x: Tensor, y: Tensor) -> Losses:
+    """Losses of a method on a scripted bench."""
+    return method.losses(cast(Bench, bench), x, y)
+
+
 def logits_of(x: Tensor) -> Tensor:
     """Two logits for images (N, 1)."""
     return torch.cat([x, 2 * x - x * x / 50], dim=1)
@@ -80,6 +91,12 @@ def bench_for(model: nn.Module, n: int, **attack: object) -> StepBench:
     acc = Accelerator(cpu=True)
     return StepBench(acc, model, model, config, seed=0, batch_size=n, share=slice(0, n))
 
+
+X = torch.tensor(
+    [[0.3, 0.9, 0.5, 0.1], [0.7, 0.2, 1.0, 0.4], [0.6, 0.6, 0.0, 0.8]], dtype=torch.float64
+).view(3, 1, 2, 2)
+Y = torch.tensor([0, 1, 1])
+"""Images and labels for `linear`."""
 
 LINEAR = ([[1.5, -2.0, 0.5, 1.0], [-1.0, 0.7, 2.0, -0.4], [0.3, 0.9, -1.1, 0.6]], [0.1, -0.2, 0.3])
 """Weights (3, 4) and biases of the network whose steps are worked out by hand."""
@@ -114,10 +131,14 @@ def divergence(log_p: Row, log_q: Row) -> float:
     return sum(math.exp(a) * (a - b) for a, b in zip(log_p, log_q, strict=True))
 
 
-def slope(x: Row, target: Row) -> Row:
+def slope(x: Row, target: Row, weights: list[Row] = LINEAR[0]) -> Row:
     """Gradient with respect to x of the cross-entropy between the probabilities `target` and those of `linear`."""
-    off = [math.exp(a) - t for a, t in zip(log_softmax(x), target, strict=True)]
-    return [sum(off[k] * LINEAR[0][k][i] for k in range(3)) for i in range(4)]
+    off = [math.exp(a) - t for a, t in zip(log_softmax(x, weights), target, strict=True)]
+    return [sum(off[k] * weights[k][i] for k in range(3)) for i in range(4)]
+
+
+def one_hot(label: int) -> Row:
+    return [float(k == label) for k in range(3)]
 
 
 def clipped(x: Row, around: Row, eps: float) -> Row:

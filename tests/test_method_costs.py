@@ -15,7 +15,16 @@ from torch.utils.flop_counter import flop_registry
 from robustsabn.conversion import convert
 from robustsabn.trainers.methods import METHODS
 
-COSTS = {"standard": 3, "pgd": 23, "paired": 20, "trades": 27, "mart": 26}
+COSTS = {
+    "standard": 3,
+    "pgd": 23,
+    "paired": 20,
+    "trades": 27,
+    "mart": 26,
+    "fgsm-rs": 5,
+    "n-fgsm": 5,
+    "gradalign": 11,
+}
 
 
 class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]

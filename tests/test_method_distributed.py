@@ -8,7 +8,7 @@ import torch
 from launch import launch, perform
 from test_method_resume import NET, TINY
 
-METHODS = ("pgd", "trades", "mart")
+METHODS = ("pgd", "trades", "mart", "n-fgsm", "gradalign")
 CONFIG: dict[str, Any] = {
     **TINY,
     "attack": {"eps": 0.1, "steps": 2},

@@ -7,11 +7,15 @@ import pytest
 import torch
 from method_helpers import (
     Scripted,
+    X,
+    Y,
+    answered,
     bench_for,
     divergence,
     linear,
     log_softmax,
     mean,
+    one_hot,
     pixels,
     sign_ascent,
     slope,
@@ -22,9 +26,6 @@ from robustsabn.attacks.losses import kl
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.methods import Mart, Trades
 
-X = torch.tensor([[0.3, 0.9, 0.5, 0.1], [0.7, 0.2, 1.0, 0.4], [0.6, 0.6, 0.0, 0.8]], dtype=torch.float64)
-X = X.view(3, 1, 2, 2)
-Y = torch.tensor([0, 1, 1])
 EPS, STEPS, SIZE = 0.1, 3, 0.04
 
 
@@ -54,7 +55,7 @@ def test_trades_is_cross_entropy_plus_divergence_to_its_own_maximiser(beta: floa
 def test_mart_weighs_by_the_doubt_about_the_clean_image(beta: float) -> None:
     bench = bench_for(linear(), 3, eps=EPS, steps=STEPS, step_size=SIZE)
     losses = Mart(beta).losses(bench, X, Y)
-    x_adv = attacked(bench.noise(X, "normal"), [[float(k == y) for k in range(3)] for y in Y.tolist()])
+    x_adv = attacked(bench.noise(X, "normal"), [one_hot(y) for y in Y.tolist()])
     total = 0.0
     for x, x_, y in zip(pixels(X), x_adv, Y.tolist(), strict=True):
         clean, adv = log_softmax(x), log_softmax(x_)
@@ -88,7 +89,8 @@ def test_clean_and_adversarial_images_take_their_routes(method: type[Trades] | t
     values = []
     for forward, expected in (("separate", ["clean", "adv"]), ("split", ["Split(clean=3, adv=3)"])):
         bench = Scripted()
-        values.append(method(forward=forward).losses(bench, x, Y)["loss"].item())  # type: ignore[arg-type]
+        losses = answered(method(forward=forward), bench, x, Y)  # type: ignore[arg-type]
+        values.append(losses["loss"].item())
         asked = ["predict clean"] if method is Trades else []
         assert bench.asked == [*asked, "attack", *expected]
     assert values[0] == pytest.approx(values[1], rel=1e-12)

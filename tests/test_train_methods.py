@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 import torch
 from accelerate import Accelerator
-from method_helpers import Scripted, bench_for, cross_entropy, images, logits_of, network
+from method_helpers import Scripted, answered, bench_for, cross_entropy, images, logits_of, network
 from torch import nn
 
 from robustsabn.conversion import convert
@@ -20,7 +20,7 @@ Y = torch.tensor([0, 1, 1])
 
 def test_standard_is_the_cross_entropy_of_clean_images_through_the_clean_route() -> None:
     bench = Scripted()
-    losses = Standard().losses(bench, X, Y)
+    losses = answered(Standard(), bench, X, Y)
     assert bench.asked == ["clean"]
     assert losses["loss"].item() == pytest.approx(cross_entropy(logits_of(X), Y), rel=1e-12)
     assert losses["clean_accuracy"].item() == pytest.approx(1 / 3)
@@ -28,7 +28,7 @@ def test_standard_is_the_cross_entropy_of_clean_images_through_the_clean_route()
 
 def test_pgd_is_the_cross_entropy_of_adversarial_images_through_the_adversarial_route() -> None:
     bench = Scripted()
-    losses = Pgd().losses(bench, X, Y)
+    losses = answered(Pgd(), bench, X, Y)
     assert bench.asked == ["attack", "adv"]
     assert losses["loss"].item() == pytest.approx(cross_entropy(logits_of(X + 100), Y), rel=1e-12)
 
@@ -37,7 +37,7 @@ def test_pgd_is_the_cross_entropy_of_adversarial_images_through_the_adversarial_
 def test_paired_is_the_mean_of_both(forward: str) -> None:
     bench = Scripted()
     method = Paired("split" if forward == "split" else "separate")
-    losses = method.losses(bench, X, Y)
+    losses = answered(method, bench, X, Y)
     expected = {"split": ["Split(clean=3, adv=3)"], "separate": ["clean", "adv"]}
     assert bench.asked == ["attack", *expected[forward]]
     by_hand = (cross_entropy(logits_of(X), Y) + cross_entropy(logits_of(X + 100), Y)) / 2

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -76,6 +77,15 @@ class StepBench:
         delta0 = self.noise(x, config.start or start)
         with maybe_route(self.raw, self.adv), self.accelerator.autocast():
             return pgd(self.raw, x, y, delta0=delta0)
+
+    def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
+        leaf = x.detach().requires_grad_()
+        network = self.raw.forward if create_graph else self.raw  # compiled code has no second derivatives
+        mode = attack_mode(self.raw, self.config.bn_mode)
+        with maybe_route(self.raw, self.adv), mode, self.accelerator.autocast():
+            logits: Tensor = network(leaf)
+        loss = F.cross_entropy(_wide(logits), y, reduction="sum")
+        return torch.autograd.grad(loss, leaf, create_graph=create_graph)[0]
 
     def predict(self, x: Tensor, selection: Selection) -> Tensor:
         mode = attack_mode(self.raw, self.config.bn_mode)

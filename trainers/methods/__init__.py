@@ -15,6 +15,7 @@ from robustsabn.trainers.methods.base import (
     method,
     score,
 )
+from robustsabn.trainers.methods.fgsm import FgsmRs, GradAlign, NFgsm
 from robustsabn.trainers.methods.plain import Paired, Pgd, Standard
 from robustsabn.trainers.methods.trades import Mart, Trades
 
@@ -22,9 +23,12 @@ __all__ = [
     "METHODS",
     "Bench",
     "Crafting",
+    "FgsmRs",
+    "GradAlign",
     "Losses",
     "Mart",
     "Method",
+    "NFgsm",
     "Paired",
     "Pgd",
     "Standard",

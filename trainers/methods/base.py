@@ -59,6 +59,17 @@ class Bench(Protocol):
         """
         ...
 
+    def noise(self, x: Tensor, start: Start = "uniform", purpose: str = "attack") -> Tensor:
+        """A random perturbation like x, inside the ball; another one for another `purpose`."""
+        ...
+
+    def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
+        """Gradient (N, C, H, W) of each image's cross-entropy, as the attack takes it: adversarial route, `bn_mode`.
+
+        With `create_graph` it can be part of a loss.
+        """
+        ...
+
     def predict(self, x: Tensor, selection: Selection) -> Tensor:
         """Logits (N, K) as the attack sees them, without gradient."""
         ...

@@ -1,0 +1,106 @@
+"""Training on one step of the attack: FGSM from a random start, with more noise, with aligned gradients.
+
+They take `norm`, `eps` and `bn_mode` of the configured attack; the rest of it is for evaluation.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, check, method, score
+
+__all__ = ["FgsmRs", "GradAlign", "NFgsm"]
+
+
+class _Adversarial(Crafting):
+    def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
+        adv = score("adv", bench.forward(x_adv, bench.adv), y)
+        distance = bench.threat.distance(x_adv, x).mean()
+        return {"loss": adv["adv_loss"], "distance": distance, **adv}
+
+
+def _step(bench: Bench, x: Tensor, y: Tensor, size: float) -> tuple[Tensor, Tensor]:
+    """x moved by `size` eps along the steepest ascent, clipped to nothing, and the gradient there."""
+    gradient = bench.gradient(x, y)
+    return x + size * bench.threat.eps_max * bench.threat.ascent(gradient, x), gradient
+
+
+@method("fgsm-rs")
+@dataclass(frozen=True)
+class FgsmRs(_Adversarial):
+    """CE(f_adv(x'), y), x' one step of `alpha` eps from a uniform start, inside the ball. Wong et al., ICLR 2020."""
+
+    alpha: float = 1.25
+
+    def __post_init__(self) -> None:
+        check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
+
+    def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
+        moved, _ = _step(bench, bench.threat.project(x + bench.noise(x), x), y, self.alpha)
+        return bench.threat.project(moved, x)
+
+
+@method("n-fgsm")
+@dataclass(frozen=True)
+class NFgsm(_Adversarial):
+    """CE(f_adv(x'), y), x' one step of `alpha` eps from uniform noise of `k` eps, clipped to the box but to no ball.
+
+    x' is up to (k + alpha) eps from x; the mean is logged as `distance`. de Jorge et al., NeurIPS 2022.
+    """
+
+    k: float = 2.0
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self.k >= 0, f"k must be at least 0, got {self.k:g}")
+        check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
+
+    def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
+        low, high = bench.threat.bounds
+        moved, _ = _step(bench, (x + self.k * bench.noise(x)).clamp(low, high), y, self.alpha)
+        return moved.clamp(low, high)
+
+
+@method("gradalign")
+@dataclass(frozen=True)
+class GradAlign(_Adversarial):
+    """FGSM training plus lam mean[1 - cos(g(x), g(x + u))], u uniform in the ball, g the input gradient.
+
+    g(x) is that of the attack and constant; images where a gradient is zero are left out of the mean. `lam` left out is
+    the published choice for CIFAR-10 in Linf, 0.02 * 10^(255 eps / 8): 0.2 at 8/255, 2 at 16/255; no other data set or
+    norm has one. Second derivatives are taken of the network as it is, not of what `compile` makes of it.
+    Andriushchenko and Flammarion, NeurIPS 2020, equation 5 and section 5.
+    """
+
+    lam: float | None = None
+    alpha: float = 1.25
+    start: Literal["none", "uniform"] = "none"
+
+    def __post_init__(self) -> None:
+        check(self.lam is None or self.lam >= 0, f"lam must be at least 0, got {self.lam}")
+        check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        threat = bench.threat
+        at = threat.project(x + bench.noise(x, self.start), x)
+        moved, gradient = _step(bench, at, y, self.alpha)
+        losses = self.objective(bench, x, threat.project(moved, x), y)
+        beside = bench.gradient(x + bench.noise(x, purpose="align"), y, create_graph=True)
+        apart = _misaligned(gradient, beside)
+        lam = 0.02 * 10 ** (255 * threat.eps_max / 8) if self.lam is None else self.lam
+        return {**losses, "loss": losses["loss"] + lam * apart, "misalignment": apart}
+
+
+def _misaligned(fixed: Tensor, gradient: Tensor) -> Tensor:
+    """Mean of 1 - cos over the images where neither is zero; 0 if there is none."""
+    a, b = fixed.flatten(1), gradient.flatten(1)
+    usable = (a != 0).any(1) & (b != 0).any(1)
+    units = []
+    for rows in (a, b):
+        rows = torch.where(usable[:, None], rows, 1.0)  # no norm at zero, which has no derivative
+        rows = rows / rows.detach().abs().amax(1, keepdim=True)  # squares of small gradients underflow
+        units.append(rows / rows.norm(dim=1, keepdim=True))
+    cosine = (units[0] * units[1]).sum(1)
+    return torch.where(usable, 1 - cosine, 0.0).sum() / usable.sum().clamp_min(1)
