@@ -227,6 +227,11 @@ def _find(name: str | Path) -> Path:
         return known[str(name)]
     if path.is_file():
         return path
+    if path.is_dir():
+        own = path / "config.yaml"
+        raise ConfigError(
+            f"{path} is a folder; give a file, such as {own}, which continues that run with --resume"
+        )
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigError(f"{path}: no such file; give a YAML file or a recipe: {', '.join(known)}")
     raise ConfigError(f"no recipe {str(name)!r}{nearest(name, known)} Recipes: {', '.join(known)}")

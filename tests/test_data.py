@@ -143,7 +143,10 @@ def test_training_on_few_images() -> None:
         ("imagefolder:/nowhere", "no such folder"),
         ("imagefolder:.,size=big", "number of pixels, not 'big'"),
         ("imagefolder:.,size=0", "at least 1 pixel"),
-        ("cifar10:/nowhere", "CIFAR10 cannot be read from /nowhere.*cifar10:ROOT or allow the download"),
+        (
+            "cifar10:/nowhere",
+            "CIFAR10 cannot be read from /nowhere.*cifar10:ROOT, or fetch it by training with download=true",
+        ),
         ("svhn:/nowhere", "SVHN cannot be read"),
         ("mnist:/nowhere", "MNIST cannot be read from /nowhere"),
     ],

@@ -74,7 +74,7 @@ CONFIGURATION = [
     Case(lambda w: config("attack.eps=8"), "attack.eps 8", "write 8/255"),
     Case(lambda w: config("attack.norm=linf"), "'linf'", "one of Linf, L2, L1"),
     Case(lambda w: config("attack=3"), "got 3", "a mapping with keys among norm, eps"),
-    Case(lambda w: config("method=trade"), "'trade'", "Allowed: standard, pgd, paired"),
+    Case(lambda w: config("method=trade"), "'trade'", "standard, pgd, paired"),
     Case(lambda w: config("optim.momentum=2"), "got 2", "[0, 1)"),
     Case(lambda w: config("schedule=step"), "'step'", "Allowed: constant, multistep, cosine"),
     Case(lambda w: config("norm=sa-auxbn"), "'sa-auxbn'", "auxbn, saauxbn"),
@@ -152,7 +152,11 @@ DATA = [
     Case(lambda w: load(f"{w}/float.npz"), "float.npz", "did you mean npz:"),
     Case(lambda w: load("digits", n=0), "0 images", "choose 1 to 1085"),
     Case(lambda w: load("digits", n="9"), "'9' images", "choose 1 to 1085"),  # type: ignore[arg-type]
-    Case(lambda w: load(f"cifar10:{w}"), "CIFAR10 cannot be read", "cifar10:ROOT or allow the download"),
+    Case(
+        lambda w: load(f"cifar10:{w}"),
+        "CIFAR10 cannot be read",
+        "cifar10:ROOT, or fetch it by training with download=true",
+    ),
     Case(
         lambda w: load(f"npz:{w}/none.npz"), "none.npz: no such file", "an .npz file with images and labels"
     ),
@@ -206,6 +210,8 @@ COMMANDS = [
     Case("train {w}/none.yaml", "none.yaml: no such file", "give a YAML file or a recipe"),
     Case("train digits epohcs=3", "epohcs", "did you mean epochs?"),
     Case("train digits --epochs=3", "--epochs=3 is not an option", "write epochs=3"),
+    Case("train digits --epochs 3", "--epochs is not an option", "write epochs=3;"),
+    Case("train {w}/run", "run is a folder", "run/config.yaml, which continues that run with --resume"),
     Case("train digits --fast", "--fast is not an option", "see `robustsabn train --help`"),
     Case("train digits device=cpu out={w}/new --resume", "no checkpoint", "start it without --resume"),
     Case("train digits device=cpu out={w}/run", "holds a run", "continue it with --resume"),

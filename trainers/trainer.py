@@ -115,8 +115,13 @@ class Trainer:
             self.monitor.say(hint)
         for line in (*(found.damaged.values() if found else ()), *changes):
             self.monitor.say(line)
-        if resume:
+        if resume and self.step < self.total:
             self.monitor.say(f"resuming {self.folder.path} at step {self.step} of {self.total}")
+        elif resume:
+            over = (
+                f"its {self.step} steps are done (asked for: {self.total}); more epochs= or steps= train on"
+            )
+            self.monitor.say(f"{self.folder.path}: {over}")
 
     def fit(self) -> RunResult:
         """Train to the end, then evaluate the best checkpoint on the test set."""

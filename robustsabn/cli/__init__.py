@@ -57,6 +57,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if rest and hasattr(args, "overrides") and not any(word.startswith("-") for word in rest):
         args.overrides += rest
     elif rest:
-        remedy = f"write {rest[0].lstrip('-')}, " if "=" in rest[0] and hasattr(args, "overrides") else ""
-        verbs.choices[args.verb].error(f"{rest[0]} is not an option; {remedy}".rstrip("; ,"))
+        words, remedy = rest[0].lstrip("-").split("=") + rest[1:], ""
+        if hasattr(args, "overrides") and len(words) > 1 and not words[1].startswith("-"):
+            remedy = f"; write {words[0]}={words[1]}"
+        verbs.choices[args.verb].error(f"{rest[0]} is not an option{remedy}")
     return args

@@ -66,7 +66,11 @@ def read_public(name: str, root: Path, *, download: bool = False) -> Parts:
         return _read_torchvision(official, root, download)
     except (OSError, EOFError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        remedy = "check the network" if download else f"name its folder as {name}:ROOT or allow the download"
+        remedy = (
+            "check the network"
+            if download
+            else f"name its folder as {name}:ROOT, or fetch it by training with download=true"
+        )
         raise DataError(f"{official} cannot be read from {root} ({reason:.160}); {remedy}") from error
 
 

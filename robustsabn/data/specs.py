@@ -103,11 +103,11 @@ def _folder_options(spec: str, rest: str) -> tuple[Path, int]:
 
 def _hint(name: str, spec: str) -> str:
     if spec.endswith(".npz"):
-        return f", did you mean npz:{spec}?"
+        return f" (did you mean npz:{spec}?)"
     if Path(spec).is_dir():
-        return f", did you mean imagefolder:{spec}?"
+        return f" (did you mean imagefolder:{spec}?)"
     close = difflib.get_close_matches(name.lower(), ["digits", *PUBLIC, "imagefolder", "npz"], n=1)
-    return f", did you mean {close[0]}?" if close and close[0] != name else ""
+    return f" (did you mean {close[0]}?)" if close and close[0] != name else ""
 
 
 def _count_classes(spec: str, labels: Tensor) -> tuple[str, ...]:

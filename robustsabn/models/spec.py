@@ -92,4 +92,4 @@ def _hint(spec: str) -> str:
     if "/" in spec:
         return "; there is no such folder"
     close = difflib.get_close_matches(spec.lower(), names(), n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""
