@@ -11,7 +11,7 @@ from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.losses import LOSSES, Loss, margin, targeted_dlr
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, project_l2, project_linf, sample_norm
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, per_row, positive
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, per_row, positive, update
 from robustsabn.attacks.steps import steepest
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -111,11 +111,12 @@ class APGD(Search[ApgdState]):
         s.count(live, self.eot, self.eot)
         s.flat |= live & first & zero
         s.strange |= live & ~usable(logits)
-        s.found(live & (stage == len(self.lengths) - 1) & mistaken(logits, points.y), s.x_cur)
+        final = stage == len(self.lengths) - 1
+        s.found(live & final & mistaken(logits, points.y), s.x_cur, self.aim(s))
 
         better = live & (first | (loss > s.best))
-        s.x_best = torch.where(per_row(better, grad), s.x_cur, s.x_best)
-        s.g_best = torch.where(per_row(better, grad), grad, s.g_best)
+        s.x_best = update(s.x_best, better, s.x_cur)
+        s.g_best = update(s.g_best, better, grad)
         s.best = torch.where(better, loss, s.best)
         s.rises = torch.where(first, 0, s.rises + (loss > s.last))
         s.last = torch.where(
@@ -131,9 +132,11 @@ class APGD(Search[ApgdState]):
 
         retry = live & first & zero & ~s.by_margin & (self.loss == "ce")
         s.by_margin |= retry
-        over = live & (s.it >= ends[stage]) & ~self.idle(s)
+        over = live & (s.it >= ends[stage])
         s.it += (live & ~retry).long()
-        s.done |= over & (s.broken | (s.run + 1 >= self._runs(points)))
+        s.done |= over & (s.run + 1 >= self._runs(points))
+        if not self.early_stop:
+            s.done |= over & s.broken
         if s.countdown > 0:
             s.countdown -= 1
             return
@@ -143,15 +146,18 @@ class APGD(Search[ApgdState]):
         left = torch.where(s.done, ends.max(), ends[s.run % len(self.lengths)] - s.it)
         s.countdown = max(int(left.amin()), 0)
 
+    def aim(self, state: ApgdState) -> Tensor:
+        if not self.targets:
+            return super().aim(state)
+        return state.points.target(state.run // (self.restarts * len(self.lengths)))
+
     def _runs(self, points: Points) -> int:
         tried = min(self.targets, points.targets.shape[1]) if self.targets else 1
         return tried * self.restarts * len(self.lengths)
 
     def _value(self, logits: Tensor, s: ApgdState) -> Tensor:
         if self.targets:
-            which = s.run // (self.restarts * len(self.lengths))
-            target = s.points.targets.gather(1, which.clamp_max(s.points.targets.shape[1] - 1)[:, None])
-            return targeted_dlr(logits, s.points.y, target[:, 0])
+            return targeted_dlr(logits, s.points.y, self.aim(s))
         loss = LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
         value = loss(logits, s.points.y)
         return torch.where(s.by_margin, margin(logits, s.points.y), value) if self.loss == "ce" else value
@@ -174,7 +180,8 @@ class APGD(Search[ApgdState]):
             points,
             run,
             torch.zeros_like(old.it),
-            *(old.broken, old.done, old.flat, old.strange, old.forwards, old.backwards, old.x_adv),
+            *(old.broken, old.done, old.flat, old.strange, old.forwards, old.backwards),
+            *(old.x_adv, old.aimed, old.at),
             x_cur=start,
             x_prev=start.clone(),
             x_best=start.clone(),

@@ -80,7 +80,7 @@ class FAB(Search[FabState]):
         distance = self.threat.distance(v, x)
         nearer = wrong & (distance < s.best)
         s.best = torch.where(nearer, distance, s.best)
-        s.found(nearer & (distance <= s.points.eps), v)
+        s.found(nearer & (distance <= s.points.eps), v, self.aim(s))
         v = torch.where(per_row(wrong, v), x + _BETA * (v - x), v)
         s.v = torch.where(per_row(live, v), v, s.v)
 
@@ -156,9 +156,11 @@ class FABT(FAB):
         super().__init__(threat, steps=steps, restarts=restarts, early_stop=early_stop, seed=seed)
         self.targets = targets
 
+    def aim(self, state: FabState) -> Tensor:
+        return state.points.target(state.run // self.restarts)
+
     def _boundary(self, s: FabState, oracle: Oracle) -> tuple[Tensor, Tensor, int]:
-        which = (s.run // self.restarts).clamp_max(s.points.targets.shape[1] - 1)
-        pair = torch.cat([s.points.targets.gather(1, which[:, None]), s.points.y[:, None]], 1)
+        pair = torch.stack([self.aim(s), s.points.y], 1)
 
         def lead(logits: Tensor) -> Tensor:
             picked = logits.gather(1, pair)

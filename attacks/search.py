@@ -1,8 +1,8 @@
 """Iterative attacks as row machines: a batch of points, each at its own place in its own search.
 
 An attack that is written this way advances every row by one iteration per step, whatever run, restart or target
-the row has reached. Rows that have finished are left as they are, and no decision or random draw of a row depends
-on its neighbours.
+the row has reached. Rows that have finished are left as they are, or given a new point while the others go on
+(`engine.py`), and no decision or random draw of a row depends on its neighbours.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
-__all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "per_row", "positive"]
+__all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "per_row", "positive", "update"]
 
 # Part of every random draw: never renumber.
 ATTACKS = {
@@ -38,6 +38,18 @@ ATTACKS = {
 def per_row(values: Tensor, like: Tensor) -> Tensor:
     """One value per row, (S,), shaped to broadcast over `like` (S, ...)."""
     return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def update(held: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    """`held` (S, ...) with the rows where `rows` (S,) is True taken from `new`; `held` itself may be overwritten.
+
+    On the CPU only those rows are touched. An accelerator would have to be asked how many there are.
+    """
+    if not held.is_cpu:
+        return torch.where(per_row(rows, held), new, held)
+    if len(index := rows.nonzero()[:, 0]):
+        held[index] = new[index]
+    return held
 
 
 @dataclass
@@ -84,6 +96,11 @@ class Points(Rows):
         return cls(x.clone(), y.clone(), ids.clone(), eps.to(x).clone(), targets)
 
 
+    def target(self, rank: Tensor) -> Tensor:
+        """The class number `rank` (S,) among the targets of each row; the last one beyond them."""
+        return self.targets.gather(1, rank.clamp_max(self.targets.shape[1] - 1)[:, None])[:, 0]
+
+
 @dataclass
 class State(Rows):
     """How far each row is: `it` evaluations into run number `run` (a target, restart or stage).
@@ -92,6 +109,7 @@ class State(Rows):
 
     `broken`: x_adv is misclassified and within the radius. `done`: the attack has nothing more to try.
     `flat`: a gradient was zero at the beginning of a run. `strange`: logits were not finite.
+    `aimed` and `at`: of x_adv, the class that was aimed at (-1: any) and the evaluations into its run.
     """
 
     points: Points
@@ -104,17 +122,25 @@ class State(Rows):
     forwards: Tensor
     backwards: Tensor
     x_adv: Tensor
+    aimed: Tensor
+    at: Tensor
     countdown: int = field(default=0, kw_only=True)
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        super().put(rows, other)
+        self.countdown = 0
 
     def count(self, live: Tensor, forwards: int, backwards: int) -> None:
         """Book passes to the rows that needed them."""
         self.forwards += forwards * live
         self.backwards += backwards * live
 
-    def found(self, rows: Tensor, x_adv: Tensor) -> None:
-        """Note images that break their points."""
+    def found(self, rows: Tensor, x_adv: Tensor, aim: Tensor) -> None:
+        """Note images that break their points; `aim` (S,) is the class that each row tried to reach."""
         self.broken |= rows
-        self.x_adv = torch.where(per_row(rows, x_adv), x_adv, self.x_adv)
+        self.aimed = torch.where(rows, aim, self.aimed)
+        self.at = torch.where(rows, self.it + 1, self.at)
+        self.x_adv = update(self.x_adv, rows, x_adv)
 
     @classmethod
     def blank(cls, points: Points) -> "State":
@@ -126,7 +152,13 @@ class State(Rows):
         def no() -> Tensor:
             return torch.zeros_like(points.ids, dtype=torch.bool)
 
-        return State(points, zeros(), zeros(), no(), no(), no(), no(), zeros(), zeros(), points.x.clone())
+        return State(
+            points,
+            *(zeros(), zeros(), no(), no(), no(), no(), zeros(), zeros()),
+            points.x.clone(),
+            zeros() - 1,
+            zeros() - 1,
+        )
 
 
 def positive(**counts: int) -> None:
@@ -150,6 +182,10 @@ class Search(ABC, Generic[S]):
     def idle(self, state: State) -> Tensor:
         """Rows that have nothing left to do, bool (S,)."""
         return state.done | state.broken if self.early_stop else state.done
+
+    def aim(self, state: S) -> Tensor:
+        """The class that each row tries to reach, int64 (S,); -1 where any wrong class will do."""
+        return torch.full_like(state.run, -1)
 
     @abstractmethod
     def begin(self, points: Points) -> S:

@@ -10,7 +10,7 @@ from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, sample_norm
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, per_row, positive
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, per_row, positive, update
 from robustsabn.attacks.square_patterns import PHASES, pattern_table, sides
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -68,9 +68,9 @@ class Square(Search[SquareState]):
         wrong = mistaken(logits, points.y)
         s.count(live, 1, 0)
         s.strange |= live & ~usable(logits)
-        s.found(live & wrong, new)
+        s.found(live & wrong, new, self.aim(s))
         better = live & ((score > s.best) | wrong)
-        s.x_best = torch.where(per_row(better, new), new, s.x_best)
+        s.x_best = update(s.x_best, better, new)
         s.best = torch.where(better, score, s.best)
         s.done |= live & (s.it >= self.steps)
         s.it += live.long()

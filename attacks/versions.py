@@ -1,0 +1,61 @@
+"""The named sets of attacks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from robustsabn.attacks.apgd import APGD, APGDT
+from robustsabn.attacks.fab import FAB, FABT
+from robustsabn.attacks.search import Search
+from robustsabn.attacks.square import Square
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.errors import InputError
+
+__all__ = ["VERSIONS", "attacks_of"]
+
+VERSIONS = ("standard", "plus", "rand", "custom")
+
+# as constructed by the authors' code when a custom list names them
+_CUSTOM: dict[str, Callable[[ThreatModel, int], Search[Any]]] = {
+    "apgd-ce": lambda threat, seed: APGD(threat, restarts=5, seed=seed),
+    "apgd-dlr": lambda threat, seed: APGD(threat, loss="dlr", restarts=5, seed=seed),
+    "apgd-t": lambda threat, seed: APGDT(threat, seed=seed),
+    "fab": lambda threat, seed: FAB(threat, restarts=5, seed=seed),
+    "fab-t": lambda threat, seed: FABT(threat, seed=seed),
+    "square": lambda threat, seed: Square(threat, seed=seed),
+}
+
+
+def attacks_of(
+    version: str, threat: ThreatModel, seed: int = 0, custom: Sequence[str | Search[Any]] | None = None
+) -> list[Search[Any]]:
+    """The attacks of a version, in order. `custom` lists names or attacks, for version "custom" alone.
+
+    Raises InputError for an unknown version or name, and for a list that is missing or not asked for.
+    Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 6.
+    """
+    if version not in VERSIONS:
+        raise InputError(f"version is {version!r}; allowed are {', '.join(VERSIONS)}")
+    if (version == "custom") != bool(custom):
+        raise InputError('a list of attacks goes with version="custom", and with no other')
+    if version == "standard":
+        wide = threat.norm == "L1"
+        return [
+            APGD(threat, restarts=5 if wide else 1, large_eps=wide, seed=seed),
+            APGDT(threat, targets=5 if wide else 9, large_eps=wide, seed=seed),
+            FABT(threat, seed=seed),
+            Square(threat, seed=seed),
+        ]
+    if version == "rand":
+        return [APGD(threat, loss=loss, eot=20, seed=seed) for loss in ("ce", "dlr")]
+    names = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
+    chosen: list[Search[Any]] = []
+    for entry in custom or names:
+        if isinstance(entry, str):
+            if entry not in _CUSTOM:
+                raise InputError(f"attack {entry!r} is unknown; allowed are {', '.join(_CUSTOM)}")
+            chosen.append(_CUSTOM[entry](threat, seed))
+        else:
+            chosen.append(entry)
+    if len({attack.name for attack in chosen}) != len(chosen):
+        raise InputError("an attack is listed twice; give each once, with more restarts")
+    return chosen
