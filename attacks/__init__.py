@@ -1,9 +1,11 @@
 """Attacks on any callable that returns logits."""
 
 from robustsabn.attacks.apgd import APGD, APGDT
+from robustsabn.attacks.autoattack import AutoAttack, ProgressEvent
 from robustsabn.attacks.fab import FAB, FABT
 from robustsabn.attacks.mode import TrainModeWarning, attack_mode
 from robustsabn.attacks.pgd import FGSM, PGD
+from robustsabn.attacks.report import AttackCost, Flag, Report
 from robustsabn.attacks.square import Square
 from robustsabn.attacks.success import accuracy, verify
 from robustsabn.attacks.threat import ThreatModel
@@ -15,6 +17,11 @@ __all__ = [
     "FABT",
     "FGSM",
     "PGD",
+    "AttackCost",
+    "AutoAttack",
+    "Flag",
+    "ProgressEvent",
+    "Report",
     "Square",
     "ThreatModel",
     "TrainModeWarning",

@@ -95,7 +95,6 @@ class Points(Rows):
         eps = threat.eps if isinstance(threat.eps, Tensor) else x.new_full((len(x),), threat.eps)
         return cls(x.clone(), y.clone(), ids.clone(), eps.to(x).clone(), targets)
 
-
     def target(self, rank: Tensor) -> Tensor:
         """The class number `rank` (S,) among the targets of each row; the last one beyond them."""
         return self.targets.gather(1, rank.clamp_max(self.targets.shape[1] - 1)[:, None])[:, 0]

@@ -95,13 +95,14 @@ class ThreatModel:
             raise InputError(
                 f"eps holds {self.eps.numel()} values for {x.shape[0]} images; give one per image"
             )
-        return self._with(self.eps.to(x.device, x.dtype))
+        return self.with_eps(self.eps.to(x.device, x.dtype))
 
     def select(self, index: Tensor) -> "ThreatModel":
         """The threat model of the samples `index` (integer or bool tensor) of the batch."""
-        return self._with(self.eps[index]) if isinstance(self.eps, Tensor) else self
+        return self.with_eps(self.eps[index]) if isinstance(self.eps, Tensor) else self
 
-    def _with(self, eps: Tensor) -> "ThreatModel":
+    def with_eps(self, eps: Tensor) -> "ThreatModel":
+        """This threat model with checked radii `eps` (N,) of the samples of another batch."""
         other = copy.copy(self)
         object.__setattr__(other, "eps", eps)
         return other

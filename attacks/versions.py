@@ -10,7 +10,7 @@ from robustsabn.attacks.square import Square
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
-__all__ = ["VERSIONS", "attacks_of"]
+__all__ = ["VERSIONS", "attacks_of", "described"]
 
 VERSIONS = ("standard", "plus", "rand", "custom")
 
@@ -59,3 +59,14 @@ def attacks_of(
     if len({attack.name for attack in chosen}) != len(chosen):
         raise InputError("an attack is listed twice; give each once, with more restarts")
     return chosen
+
+
+def described(attack: Search[Any]) -> dict[str, Any]:
+    """The settings of an attack as plain values: what its result depends on besides the threat model."""
+    settings = {
+        name: value for name, value in vars(attack).items() if not name.startswith("_") and name != "threat"
+    }
+    return {
+        name: value if isinstance(value, (str, int, float, bool, list)) else repr(value)
+        for name, value in settings.items()
+    }

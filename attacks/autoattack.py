@@ -1,0 +1,191 @@
+"""AutoAttack: an ensemble of attacks, each on the points that the ones before it left."""
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from robustsabn import __version__
+from robustsabn.attacks.ensemble import Ensemble, ProgressEvent
+from robustsabn.attacks.flags import by_attacks, by_kind, in_train_mode, seen_on
+from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values
+from robustsabn.attacks.journal import Journal, digest, weights_of
+from robustsabn.attacks.judge import Judge, device_of
+from robustsabn.attacks.logits import Model
+from robustsabn.attacks.mode import attack_mode
+from robustsabn.attacks.oracle import mistaken
+from robustsabn.attacks.report import FRAGILE, Report
+from robustsabn.attacks.search import Search
+from robustsabn.attacks.searching import search_model
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.attacks.verdicts import Verdicts
+from robustsabn.attacks.versions import attacks_of, described
+from robustsabn.attacks.workers import Workers
+from robustsabn.errors import InputError
+
+__all__ = ["AutoAttack", "ProgressEvent"]
+
+
+class AutoAttack:
+    """Robust accuracy under the AutoAttack ensemble, verified by the untouched model in float32.
+
+    Versions: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand` (expectation over 20 draws, verdicts by
+    majority) as published; `custom` runs the list `attacks` of names or attacks.
+    A sample's verdict is a function of (`seed`, its number, the weights): not of `batch_size`, order or processes.
+    `folder` keeps a journal; after a kill the same call with `resume=True` goes on where it was. `fold` searches on a
+    cheaper copy of the network where one can be made safely; `compile` compiles that copy; `autocast` searches in
+    bfloat16. Success is always judged by the model itself. `progress` is called with `ProgressEvent`s.
+    Where torch.distributed is initialised, the processes share the points and each returns the whole report.
+    Raises InputError for unusable arguments, images, labels, logits, and for a folder that is in use.
+    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+    parameter-free attacks", ICML 2020.
+    """
+
+    def __init__(
+        self,
+        threat: ThreatModel,
+        *,
+        version: str = "standard",
+        attacks: Sequence[str | Search[Any]] | None = None,
+        seed: int = 0,
+        batch_size: int | Literal["auto"] = "auto",
+        folder: str | Path | None = None,
+        resume: bool = False,
+        progress: Callable[[ProgressEvent], None] | None = None,
+        compile: bool = False,
+        autocast: bool = False,
+        fold: bool = True,
+    ) -> None:
+        check_threat(threat)
+        whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+        if batch_size != "auto" and not (whole and int(batch_size) >= 1):
+            raise InputError(f"batch_size is {batch_size!r}; give auto or a whole number from 1")
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise InputError(f"seed is {seed!r}; give a whole number from 0: it is part of the result")
+        if resume and folder is None:
+            raise InputError("resume needs the folder that the evaluation was begun with")
+        self.attacks = attacks_of(version, threat, seed, attacks)
+        self.threat, self.version, self.seed, self.batch_size = threat, version, seed, batch_size
+        self.folder, self.resume, self.progress = Path(folder) if folder else None, resume, progress
+        self.compile, self.autocast, self.fold = compile, autocast, fold
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Report:
+        """Attack `model` on images x (N, ...) with labels y (N,).
+
+        `x` may stay on the CPU while the model is on an accelerator. `ids` int64 (N,) number the samples, 0 to N - 1
+        by default; a subset with the numbers of the whole set gets the verdicts of the whole set.
+        """
+        began = time.perf_counter()
+        check_batch(model, x, y)
+        largest, threat = check_values(x, y, self.threat), self.threat.fit(x)
+        ids = torch.arange(len(x)) if ids is None else ids.detach().cpu().long()
+        if ids.shape != y.shape or len(ids.unique()) != len(ids):
+            raise InputError(
+                f"ids are {tuple(ids.shape)} for {len(x)} images; give each image a number of its own"
+            )
+        x, y, rand = x.detach().float(), y.detach(), self.version == "rand"
+        attacks = [attack for attack in self.attacks if attack.name != "square" or x.ndim == 4]
+        flags = in_train_mode(model) + by_kind(model, x, self.attacks, self.version)
+        with attack_mode(model), torch.no_grad(), _float32():
+            judge = Judge(model, x, batch_size=self._rows(model, x), draws=10 if rand else 1)
+            clean = judge.logits(x).cpu()
+            check_classes(largest, clean)
+            flags += seen_on(judge, x[:64], randomised_is_fine=rand)
+            verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
+            workers = Workers()
+            journal = self._journal(model, attacks, x, y, ids, workers)
+            options = {"fold": self.fold, "compile": self.compile, "autocast": self.autocast}
+            search = search_model(model, x[:16].to(judge.device), **options)
+            Ensemble(search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress).run(
+                attacks
+            )
+            x_adv = verdicts.adversarial(x)
+            prediction, margins = judge.margins(x_adv, y)
+        fragile = margins.abs() <= FRAGILE
+        flags += by_attacks(verdicts, ids, clean, fragile)
+        return Report(
+            norm=threat.norm,
+            eps=threat.eps_max,
+            bounds=threat.bounds,
+            version=self.version,
+            seed=self.seed,
+            classes=clean.shape[1],
+            ids=ids,
+            y=y.cpu(),
+            clean=verdicts.clean,
+            robust=verdicts.robust,
+            x_adv=x_adv,
+            clean_prediction=clean.argmax(1),
+            adversarial_prediction=prediction,
+            broken_by=verdicts.broken_by,
+            target=verdicts.aimed,
+            iteration=verdicts.at,
+            margin=margins,
+            distance=threat.distance(x_adv.to(x), x).cpu(),
+            fragile=fragile,
+            attacks=verdicts.costs(workers.world),
+            flags=tuple(flags),
+            seconds=time.perf_counter() - began,
+            versions=versions(judge.device),
+        )
+
+    def _rows(self, model: Model, x: Tensor) -> int:
+        """Rows of a batch: as asked, or as many as fit the caches of a CPU or keep an accelerator busy."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        budget = 2**18 if device_of(model, x).type == "cpu" else 2**22
+        return min(max(budget // math.prod(x.shape[1:]), 16), 1024)
+
+    def _journal(
+        self, model: Model, attacks: list[Search[Any]], x: Tensor, y: Tensor, ids: Tensor, workers: Workers
+    ) -> Journal | None:
+        if self.folder is None:
+            return None
+        identity = {
+            "attacks": [described(attack) for attack in attacks],
+            "seed": self.seed,
+            "norm": self.threat.norm,
+            "eps": digest(torch.as_tensor(self.threat.eps)),
+            "bounds": list(self.threat.bounds),
+            "images": digest(x),
+            "labels": digest(y),
+            "ids": digest(ids),
+            "weights": weights_of(model),
+        }
+        folder, shape = self.folder / "journal", tuple(x.shape[1:])
+        return workers.first(lambda: Journal(folder, identity, shape, resume=self.resume))
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What the numbers may depend on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
+    return {
+        "python": platform.python_version(),
+        "torch": version_of("torch"),
+        "robustsabn": __version__,
+        "device": f"{device.type}: {name}",
+    }
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Full float32 and repeatable kernels on CUDA, whatever the caller allows elsewhere; restored afterwards."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,113 @@
+"""One evaluation under way: every attack on the points that are left, until none is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks.engine import drive
+from robustsabn.attacks.journal import Journal
+from robustsabn.attacks.judge import Judge
+from robustsabn.attacks.logits import Model
+from robustsabn.attacks.oracle import Oracle
+from robustsabn.attacks.search import Points, Search, State
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.attacks.verdicts import Finished, Verdicts
+from robustsabn.attacks.workers import Workers
+
+__all__ = ["Ensemble", "ProgressEvent"]
+
+
+@dataclass(frozen=True)
+class ProgressEvent:
+    """Attack number `index` of `attacks` has `left` of its `total` points to go; `robust` of all `n` points are.
+
+    `seconds` is the wall time of this attack so far. With several processes the numbers are those of one of them.
+    """
+
+    attack: str
+    index: int
+    attacks: int
+    left: int
+    total: int
+    robust: int
+    n: int
+    seconds: float
+
+
+@dataclass
+class Ensemble:
+    """What the attacks of one evaluation share. `x` and `y` may be on another device than the judge's.
+
+    `clean` (N, K) are the logits of the clean images, from which targets are ranked, on the CPU.
+    """
+
+    search: Model
+    judge: Judge
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    clean: Tensor
+    threat: ThreatModel
+    verdicts: Verdicts
+    workers: Workers
+    journal: Journal | None
+    progress: Callable[[ProgressEvent], None] | None
+
+    def run(self, attacks: list[Search[Any]]) -> None:
+        """Run each attack on the points that it has not finished and nothing has broken."""
+        earlier: list[list[Finished]] = [[] for _ in attacks]
+        for finished in self.journal.read() if self.journal else ():
+            earlier[finished.attack].append(finished)
+        self.workers.wait()  # nobody writes before all have read
+        for index, attack in enumerate(attacks):
+            for finished in earlier[index]:
+                self.verdicts.apply(finished)
+            news = self._attack(index, attack, self.verdicts.left(index))
+            for theirs in self.workers.gather(news):
+                for finished in theirs:
+                    self.verdicts.apply(finished)
+
+    def _attack(self, index: int, attack: Search[Any], left: list[int]) -> list[Finished]:
+        """Take a share of the points `left`, and note each that is finished at once."""
+        began = last = time.perf_counter()
+        total, to_go, robust = len(left), len(left), int(self.verdicts.robust.sum())
+        news: list[Finished] = []
+        oracle = Oracle(self.search, eot=attack.eot)
+        slots, take = self.judge.batch_size, self.workers.share(left)
+        for numbers, state in drive(attack, oracle, take, self._points, slots, self._confirm):
+            now = time.perf_counter()
+            finished = Finished.of(index, now - last, numbers, state)
+            last = now
+            news.append(finished)
+            if self.journal:
+                self.journal.append(finished, self.workers.rank)
+            if self.progress:
+                to_go, robust = to_go - len(numbers), robust - len(finished.images)
+                count = len(self.ids)
+                event = (
+                    attack.name,
+                    index,
+                    len(self.verdicts.names),
+                    to_go,
+                    total,
+                    robust,
+                    count,
+                    now - began,
+                )
+                self.progress(ProgressEvent(*event))
+        return news
+
+    def _points(self, numbers: list[int]) -> Points:
+        rows = torch.tensor(numbers)
+        there = rows.to(self.x.device)
+        x, y = self.x[there].to(self.judge.device), self.y[there].to(self.judge.device)
+        near = self.threat.select(there)
+        return Points.of(x, y, self.ids[rows].to(x.device), near, self.clean[rows].to(x.device))
+
+    def _confirm(self, state: State) -> Tensor:
+        points = state.points
+        return self.judge.broken(state.x_adv, points.x, points.y, self.threat.with_eps(points.eps))

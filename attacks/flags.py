@@ -1,0 +1,188 @@
+"""Signs that a robust accuracy should not be believed, as data and in words.
+
+Sources: the checks of the authors' AutoAttack code and its list of known failure modes; Athalye et al.,
+"Obfuscated gradients give a false sense of security", ICML 2018.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.judge import Judge
+from robustsabn.attacks.logits import Model
+from robustsabn.attacks.report import Flag
+from robustsabn.attacks.search import Search
+from robustsabn.attacks.verdicts import Verdicts
+
+__all__ = ["by_attacks", "by_kind", "in_train_mode", "seen_on"]
+
+_ALONE = 0.002
+"""An attack of last resort that lowers robust accuracy by more than this on its own is a warning."""
+
+
+def in_train_mode(model: Model) -> list[Flag]:
+    """Layers that a caller left in train mode, before the attack puts them into eval mode."""
+    if not isinstance(model, nn.Module):
+        return []
+    names = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    if not names:
+        return []
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return [
+        Flag(
+            "train-mode",
+            "warning",
+            len(names),
+            (),
+            f"{len(names)} modules were in train mode ({some}); all were put into eval mode for the attack and back "
+            "afterwards. Call model.eval() first if eval mode is what you deploy; if train mode is, these numbers "
+            "are not those of your model",
+        )
+    ]
+
+
+def by_kind(model: Model, x: Tensor, attacks: Sequence[Search[Any]], version: str) -> list[Flag]:
+    """What follows from the kind of model, images and version alone."""
+    flags = []
+    dtypes = {p.dtype for p in model.parameters()} if isinstance(model, nn.Module) else set()
+    if dtypes & {torch.float16, torch.bfloat16}:
+        words = (
+            "the weights are in half precision: logits are coarse and many margins tie. The verdicts are those of "
+            "this half-precision model; evaluate model.float() for those of its weights"
+        )
+        flags.append(Flag("half-precision", "note", 1, (), words))
+    if x.ndim != 4 and any(attack.name == "square" for attack in attacks):
+        words = f"inputs of shape {tuple(x.shape[1:])} are not images (C, H, W): Square was left out"
+        flags.append(Flag("not-images", "note", 1, (), words))
+    if version not in ("standard", "plus", "rand"):
+        words = f"version {version} is not a published one: do not put its number beside those of AutoAttack standard"
+        flags.append(Flag("non-standard", "note", 1, (), words))
+    return flags
+
+
+def seen_on(judge: Judge, x: Tensor, *, randomised_is_fine: bool = False) -> list[Flag]:
+    """What a few forwards of a batch `x` tell: randomness, probabilities, gradients taken inside, low precision."""
+    flags = []
+    with _gradients_inside() as calls:
+        first = judge.logits(x)
+    again = [judge.logits(x) for _ in range(4)]
+    size = first.norm(dim=1, keepdim=True) + 1e-12
+    differ = torch.stack([((first - other) / size).abs().amax(1) > 1e-4 for other in again]).any(0)
+    differ &= usable(first)
+    if count := int(differ.sum()):
+        flags.append(
+            Flag(
+                "randomised",
+                "note" if randomised_is_fine else "warning",
+                count,
+                (),
+                f"the same images gave other logits in {count} of {len(x)} cases when asked again: the model is "
+                "randomised, and a single answer means little. "
+                + ("Verdicts are by majority" if randomised_is_fine else "Use version rand (--version rand)"),
+            )
+        )
+    sums = first.sum(1)
+    if bool(((first >= 0) & (first <= 1)).all() & ((sums - 1).abs() < 1e-5).all()):
+        flags.append(
+            Flag(
+                "softmax",
+                "warning",
+                len(x),
+                (),
+                "the outputs lie in [0, 1] and sum to 1: probabilities, whose gradients vanish where the model is "
+                "sure. Return logits, or the logarithm of the probabilities",
+            )
+        )
+    if calls:
+        flags.append(
+            Flag(
+                "gradient-in-forward",
+                "warning",
+                len(calls),
+                (),
+                "the forward pass computes gradients itself (a defence that optimises at test time); attacks on it "
+                "may be far from the best. Evaluate it with an adaptive attack as well",
+            )
+        )
+    return flags
+
+
+def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: Tensor) -> list[Flag]:
+    """What the attacks themselves met, with the samples concerned."""
+    flags = []
+
+    def flag(name: str, severe: bool, rows: Tensor, words: Callable[[int], str]) -> None:
+        numbers = ids[rows].tolist()
+        if numbers:
+            flags.append(
+                Flag(name, "warning" if severe else "note", len(numbers), tuple(numbers), words(len(numbers)))
+            )
+
+    count = len(ids)
+    flag(
+        "nan-logits",
+        True,
+        verdicts.strange | ~usable(clean_logits),
+        lambda n: (
+            f"{n} samples met NaN or infinite logits; such an answer counts as wrong on a clean image and as "
+            "no success of an attack. Find the overflow or division by zero, or run the model in float32"
+        ),
+    )
+    zero = verdicts.flat
+    flag(
+        "zero-gradients",
+        int(zero.sum()) > _ALONE * count,
+        zero,
+        lambda n: (
+            f"{n} samples had a gradient of exactly zero at the start of a run: saturated or piecewise constant "
+            "outputs hide them from gradient attacks. Believe Square more, and attack the logits before saturation"
+        ),
+    )
+    others = [name for name in verdicts.names if name not in ("square", "fab", "fab-t")]
+    for kind, who in (("square", "Square"), ("fab", "FAB")):
+        alone = torch.zeros_like(zero)
+        for index, name in enumerate(verdicts.names):
+            if name.startswith(kind) and others:
+                alone |= verdicts.broken_by == index
+        flag(
+            f"{kind}-only",
+            int(alone.sum()) > _ALONE * count,
+            alone,
+            lambda n, who=who: (
+                f"{n} samples were broken by {who} after gradient attacks had failed ({n / count:.2%}); "
+                "a share above 0.2 % is a sign of masked gradients, and then the true robustness is likely lower"
+            ),
+        )
+    flag(
+        "fragile",
+        False,
+        fragile,
+        lambda n: (
+            f"{n} samples have a margin within 1e-4 of zero: other hardware may decide them differently"
+        ),
+    )
+    return flags
+
+
+@contextmanager
+def _gradients_inside() -> Iterator[list[int]]:
+    """Counts the backward passes that start within the block, whoever calls them."""
+    engine = getattr(torch.autograd, "_engine_run_backward", None)
+    calls: list[int] = []
+    if engine is None:
+        yield calls
+        return
+
+    def counted(*args: object, **options: object) -> object:
+        calls.append(1)
+        return engine(*args, **options)
+
+    torch.autograd._engine_run_backward = counted  # type: ignore[assignment]
+    try:
+        yield calls
+    finally:
+        torch.autograd._engine_run_backward = engine

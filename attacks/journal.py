@@ -1,0 +1,114 @@
+"""A journal of finished work in a folder: whatever happens, only the work in flight is done again."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.verdicts import Finished
+from robustsabn.errors import InputError
+
+__all__ = ["Journal", "digest"]
+
+
+def digest(*tensors: Tensor) -> str:
+    """A name for the exact contents of tensors."""
+    state = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def weights_of(model: Any) -> str:
+    """A name for the weights of a module; "unknown" for a mere function."""
+    if not isinstance(model, nn.Module):
+        return "unknown"
+    return digest(
+        *(value for value in model.state_dict().values() if isinstance(value, Tensor) and value.numel())
+    )
+
+
+class Journal:
+    """Records in `folder`, one file per process and session: `part-0000.bin` and so on.
+
+    A record is a line with its length and check sum, a line of JSON, and the adversarial images as float32. A record
+    that a kill cut short is ignored. `identity` names what is evaluated; going on with another one is refused.
+    Raises InputError where a journal is there and `resume` is not asked for, or belongs to something else.
+    """
+
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], shape: tuple[int, ...], *, resume: bool
+    ) -> None:
+        self.folder, self.shape, self._file = folder, shape, None
+        self.parts = sorted(folder.glob("part-*.bin"))
+        known = folder / "identity.json"
+        if known.exists() and not resume:
+            raise InputError(
+                f"{folder} holds an evaluation already; continue it with resume (--resume), or name another folder"
+            )
+        if known.exists():
+            _same(json.loads(known.read_text(encoding="utf-8")), identity, folder)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / "identity.json.writing"
+        aside.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        aside.replace(known)
+
+    def read(self) -> Iterator[Finished]:
+        """Every whole record of earlier sessions."""
+        for part in self.parts:
+            with part.open("rb") as file:
+                while record := _record(file):
+                    yield self._decode(record)
+
+    def append(self, finished: Finished, writer: int = 0) -> None:
+        """Write one record and hand it to the operating system; `writer` tells processes apart."""
+        head = {name: column.tolist() for name, column in finished.columns().items()}
+        head |= {"attack": finished.attack, "seconds": finished.seconds}
+        body = json.dumps(head).encode() + b"\n" + finished.images.contiguous().numpy().tobytes()
+        if self._file is None:
+            last = int(self.parts[-1].stem.split("-")[1]) if self.parts else -1
+            self._file = (self.folder / f"part-{last + 1 + writer:04d}.bin").open("xb")
+        self._file.write(f"{len(body)} {zlib.crc32(body)}\n".encode() + body)
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    def _decode(self, body: bytes) -> Finished:
+        line, _, pixels = body.partition(b"\n")
+        head = json.loads(line)
+        attack, seconds = head.pop("attack"), head.pop("seconds")
+        columns = {name: torch.tensor(values) for name, values in head.items()}
+        for name in ("broken", "flat", "strange"):
+            columns[name] = columns[name].bool()
+        images = torch.from_numpy(np.frombuffer(pixels, dtype=np.float32).copy()).view(-1, *self.shape)
+        return Finished(attack, seconds, images=images, **columns)
+
+
+def _record(file: BinaryIO) -> bytes | None:
+    """The next whole record, or None."""
+    try:
+        length, check = (int(word) for word in file.readline(64).split())
+    except ValueError:
+        return None
+    body = file.read(length)
+    return body if len(body) == length and zlib.crc32(body) == check else None
+
+
+def _same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{folder} belongs to another evaluation: its {key} is {before.get(key)}, here it is {now.get(key)}; "
+                "resume with what it was begun with, or name another folder"
+            )

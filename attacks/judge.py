@@ -1,0 +1,57 @@
+"""The untouched model, asked in batches of a fixed number of rows: its word is final."""
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.engine import ROWS, slots_for
+from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.logits import Model, logits_function
+from robustsabn.attacks.losses import margin
+from robustsabn.attacks.oracle import mistaken
+from robustsabn.attacks.threat import ThreatModel
+
+__all__ = ["Judge", "device_of"]
+
+
+def device_of(model: Model, x: Tensor) -> torch.device:
+    """Where the model lives: the device of its first parameter or buffer, else that of the images."""
+    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    return tensors[0].device if tensors else x.device
+
+
+class Judge:
+    """Logits and verdicts of the untouched model in float32, without autocast, `batch_size` rows at a time.
+
+    The last rows of a batch are filled up to a multiple of 16 by repetition, so that a row's logits do not depend on
+    how many others there are. With `draws` > 1, for randomised models, most draws must be misclassified.
+    """
+
+    def __init__(self, model: Model, x: Tensor, *, batch_size: int, draws: int = 1) -> None:
+        self.device, self.draws = device_of(model, x), draws
+        self.batch_size = slots_for(batch_size, len(x))
+        self._logits_of = logits_function(model, x[:1].to(self.device), lenient=True)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (N, K), float32, of images (N, ...), on the model's device; `x` may be elsewhere."""
+        parts = []
+        with torch.autocast(self.device.type, enabled=False):
+            for part in torch.split(x, self.batch_size):
+                count, part = len(part), part.to(self.device)
+                if missing := -count % ROWS:
+                    part = torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
+                parts.append(self._logits_of(part)[:count].float())
+        return torch.cat(parts)
+
+    def broken(self, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
+        """Bool (N,): misclassified with finite logits, finite, inside the box and the ball around x."""
+        wrong = torch.zeros_like(y)
+        for _ in range(self.draws):
+            logits = self.logits(x_adv)
+            wrong += mistaken(logits, y) & usable(logits)
+        return (2 * wrong > self.draws) & threat.contains(x_adv, x)
+
+    def margins(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions (N,) and z_y - max_{j != y} z_j (N,), both on the CPU."""
+        logits = self.logits(x)
+        return logits.argmax(1).cpu(), -margin(logits, y.to(logits.device)).float().cpu()

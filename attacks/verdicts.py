@@ -1,0 +1,111 @@
+"""What is known about every point while attacks go on."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks.report import AttackCost
+from robustsabn.attacks.search import State
+
+__all__ = ["Finished", "Verdicts"]
+
+
+@dataclass
+class Finished:
+    """Points that attack number `attack` is through with: one row per point, on the CPU.
+
+    `images` (B, ...) holds the adversarial images of the broken ones, in their order; `seconds` is the wall time
+    since the last such note. The other columns are those of `State`.
+    """
+
+    attack: int
+    seconds: float
+    numbers: Tensor
+    broken: Tensor
+    flat: Tensor
+    strange: Tensor
+    aimed: Tensor
+    at: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    images: Tensor
+
+    @classmethod
+    def of(cls, attack: int, seconds: float, numbers: list[int], state: State) -> "Finished":
+        names = ("broken", "flat", "strange", "aimed", "at", "forwards", "backwards")
+        columns = {name: getattr(state, name).cpu() for name in names}
+        broken = state.x_adv[state.broken].float().cpu()
+        return cls(attack, seconds, torch.tensor(numbers), images=broken, **columns)
+
+    def columns(self) -> dict[str, Tensor]:
+        """Everything that has one number per point."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: v for name, v in values.items() if isinstance(v, Tensor) and name != "images"}
+
+
+class Verdicts:
+    """Who is still robust, who broke whom and how, and what it cost; fed with `Finished` in any order of points.
+
+    `clean` (N,) bool: predicted right from the start; the others are nobody's work.
+    """
+
+    def __init__(self, clean: Tensor, names: list[str]) -> None:
+        count = len(clean)
+        self.clean, self.robust, self.names = clean, clean.clone(), names
+        self.broken_by = torch.full((count,), -1)
+        self.aimed, self.at = self.broken_by.clone(), self.broken_by.clone()
+        self.flat, self.strange = torch.zeros_like(clean), torch.zeros_like(clean)
+        self.images: dict[int, Tensor] = {}
+        self._finished = torch.zeros(len(names), count, dtype=torch.bool)
+        self._broken, self._forwards, self._backwards = (
+            torch.zeros(len(names), dtype=torch.long) for _ in "123"
+        )
+        self._seconds = [0.0] * len(names)
+        self._robust_after = [0] * len(names)
+
+    def apply(self, finished: Finished) -> None:
+        """Take note; points that are finished already are ignored."""
+        attack, fresh = finished.attack, ~self._finished[finished.attack, finished.numbers]
+        numbers, broken = finished.numbers[fresh], (finished.broken & fresh)[fresh]
+        self._finished[attack, numbers] = True
+        self.flat[numbers] |= finished.flat[fresh]
+        self.strange[numbers] |= finished.strange[fresh]
+        hit = numbers[broken]
+        self.robust[hit], self.broken_by[hit] = False, attack
+        self.aimed[hit], self.at[hit] = finished.aimed[fresh][broken], finished.at[fresh][broken]
+        kept = fresh[finished.broken]
+        for number, image in zip(hit.tolist(), finished.images[kept], strict=True):
+            self.images[number] = image
+        self._broken[attack] += len(hit)
+        self._forwards[attack] += finished.forwards[fresh].sum()
+        self._backwards[attack] += finished.backwards[fresh].sum()
+        self._seconds[attack] += finished.seconds
+        self._robust_after[attack:] = [int(self.robust.sum())] * (len(self.names) - attack)
+
+    def left(self, attack: int) -> list[int]:
+        """Numbers of the points that the attack has still to try, in order."""
+        return (self.robust & ~self._finished[attack]).nonzero()[:, 0].tolist()
+
+    def costs(self, processes: int = 1) -> tuple[AttackCost, ...]:
+        """The table, attack by attack; the seconds of `processes` that worked side by side are averaged."""
+        count = max(len(self.clean), 1)
+        return tuple(
+            AttackCost(
+                name,
+                int(self._finished[i].sum()),
+                int(self._broken[i]),
+                self._robust_after[i] / count,
+                int(self._forwards[i]),
+                int(self._backwards[i]),
+                self._seconds[i] / processes,
+            )
+            for i, name in enumerate(self.names)
+        )
+
+    def adversarial(self, x: Tensor) -> Tensor:
+        """`x` (N, ...) on the CPU with the images of broken points in place of the clean ones."""
+        found = x.detach().float().cpu().clone()
+        for number, image in self.images.items():
+            found[number] = image
+        return found

@@ -1,0 +1,73 @@
+"""Processes that share one list of work. Without torch.distributed there is one, and it takes everything."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from robustsabn.errors import RobustsabnError
+
+__all__ = ["Workers"]
+
+T = TypeVar("T")
+
+
+class Workers:
+    """This process among those of the default process group; every method but `rank` is called by all of them."""
+
+    def __init__(self) -> None:
+        together = distributed.is_available() and distributed.is_initialized()
+        self.world = distributed.get_world_size() if together else 1
+        self.rank = distributed.get_rank() if together else 0
+        self._lists = 0
+
+    def share(self, items: list[int]) -> Callable[[int], list[int]]:
+        """A function that hands out the next n of `items`, each to one process alone.
+
+        Nobody takes more than an equal share at once, so that none waits idle while another holds a long batch.
+        """
+        if self.world == 1:
+            left = list(reversed(items))
+            return lambda most: [left.pop() for _ in range(min(most, len(left)))]
+        self._lists += 1
+        key = f"robustsabn/work/{self._lists}"
+        store = distributed.distributed_c10d._get_default_store()
+        equal = max(1, -(-len(items) // self.world))
+
+        def take(most: int) -> list[int]:
+            end = store.add(key, min(most, equal))
+            return items[end - min(most, equal) : end]
+
+        return take
+
+    def gather(self, mine: T) -> list[T]:
+        """The object of every process, in the order of their ranks, on each of them."""
+        if self.world == 1:
+            return [mine]
+        everyone: list[T | None] = [None] * self.world
+        distributed.all_gather_object(everyone, mine)
+        return [theirs for theirs in everyone if theirs is not None]
+
+    def first(self, make: Callable[[], T]) -> T:
+        """What `make` gives, process 0 before the others; what it raises there is raised by all."""
+        trouble: list[Exception | None] = [None]
+        made: list[T] = []
+        if self.rank == 0:
+            try:
+                made.append(make())
+            except (RobustsabnError, OSError) as error:
+                trouble[0] = error
+        if self.world > 1:
+            distributed.broadcast_object_list(trouble)
+        if trouble[0] is not None:
+            raise trouble[0]
+        return made[0] if made else make()
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.world > 1:
+            if torch.cuda.is_available() and distributed.get_backend() == "nccl":
+                distributed.barrier(device_ids=[torch.cuda.current_device()])
+            else:
+                distributed.barrier()
