@@ -11,7 +11,7 @@ from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.losses import LOSSES, Loss, margin, targeted_dlr
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, project_l2, project_linf, sample_norm
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, per_row, positive, update
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, positive, update
 from robustsabn.attacks.steps import steepest
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -128,7 +128,7 @@ class APGD(Search[ApgdState]):
         width = widths[stage, s.it.clamp_max(widths.shape[1] - 1)]
         back = self._review(s, first, live & (width > 0), width, radius)
         new = self._ascend(s, first, back, grad, radius)
-        s.x_cur = torch.where(per_row(live, new), new, s.x_cur)
+        s.x_cur = choose(live, new, s.x_cur)
 
         retry = live & first & zero & ~s.by_margin & (self.loss == "ce")
         s.by_margin |= retry
@@ -240,14 +240,14 @@ class APGD(Search[ApgdState]):
     def _ascend(self, s: ApgdState, first: Tensor, back: Tensor, grad: Tensor, radius: Tensor) -> Tensor:
         """The next point of every row."""
         norm, bounds, x = self.threat.norm, self.threat.bounds, s.points.x
-        here = torch.where(per_row(back, x), s.x_best, s.x_cur)
-        grad = torch.where(per_row(back, x), s.g_best, grad)
+        here = choose(back, s.x_best, s.x_cur)
+        grad = choose(back, s.g_best, grad)
         up = here + per_row(s.eta, x) * steepest(norm, grad, None, bounds, s.fraction)
         up = _PROJECT[norm](up, x, radius, bounds)
         if norm == "L1":
             return up
-        moved = torch.where(per_row(first, x), 0.0, here - s.x_prev)
-        s.x_prev = here
+        moved = here - choose(first, here, s.x_prev)
+        s.x_prev = here.clone() if here is s.x_best else here  # x_best is overwritten in place
         weight = per_row(torch.where(first, 1.0, 0.75), x)
         return _PROJECT[norm](here + (up - here) * weight + moved * (1 - weight), x, radius, bounds)
 

@@ -9,7 +9,7 @@ from robustsabn.attacks import rng
 from robustsabn.attacks.hyperplane import step_to_hyperplane
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.oracle import Oracle, mistaken
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, per_row, positive
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, positive
 from robustsabn.attacks.threat import ThreatModel
 
 __all__ = ["FAB", "FABT"]
@@ -81,8 +81,8 @@ class FAB(Search[FabState]):
         nearer = wrong & (distance < s.best)
         s.best = torch.where(nearer, distance, s.best)
         s.found(nearer & (distance <= s.points.eps), v, self.aim(s))
-        v = torch.where(per_row(wrong, v), x + _BETA * (v - x), v)
-        s.v = torch.where(per_row(live, v), v, s.v)
+        v = choose(wrong, x + _BETA * (v - x), v)
+        s.v = choose(live, v, s.v)
 
         s.it += live.long()
         over = live & (s.it >= self.steps)

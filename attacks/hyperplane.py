@@ -1,7 +1,10 @@
 """Shortest step from a point to a hyperplane without leaving the image box, per norm."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from robustsabn.attacks.projections import greater
 
 __all__ = ["step_to_hyperplane"]
 
@@ -22,45 +25,44 @@ def step_to_hyperplane(
     low, high = bounds
     gap = (w * t).sum(1) - b
     # each coordinate may only move against the sign of gap * w_j
-    slope = torch.where(gap[:, None] >= 0, w, -w)
-    room = torch.where(slope > 0, t - low, high - t).clamp_min(0)
+    slope = w * torch.where(gap >= 0, 1.0, -1.0)[:, None]
+    room = torch.lerp(high - t, t - low, greater(slope, slope.new_zeros(()))).clamp_min_(0)
     size = w.abs()
     if norm == "L1":
-        return _greedy(size, room, gap.abs()) * -slope.sign()
+        return _greedy(size, room, gap.abs()) * slope.sign().neg_()
     if norm == "Linf":
-        rate, knot, speed = size, room, (w != 0).to(w)
-    else:
-        speed = torch.where(size < _TINY, 0.0, size)
-        rate, knot = speed * speed, room / size.clamp_min(_TINY)
-    lam = _water_level(rate, knot, gap.abs())
-    return torch.minimum(lam[:, None], knot) * speed * -slope.sign()
+        lam = _water_level(size, room, gap.abs())
+        return torch.minimum(lam[:, None], room).mul_(slope.sign().neg_())
+    speed = F.threshold(size, _TINY, 0.0)
+    knot = room / size.clamp_min(_TINY)
+    lam = _water_level(speed * speed, knot, gap.abs())
+    return torch.minimum(lam[:, None], knot).mul_(speed).mul_(slope.sign().neg_())
 
 
 def _water_level(rate: Tensor, knot: Tensor, goal: Tensor) -> Tensor:
     """lam (N,) with sum_j rate_j min(lam, knot_j) = goal, infinite where the sum cannot reach it; (N, D).
 
-    Newton's method on a concave, piecewise linear function: from below it never overshoots, and ends exactly.
+    Newton's method on a concave, piecewise linear function: from below it never overshoots.
     """
-    lam = torch.zeros_like(goal)
-    for _ in range(_ROUNDS):
-        below = knot > lam[:, None]
-        moving = torch.where(below, rate, 0.0).sum(1)
-        filled = torch.where(below, 0.0, rate * knot).sum(1)
-        new = torch.where(moving > 0, (goal - filled) / moving, torch.inf)
-        new = torch.where(goal > 0, torch.maximum(new, lam), lam)
-        if lam.is_cpu and torch.equal(new, lam):
+    lam, done = torch.zeros_like(goal), goal <= 0
+    for turn in range(_ROUNDS):
+        moving = greater(knot, lam[:, None]).mul_(rate).sum(1)
+        reached = torch.minimum(knot, lam[:, None]).mul_(rate).sum(1)
+        step = torch.where(goal > reached, (goal - reached) / moving, 0.0)
+        lam = torch.where(done, lam, lam + step)
+        done |= step <= torch.finfo(lam.dtype).eps * lam
+        if (lam.is_cpu or turn % 8 == 7) and bool(done.all()):
             break
-        lam = new
     return lam
 
 
 def _greedy(size: Tensor, room: Tensor, goal: Tensor) -> Tensor:
     """Lengths of the moves when the steepest coordinates are used up first, (N, D)."""
-    size = torch.where(size < _TINY, 0.0, size)
+    size = F.threshold(size, _TINY, 0.0)
     order = size.argsort(dim=1, descending=True)
     gain = (size * room).gather(1, order)
     before = gain.cumsum(1) - gain
     left = (goal[:, None] - before).clamp_min(0)
     ordered = size.gather(1, order)
-    part = torch.where(ordered > 0, left / ordered.clamp_min(_TINY), 0.0)
+    part = left / ordered.clamp_min(_TINY) * greater(ordered, ordered.new_zeros(()))
     return torch.zeros_like(room).scatter(1, order, torch.minimum(part, room.gather(1, order)))

@@ -20,7 +20,7 @@ from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
-__all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "per_row", "positive", "update"]
+__all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "choose", "per_row", "positive", "update"]
 
 # Part of every random draw: never renumber.
 ATTACKS = {
@@ -38,6 +38,18 @@ ATTACKS = {
 def per_row(values: Tensor, like: Tensor) -> Tensor:
     """One value per row, (S,), shaped to broadcast over `like` (S, ...)."""
     return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def choose(rows: Tensor, new: Tensor, held: Tensor) -> Tensor:
+    """Rows of `new` (S, ...) where `rows` (S,) is True, else of `held`; neither is changed, either may be returned.
+
+    On the CPU the usual cases, all and none, cost nothing.
+    """
+    if rows.is_cpu:
+        count = int(rows.sum())
+        if count in (0, len(rows)):
+            return new if count else held
+    return torch.where(per_row(rows, held), new, held)
 
 
 def update(held: Tensor, rows: Tensor, new: Tensor) -> Tensor:

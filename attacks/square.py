@@ -10,7 +10,7 @@ from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, sample_norm
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, per_row, positive, update
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, positive, update
 from robustsabn.attacks.square_patterns import PHASES, pattern_table, sides
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -62,7 +62,7 @@ class Square(Search[SquareState]):
     def step(self, state: SquareState, oracle: Oracle) -> None:
         s, points = state, state.points
         live, first = ~self.idle(s), s.it == 0
-        new = torch.where(per_row(first, points.x), s.x_best, self._propose(s))
+        new = choose(first, s.x_best, self._propose(s))
         logits = oracle.logits(new)
         score = margin(logits, points.y).nan_to_num(nan=-torch.inf)
         wrong = mistaken(logits, points.y)
@@ -114,7 +114,7 @@ class Square(Search[SquareState]):
         window, rows, columns = _window(draws[:, 0], draws[:, 1], side, x)
         if self.threat.norm == "Linf":
             edge = torch.clamp(x + per_row(s.points.eps, x) * sign, *bounds)
-            return torch.where(window, edge, s.x_best)
+            return torch.lerp(s.x_best, edge, window)
         phase = phase.clamp_min(0)[:, None, None]
         turned = (draws[:, 4] < 0.5).long()[:, None, None]
         last = table.shape[-1] - 1
@@ -133,13 +133,14 @@ class Square(Search[SquareState]):
         delta, eps = s.x_best - s.points.x, per_row(s.points.eps, shape)
         old = delta * window
         new = shape * window + old / (1e-12 + size(old))
-        spent, held = size(delta * (window | second)), sample_norm(delta, order)
+        spent, held = size(delta * torch.maximum(window, second)), sample_norm(delta, order)
         if order == 2:
             budget = ((eps**2 - held**2).clamp_min(0) / channels + spent**2).sqrt()
         else:
             budget = ((eps - held).clamp_min(0) / channels + spent) * channels
         new = new / (1e-12 + size(new)) * budget
-        return self._inside(s.points, torch.where(window, new, torch.where(second, 0.0, delta)))
+        kept = delta * (1 - second)
+        return self._inside(s.points, torch.lerp(kept, new, window))
 
     def _schedule(self, x: Tensor) -> tuple[Tensor, ...]:
         """First queries of the phases, window sides, and patterns, on the device of `x`."""
@@ -154,7 +155,7 @@ class Square(Search[SquareState]):
 
 
 def _window(down: Tensor, across: Tensor, side: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mask (S, 1, H, W) of a window per row, and the places of rows (S, H) and columns (S, W) inside it.
+    """Mask (S, 1, H, W), 1.0 inside, of a window per row, and the places of rows (S, H) and columns (S, W) inside it.
 
     As in the authors' code the last of the H - side + 1 possible places is never taken.
     """
@@ -164,4 +165,4 @@ def _window(down: Tensor, across: Tensor, side: Tensor, x: Tensor) -> tuple[Tens
     columns = torch.arange(width, device=x.device) - left[:, None]
     in_rows = ((rows >= 0) & (rows < side[:, None]))[:, None, :, None]
     in_columns = ((columns >= 0) & (columns < side[:, None]))[:, None, None, :]
-    return in_rows & in_columns, rows, columns
+    return (in_rows & in_columns).to(x), rows, columns

@@ -25,7 +25,8 @@ def steepest(
         low, high = bounds
         grad = torch.where(((grad > 0) & (x_adv >= high)) | ((grad < 0) & (x_adv <= low)), 0.0, grad)
     size = grad.abs()
-    step = torch.where(size >= radius_like(_quantile(size.flatten(1), fraction), grad), grad.sign(), 0.0)
+    least = radius_like(_quantile(size.flatten(1), fraction), grad)
+    step = torch.ge(size, least, out=torch.empty_like(size)).mul_(grad.sign())
     return step / sample_norm(step, 1).clamp_min(1)
 
 
