@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +84,8 @@ class AutoAttack:
         """
         began = time.perf_counter()
         check_batch(model, x, y)
+        if not len(x):
+            raise InputError("there are no images; give at least one")
         largest, threat = check_values(x, y, self.threat), self.threat.fit(x)
         ids = torch.arange(len(x)) if ids is None else ids.detach().cpu().long()
         if ids.shape != y.shape or len(ids.unique()) != len(ids):
@@ -100,12 +102,11 @@ class AutoAttack:
             flags += seen_on(judge, x[:64], randomised_is_fine=rand)
             verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
             workers = Workers()
-            journal = self._journal(model, attacks, x, y, ids, workers)
             options = {"fold": self.fold, "compile": self.compile, "autocast": self.autocast}
             search = search_model(model, x[:16].to(judge.device), **options)
-            Ensemble(search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress).run(
-                attacks
-            )
+            with self._journal(model, attacks, x, y, ids, workers) as journal:
+                shared = (search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress)
+                Ensemble(*shared).run(attacks)
             x_adv = verdicts.adversarial(x)
             prediction, margins = judge.margins(x_adv, y)
         fragile = margins.abs() <= FRAGILE
@@ -145,9 +146,9 @@ class AutoAttack:
 
     def _journal(
         self, model: Model, attacks: list[Search[Any]], x: Tensor, y: Tensor, ids: Tensor, workers: Workers
-    ) -> Journal | None:
+    ) -> AbstractContextManager[Journal | None]:
         if self.folder is None:
-            return None
+            return nullcontext()
         identity = {
             "attacks": [described(attack) for attack in attacks],
             "seed": self.seed,
@@ -160,7 +161,7 @@ class AutoAttack:
             "weights": weights_of(model),
         }
         folder, shape = self.folder / "journal", tuple(x.shape[1:])
-        return workers.first(lambda: Journal(folder, identity, shape, resume=self.resume))
+        return closing(workers.first(lambda: Journal(folder, identity, shape, resume=self.resume)))
 
 
 def versions(device: torch.device) -> dict[str, str]:

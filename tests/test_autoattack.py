@@ -1,0 +1,287 @@
+"""AutoAttack: the same verdicts however the work is cut, verified, and with flags."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from attack_helpers import conv_case
+from torch import Tensor, nn
+
+from robustsabn.attacks import (
+    APGD,
+    APGDT,
+    FABT,
+    AutoAttack,
+    ProgressEvent,
+    Report,
+    Square,
+    ThreatModel,
+    verify,
+)
+from robustsabn.attacks.search import Search
+from robustsabn.errors import InputError
+
+THREAT = ThreatModel("Linf", 0.02)
+
+
+def quick(threat: ThreatModel = THREAT) -> list[Search[Any]]:
+    return [
+        APGD(threat, steps=4),
+        APGDT(threat, steps=4, targets=2),
+        FABT(threat, steps=3, targets=2),
+        Square(threat, steps=12),
+    ]
+
+
+def attack(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel = THREAT, **options: Any) -> Report:
+    own = {"version": "custom", "attacks": quick(threat)} if "version" not in options else {}
+    ids = options.pop("ids", None)
+    return AutoAttack(threat, **own, **options)(model, x, y, ids=ids)
+
+
+def test_the_same_whatever_the_batch_size() -> None:
+    model, x, y = conv_case(count=70)
+    reports = [attack(model, x, y, batch_size=size) for size in (1, 32, 500, "auto")]
+    assert 0 < int(reports[0].robust.sum()) < int(reports[0].clean.sum())
+    for report in reports[1:]:
+        assert report.same_verdicts(reports[0])
+        assert [(a.points, a.broken, a.forwards, a.backwards) for a in report.attacks] == [
+            (a.points, a.broken, a.forwards, a.backwards) for a in reports[0].attacks
+        ]
+
+
+def test_a_subset_and_another_order_get_the_verdicts_of_the_whole() -> None:
+    model, x, y = conv_case(count=48)
+    whole = attack(model, x, y)
+    some = torch.randperm(48, generator=torch.Generator().manual_seed(3))[:33]
+    part = attack(model, x[some], y[some], ids=some)
+    assert torch.equal(part.robust, whole.robust[some])
+    assert torch.equal(part.x_adv, whole.x_adv[some])
+    assert torch.equal(part.iteration, whole.iteration[some])
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.02), ("L2", 0.4), ("L1", 4.0)])
+def test_the_report_is_what_the_untouched_model_says(norm: Any, eps: float) -> None:
+    model, x, y = conv_case(count=40)
+    threat = ThreatModel(norm, eps)
+    report = attack(model, x, y, threat)
+    logits = model(x).detach()
+    assert torch.equal(report.clean, logits.argmax(1) == y)
+    broken = report.clean & ~report.robust
+    assert int(broken.sum()) > 0
+    assert verify(model, report.x_adv[broken], x[broken], y[broken], threat).all()
+    assert torch.equal(report.x_adv[~broken], x[~broken])
+    adversarial = model(report.x_adv).detach()
+    assert torch.equal(report.adversarial_prediction, adversarial.argmax(1))
+    own = adversarial.gather(1, y[:, None])[:, 0]
+    others = adversarial.scatter(1, y[:, None], -torch.inf).amax(1)
+    torch.testing.assert_close(report.margin, own - others)
+    torch.testing.assert_close(report.distance, threat.distance(report.x_adv, x))
+    assert ((report.broken_by >= 0) == broken).all()
+    assert ((report.iteration >= 1) == broken).all()
+    assert sum(cost.broken for cost in report.attacks) == int(broken.sum())
+    assert report.attacks[-1].robust_accuracy == report.robust_accuracy
+    low, high = report.confidence
+    assert low < report.robust_accuracy < high
+
+
+def test_nothing_of_the_caller_is_changed() -> None:
+    model, x, y = conv_case(count=20)
+    model[0].train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first = x.clone()
+    report = attack(model, x, y)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(x, first)
+    assert [module.training for module in (model[0], model[1])] == [True, False]
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    (flag,) = [flag for flag in report.flags if flag.name == "train-mode"]
+    assert (flag.severity, flag.count) == ("warning", 1)
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
+    model, x, y = conv_case(count=60)
+    whole = attack(model, x, y)
+    calls: list[ProgressEvent] = []
+
+    def stop(event: ProgressEvent) -> None:
+        calls.append(event)
+        if len(calls) == after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        attack(model, x, y, batch_size=16, folder=tmp_path, progress=stop)
+    asked = 0
+
+    def count(module: nn.Module, args: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    with pytest.raises(InputError, match="resume"):
+        attack(model, x, y, folder=tmp_path)
+    report = attack(model, x, y, batch_size=16, folder=tmp_path, resume=True)
+    assert report.same_verdicts(whole)
+    assert report.forwards == whole.forwards
+    handle = model.register_forward_pre_hook(count)
+    again = attack(model, x, y, folder=tmp_path, resume=True)
+    handle.remove()
+    assert again.same_verdicts(whole)
+    assert asked <= 5 + 2 * 4  # flags, clean and final forwards only
+
+
+def test_a_torn_record_is_ignored_and_a_foreign_journal_refused(tmp_path: Path) -> None:
+    model, x, y = conv_case(count=40)
+    whole = attack(model, x, y, batch_size=16, folder=tmp_path)
+    (part,) = (tmp_path / "journal").glob("part-*.bin")
+    content = part.read_bytes()
+    for cut in (len(content) - 1, len(content) // 2, 3, 0):
+        part.write_bytes(content[:cut])
+        assert attack(model, x, y, folder=tmp_path, resume=True).same_verdicts(whole)
+        for newer in (tmp_path / "journal").glob("part-*.bin"):
+            if newer != part:
+                newer.unlink()
+    with pytest.raises(InputError, match="images"):
+        attack(model, x * 0.5, y, folder=tmp_path, resume=True)
+    with pytest.raises(InputError, match="seed"):
+        AutoAttack(THREAT, version="custom", attacks=quick(), seed=1, folder=tmp_path, resume=True)(
+            model, x, y
+        )
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.5)
+    with pytest.raises(InputError, match="weights"):
+        attack(model, x, y, folder=tmp_path, resume=True)
+
+
+def test_progress_counts_down() -> None:
+    model, x, y = conv_case(count=40)
+    events: list[ProgressEvent] = []
+    report = attack(model, x, y, batch_size=16, progress=events.append)
+    assert events[-1].robust == int(report.robust.sum())
+    for index, cost in enumerate(report.attacks):
+        mine = [event for event in events if event.index == index]
+        assert [event.left for event in mine] == sorted((event.left for event in mine), reverse=True)
+        assert (mine[-1].left, mine[0].total, mine[0].attack) == (0, cost.points, cost.name)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, inner: nn.Module, how: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.inner, self.how = inner, how
+
+    def forward(self, x: Tensor) -> Any:
+        return self.how(self.inner(x), x)
+
+
+def _noisy(z: Tensor, x: Tensor) -> Tensor:
+    return z + 0.1 * torch.randn_like(z)
+
+
+def _broken_for_some(z: Tensor, x: Tensor) -> Tensor:
+    dark = x.flatten(1).mean(1, keepdim=True) < 0.5
+    return torch.where(dark, z * torch.nan, z)
+
+
+def _purified(z: Tensor, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(leaf.square().sum(), leaf)
+    return z + 0 * grad.flatten(1).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("how", "flag"),
+    [
+        (lambda z, x: (z * 1e4).softmax(1), "softmax"),
+        (lambda z, x: z.sign() * 100 + 0 * z, "zero-gradients"),
+        (_noisy, "randomised"),
+        (_broken_for_some, "nan-logits"),
+        (_purified, "gradient-in-forward"),
+    ],
+)
+def test_suspicious_models_are_flagged(how: Callable[[Tensor, Tensor], Tensor], flag: str) -> None:
+    inner, x, y = conv_case(count=24)
+    model = Wrapped(inner, how).eval()
+    with torch.no_grad():
+        y = model(x).nan_to_num().argmax(1)
+    found = {entry.name: entry for entry in attack(model, x, y).flags}
+    assert found[flag].severity == "warning"
+    assert found[flag].count > 0
+    assert len(found[flag].message) > 60
+    plain = {entry.name for entry in attack(inner, x, inner(x).argmax(1)).flags}
+    assert plain <= {"non-standard", "fragile", "square-only", "fab-only"}
+
+
+def test_unusual_models_and_inputs() -> None:
+    inner, x, y = conv_case(count=12)
+    plain = attack(inner, x, y)
+    assert attack(Wrapped(inner, lambda z, _: (z, None)), x, y).same_verdicts(plain)
+    assert attack(inner, x.to(memory_format=torch.channels_last), y).same_verdicts(plain)
+    few = Wrapped(inner, lambda z, _: z[:, :2])
+    labels = few(x).argmax(1)
+    report = attack(few, x, labels)
+    assert report.classes == 2
+    assert report.clean.all()
+    single = Wrapped(inner, lambda z, _: z[:, 1] - z[:, 0])
+    assert torch.equal(attack(single, x, labels).robust, report.robust)
+    flat = nn.Sequential(nn.Unflatten(1, x.shape[1:]), inner)
+    table = attack(flat, x.flatten(1), y)
+    assert "square" not in [cost.name for cost in table.attacks]
+    assert "not-images" in [flag.name for flag in table.flags]
+    half = conv_case(count=1)[0].bfloat16()
+    assert "half-precision" in [flag.name for flag in attack(half, x, y).flags]
+
+
+def test_versions() -> None:
+    names = {
+        version: [type(entry).__name__ for entry in AutoAttack(THREAT, version=version).attacks]
+        for version in ("standard", "plus", "rand")
+    }
+    assert names == {
+        "standard": ["APGD", "APGDT", "FABT", "Square"],
+        "plus": ["APGD", "APGD", "FAB", "Square", "APGDT", "FABT"],
+        "rand": ["APGD", "APGD"],
+    }
+    ce, targeted, fab, square = AutoAttack(ThreatModel("L1", 4.0)).attacks
+    assert (ce.restarts, targeted.targets, fab.targets, square.steps) == (5, 5, 9, 5000)
+    assert ce.lengths == targeted.lengths == [30, 30, 40]
+    assert [entry.eot for entry in AutoAttack(THREAT, version="rand").attacks] == [20, 20]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"version": "strong"}, "standard"),
+        ({"version": "custom"}, "list"),
+        ({"attacks": ["fab"]}, "custom"),
+        ({"version": "custom", "attacks": ["pgd"]}, "apgd-ce"),
+        ({"version": "custom", "attacks": ["fab", "fab"]}, "twice"),
+        ({"batch_size": 0}, "auto"),
+        ({"seed": -1}, "seed"),
+        ({"resume": True}, "folder"),
+    ],
+)
+def test_unusable_arguments(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(InputError, match=word):
+        AutoAttack(THREAT, **options)
+
+
+def test_unusable_images() -> None:
+    model, x, y = conv_case(count=4)
+    for images, labels, ids, word in (
+        (x * 255, y, None, "255"),
+        (x[:0], y[:0], None, "no images"),
+        (x, y + 100, None, "classes"),
+        (x, y, torch.zeros(4, dtype=torch.long), "number of its own"),
+    ):
+        with pytest.raises(InputError, match=word):
+            AutoAttack(THREAT)(model, images, labels, ids=ids)
