@@ -64,8 +64,8 @@ class AutoAttack:
         fold: bool = True,
     ) -> None:
         check_threat(threat)
-        whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
-        if batch_size != "auto" and not (whole and int(batch_size) >= 1):
+        whole = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
+        if batch_size != "auto" and not whole:
             raise InputError(f"batch_size is {batch_size!r}; give auto or a whole number from 1")
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise InputError(f"seed is {seed!r}; give a whole number from 0: it is part of the result")
@@ -88,7 +88,7 @@ class AutoAttack:
             raise InputError("there are no images; give at least one")
         largest, threat = check_values(x, y, self.threat), self.threat.fit(x)
         ids = torch.arange(len(x)) if ids is None else ids.detach().cpu().long()
-        if ids.shape != y.shape or len(ids.unique()) != len(ids):
+        if ids.shape != y.shape or len(set(ids.tolist())) != len(ids):
             raise InputError(
                 f"ids are {tuple(ids.shape)} for {len(x)} images; give each image a number of its own"
             )
@@ -139,7 +139,7 @@ class AutoAttack:
 
     def _rows(self, model: Model, x: Tensor) -> int:
         """Rows of a batch: as asked, or as many as fit the caches of a CPU or keep an accelerator busy."""
-        if self.batch_size != "auto":
+        if isinstance(self.batch_size, int):
             return self.batch_size
         budget = 2**18 if device_of(model, x).type == "cpu" else 2**22
         return min(max(budget // math.prod(x.shape[1:]), 16), 1024)

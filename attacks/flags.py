@@ -6,6 +6,7 @@ Sources: the checks of the authors' AutoAttack code and its list of known failur
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from robustsabn.attacks.verdicts import Verdicts
 
 __all__ = ["by_attacks", "by_kind", "in_train_mode", "seen_on"]
 
-_ALONE = 0.002
+_MANY = 0.002
 """An attack of last resort that lowers robust accuracy by more than this on its own is a warning."""
 
 
@@ -135,7 +136,7 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
     zero = verdicts.flat
     flag(
         "zero-gradients",
-        int(zero.sum()) > _ALONE * count,
+        int(zero.sum()) > _MANY * count,
         zero,
         lambda n: (
             f"{n} samples had a gradient of exactly zero at the start of a run: saturated or piecewise constant "
@@ -150,12 +151,9 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
                 alone |= verdicts.broken_by == index
         flag(
             f"{kind}-only",
-            int(alone.sum()) > _ALONE * count,
+            int(alone.sum()) > _MANY * count,
             alone,
-            lambda n, who=who: (
-                f"{n} samples were broken by {who} after gradient attacks had failed ({n / count:.2%}); "
-                "a share above 0.2 % is a sign of masked gradients, and then the true robustness is likely lower"
-            ),
+            partial(_alone, who, count),
         )
     flag(
         "fragile",
@@ -168,10 +166,18 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
     return flags
 
 
+def _alone(who: str, of: int, n: int) -> str:
+    return (
+        f"{n} samples were broken by {who} after gradient attacks had failed ({n / of:.2%}); a share above 0.2 % is a "
+        "sign of masked gradients, and then the true robustness is likely lower"
+    )
+
+
 @contextmanager
 def _gradients_inside() -> Iterator[list[int]]:
     """Counts the backward passes that start within the block, whoever calls them."""
-    engine = getattr(torch.autograd, "_engine_run_backward", None)
+    name = "_engine_run_backward"
+    engine = getattr(torch.autograd, name, None)
     calls: list[int] = []
     if engine is None:
         yield calls
@@ -181,8 +187,8 @@ def _gradients_inside() -> Iterator[list[int]]:
         calls.append(1)
         return engine(*args, **options)
 
-    torch.autograd._engine_run_backward = counted  # type: ignore[assignment]
+    setattr(torch.autograd, name, counted)
     try:
         yield calls
     finally:
-        torch.autograd._engine_run_backward = engine
+        setattr(torch.autograd, name, engine)

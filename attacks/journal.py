@@ -46,7 +46,8 @@ class Journal:
     def __init__(
         self, folder: Path, identity: dict[str, Any], shape: tuple[int, ...], *, resume: bool
     ) -> None:
-        self.folder, self.shape, self._file = folder, shape, None
+        self.folder, self.shape = folder, shape
+        self._file: BinaryIO | None = None
         self.parts = sorted(folder.glob("part-*.bin"))
         known = folder / "identity.json"
         if known.exists() and not resume:
@@ -70,7 +71,7 @@ class Journal:
 
     def append(self, finished: Finished, writer: int = 0) -> None:
         """Write one record and hand it to the operating system; `writer` tells processes apart."""
-        head = {name: column.tolist() for name, column in finished.columns().items()}
+        head: dict[str, Any] = {name: column.tolist() for name, column in finished.columns().items()}
         head |= {"attack": finished.attack, "seconds": finished.seconds}
         body = json.dumps(head).encode() + b"\n" + finished.images.contiguous().numpy().tobytes()
         if self._file is None:

@@ -68,7 +68,7 @@ def update(held: Tensor, rows: Tensor, new: Tensor) -> Tensor:
 class Rows:
     """Tensors (or further Rows) that all have one row per point."""
 
-    def put(self, rows: Tensor, other: Self) -> None:
+    def put(self, rows: Tensor, other: "Rows") -> None:
         """Overwrite the rows with the numbers `rows` by all rows of `other`."""
         for entry in fields(self):
             mine, new = getattr(self, entry.name), getattr(other, entry.name)
@@ -137,7 +137,7 @@ class State(Rows):
     at: Tensor
     countdown: int = field(default=0, kw_only=True)
 
-    def put(self, rows: Tensor, other: Self) -> None:
+    def put(self, rows: Tensor, other: Rows) -> None:
         super().put(rows, other)
         self.countdown = 0
 

@@ -36,7 +36,7 @@ def quick(threat: ThreatModel = THREAT) -> list[Search[Any]]:
 
 
 def attack(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel = THREAT, **options: Any) -> Report:
-    own = {"version": "custom", "attacks": quick(threat)} if "version" not in options else {}
+    own: dict[str, Any] = {"version": "custom", "attacks": quick(threat)} if "version" not in options else {}
     ids = options.pop("ids", None)
     return AutoAttack(threat, **own, **options)(model, x, y, ids=ids)
 
@@ -89,7 +89,8 @@ def test_the_report_is_what_the_untouched_model_says(norm: Any, eps: float) -> N
 
 def test_nothing_of_the_caller_is_changed() -> None:
     model, x, y = conv_case(count=20)
-    model[0].train()
+    first_layer, second_layer = list(model.children())[:2]
+    first_layer.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(7)
     state = torch.get_rng_state()
@@ -97,7 +98,7 @@ def test_nothing_of_the_caller_is_changed() -> None:
     report = attack(model, x, y)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(x, first)
-    assert [module.training for module in (model[0], model[1])] == [True, False]
+    assert [first_layer.training, second_layer.training] == [True, False]
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     (flag,) = [flag for flag in report.flags if flag.name == "train-mode"]
@@ -252,6 +253,10 @@ def test_versions() -> None:
         "rand": ["APGD", "APGD"],
     }
     ce, targeted, fab, square = AutoAttack(ThreatModel("L1", 4.0)).attacks
+    assert isinstance(ce, APGD)
+    assert isinstance(targeted, APGDT)
+    assert isinstance(fab, FABT)
+    assert isinstance(square, Square)
     assert (ce.restarts, targeted.targets, fab.targets, square.steps) == (5, 5, 9, 5000)
     assert ce.lengths == targeted.lengths == [30, 30, 40]
     assert [entry.eot for entry in AutoAttack(THREAT, version="rand").attacks] == [20, 20]
