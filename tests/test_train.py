@@ -201,7 +201,7 @@ def test_an_own_model_trains(tmp_path: Path) -> None:
     assert routes_of(load_run_model(result.folder)) == ("clean", "adv")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number: signal.Signals) -> None:
     whole = tiny(tmp_path / "whole", "epochs=4")
     handler = signal.getsignal(number)

@@ -1,4 +1,4 @@
-"""Stopping on request: SIGINT and SIGTERM are noted, the step in hand is finished and the state saved."""
+"""Stopping on request: SIGINT, SIGTERM and SIGUSR1 are noted, the step in hand is finished and the state saved."""
 
 import contextlib
 import signal
@@ -8,9 +8,12 @@ from types import FrameType
 
 __all__ = ["Interrupted", "Signals", "noted"]
 
+# schedulers of clusters send SIGTERM, or SIGUSR1 where asked to, a while before they kill; Windows has no SIGUSR1
+_STOP = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (SIGINT, SIGTERM), and saved its state."""
+    """The run was asked to stop (SIGINT, SIGTERM, SIGUSR1), and saved its state."""
 
 
 class Signals:
@@ -31,8 +34,7 @@ def noted() -> Iterator[Signals]:
     """Note signals inside the block; the handlers of before are put back after it."""
     signals = Signals()
     main = threading.current_thread() is threading.main_thread()  # elsewhere Python forbids handlers
-    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {number: signal.signal(number, signals.note) for number in numbers}
+    before = {number: signal.signal(number, signals.note) for number in (_STOP if main else ())}
     try:
         yield signals
     finally:
