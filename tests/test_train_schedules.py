@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
+from robustsabn import convert
 from robustsabn.errors import ConfigError
-from robustsabn.trainers.config import AdamW, Constant, Cosine, MultiStep, OneCycle, Schedule, Sgd
-from robustsabn.trainers.optim import build_optimizer, learning_rate
+from robustsabn.trainers.config import AdamW, Constant, Cosine, MultiStep, OneCycle, Optim, Schedule, Sgd
+from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.randomness import derive, epoch_order, generator, restored
 
 
@@ -78,12 +79,28 @@ def test_optimisers_take_their_options() -> None:
     assert adam.param_groups[0]["betas"] == (0.8, 0.9)
 
 
+@pytest.mark.parametrize("norm", ["sabn", "auxbn", "saauxbn"])
+@pytest.mark.parametrize("config", [Sgd(decay="weights"), AdamW(decay="weights")])
+def test_decay_can_spare_vectors_and_the_tables_of_routes(norm: str, config: Optim) -> None:
+    inner: list[nn.Module] = [nn.BatchNorm2d(2), nn.LayerNorm((2, 4, 4)), nn.Flatten(), nn.Linear(32, 3)]
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), convert(inner[0], norm=norm), *inner[1:])
+    optimizer = build_optimizer(model, config)
+    names = {p: name for name, p in model.named_parameters()}
+    decayed, spared = ([names[p] for p in group["params"]] for group in optimizer.param_groups)
+    assert decayed == ["0.weight", "4.weight"]
+    assert sorted(decayed + spared) == sorted(names.values())
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [config.weight_decay, 0]
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Sgd(lr=0), "lr must be positive"),
         (lambda: Sgd(momentum=0, nesterov=True), "nesterov needs momentum"),
         (lambda: AdamW(betas=(0.9, 1.0)), "betas must be"),
+        (lambda: Sgd(clip=0), "clip must be positive"),
         (lambda: MultiStep(milestones=(0.75, 0.5)), "milestones are rising"),
         (lambda: MultiStep(milestones=(50,)), "milestones are rising"),
         (lambda: OneCycle(peak=1), "peak must be"),

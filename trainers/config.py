@@ -77,14 +77,20 @@ class Augment:
 
 @dataclass(frozen=True)
 class Optim:
-    """Learning rate (the schedule's peak) and weight decay."""
+    """Learning rate (the schedule's peak), weight decay and what it acts on, largest L2 norm of the gradient.
+
+    `decay: weights` spares biases, the affines of norms (those of routes too) and other vectors.
+    """
 
     lr: float = 0.1
     weight_decay: float = 5e-4
+    decay: Literal["all", "weights"] = "all"
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         _check(self.lr > 0, f"lr must be positive, got {self.lr:g}")
         _check(self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay:g}")
+        _check(self.clip is None or self.clip > 0, f"clip must be positive, got {self.clip}")
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 import math
 from bisect import bisect_right
+from typing import Any
 
 import torch
 from torch import nn
 
+from robustsabn._plain_norms import is_norm
+from robustsabn.layers import RoutedNorm
 from robustsabn.trainers.config import AdamW, Cosine, MultiStep, OneCycle, Optim, Schedule, Sgd
 
 __all__ = ["build_optimizer", "learning_rate", "set_learning_rate"]
@@ -13,12 +16,18 @@ __all__ = ["build_optimizer", "learning_rate", "set_learning_rate"]
 
 def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
     """The optimiser over every parameter of `model` that is to be trained."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    trained, weights = [p for p in model.parameters() if p.requires_grad], _weights(model)
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if config.decay == "weights":
+        groups = [
+            {"params": [p for p in trained if p in weights]},
+            {"params": [p for p in trained if p not in weights], "weight_decay": 0.0},
+        ]
     if isinstance(config, AdamW):
-        return torch.optim.AdamW(parameters, config.lr, config.betas, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(groups, config.lr, config.betas, weight_decay=config.weight_decay)
     assert isinstance(config, Sgd)
     return torch.optim.SGD(
-        parameters, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
+        groups, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
     )
 
 
@@ -35,6 +44,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every parameter group this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def _weights(model: nn.Module) -> set[nn.Parameter]:
+    """Matrices and convolution kernels: neither vectors nor affines of norms, which routes may stack to tables."""
+    layers = [m for m in model.modules() if not isinstance(m, RoutedNorm) and not is_norm(m)]
+    return {p for layer in layers for p in layer.parameters(recurse=False) if p.ndim > 1}
 
 
 def _factor(schedule: Schedule, step: int, total: int) -> float:

@@ -13,7 +13,7 @@ from robustsabn.trainers.runs import RunFolder
 __all__ = ["Found", "compare", "find"]
 
 # other values of these fit no stored tensor
-_SHAPING = ("model", "model_options", "norm", "routes", "optim.name")
+_SHAPING = ("model", "model_options", "norm", "routes", "optim.name", "optim.decay")
 # these change nothing that is trained
 _FREE = ("out", "device", "download", "log_every", "checkpoint_every", "test", "weights")
 
@@ -45,7 +45,9 @@ def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig) -> list[
 
     Raises ConfigError where the network or the optimiser would be another one.
     """
-    before, now = stored.state["config"], robustsabn.config.to_dict(config)
+    # through the dataclass: keys that are younger than the run have their defaults
+    before = robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, stored.state["config"]))
+    now = robustsabn.config.to_dict(config)
     changes = []
     for key, old, new in _differences(before, now):
         if key.startswith(_SHAPING):

@@ -161,6 +161,9 @@ class Trainer:
         self.bench.step = self.step
         losses = config.method.losses(self.bench, x, y)
         self.accelerator.backward(losses["loss"])
+        if config.optim.clip is not None:
+            norm = self.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip)
+            losses = {**losses, "gradient_norm": norm}
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.window.add(losses)
