@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from robustsabn.errors import InputError
 
-__all__ = ["BatchNormMode", "TrainModeWarning", "attack_mode", "say_train_mode"]
+__all__ = ["BatchNormMode", "TrainModeWarning", "attack_mode", "frozen_statistics", "say_train_mode"]
 
 BatchNormMode = Literal["eval", "train", "frozen"]
 
@@ -39,14 +39,26 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
         yield
         return
     before = [(module, module.training) for module in model.modules()]
-    tracking: list[Any] = []  # modules; Any, for track_running_stats belongs to some of them
-    buffers: list[tuple[_InstanceNorm, str, Tensor | None]] = []
     try:
         whole = model.training
         for module, training in before:
             batch = bn_mode != "eval" and hasattr(module, "track_running_stats") and (training or not whole)
             module.training = batch
-            if batch and bn_mode == "frozen" and module.track_running_stats:
+        with frozen_statistics(model) if bn_mode == "frozen" else nullcontext():
+            yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Modules in train mode normalise with statistics of the batch, and move no running ones."""
+    tracking: list[Any] = []  # modules; Any, for track_running_stats belongs to some of them
+    buffers: list[tuple[_InstanceNorm, str, Tensor | None]] = []
+    try:
+        for module in model.modules():
+            if module.training and getattr(module, "track_running_stats", False):
                 tracking.append(module)
                 tracking[-1].track_running_stats = False
                 if isinstance(module, _InstanceNorm):  # updates its buffers whatever the attribute says
@@ -59,8 +71,6 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
             owner._buffers[name] = value
         for module in tracking:
             module.track_running_stats = True
-        for module, training in before:
-            module.training = training
 
 
 def say_train_mode(model: Callable[..., Any], stacklevel: int = 3) -> None:

@@ -149,6 +149,12 @@ def test_grad_align_left_out_weight_is_the_published_one(eps: float, expected: f
     assert default["loss"].item() == pytest.approx(given["loss"].item(), rel=1e-9)
 
 
+@pytest.mark.parametrize("attack", [{"eps": 0.1}, {"norm": "L2", "eps": 0.05}])
+def test_grad_align_asks_for_a_weight_where_none_was_published(attack: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="give one, such as method"):
+        GradAlign().losses(bench_for(linear(), 3, **attack), X, Y)
+
+
 def test_gradients_are_the_attacks() -> None:
     # train mode of the network, dropout and batch statistics do not leak into them
     x, y = images()

@@ -24,6 +24,10 @@ COSTS = {
     "fgsm-rs": 5,
     "n-fgsm": 5,
     "gradalign": 11,
+    "pgd-awp": 26,
+    "trades-awp": 33,
+    "mart-awp": 32,
+    "paired-awp": 26,
 }
 
 
@@ -66,7 +70,7 @@ def forwards(name: str, norm: str) -> float:
     bench = bench_for(model, n, steps=None)
     with Flops() as once, torch.no_grad():
         model(x)
-    with Flops() as step:
+    with Flops() as step, bench.at(10):  # past the warm-up epochs
         losses: dict[str, Any] = METHODS[name]().losses(bench, x, y)
         losses["loss"].backward()
     return float(step.total / once.total)

@@ -26,12 +26,21 @@ TINY: dict[str, Any] = {
     "validation": {"images": 3, "steps": 1},
     "test": {"images": 3, "steps": 1},
 }
+MORE: dict[str, dict[str, Any]] = {
+    "gradalign": {"lam": 0.2},
+    "trades-awp": {"warmup_epochs": 1},
+    "mart-awp": {"warmup_epochs": 1},
+}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
     (tmp_path / "net.py").write_text(NET)
-    config = {**TINY, "model": f"{tmp_path / 'net.py'}:make", "method": method}
+    config = {
+        **TINY,
+        "model": f"{tmp_path / 'net.py'}:make",
+        "method": {"name": method, **MORE.get(method, {})},
+    }
     train({**config, "out": str(tmp_path / "whole")})
 
     cut = {**config, "out": str(tmp_path / "cut")}

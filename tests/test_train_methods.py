@@ -69,7 +69,9 @@ def test_every_parameter_gets_a_gradient(norm: str, method: str) -> None:
     model = network() if norm == "none" else convert(network(), norm=norm)
     model.train()
     objective = cast(Method, METHODS[method]())
-    objective.losses(cast(Bench, bench_for(model, 6)), x, y)["loss"].backward()  # type: ignore[no-untyped-call]
+    bench = bench_for(model, 6)
+    with bench.at(10):  # past the warm-up epochs
+        objective.losses(cast(Bench, bench), x, y)["loss"].backward()  # type: ignore[no-untyped-call]
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
@@ -79,7 +81,7 @@ def test_the_attack_goes_through_the_adversarial_route_alone(bn_mode: str) -> No
     model = convert(network(), norm="auxbn").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x_adv = bench_for(model, 6, bn_mode=bn_mode).attack(x, y)
-    assert ((x_adv - x).abs() <= 0.1 + 1e-6).all()
+    assert ((x_adv - x).abs() <= 0.06 + 1e-6).all()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == (
         {"1.running_mean", "1.running_var", "1.num_batches_tracked"} if bn_mode == "train" else set()
@@ -104,7 +106,7 @@ def test_noise_of_a_share_is_the_share_of_the_noise() -> None:
     model = network()
     whole = bench_for(model, 6).noise(x)
     acc = Accelerator(cpu=True)
-    config = Attack(eps=0.1, steps=2)
+    config = Attack(eps=0.06, steps=2)
     parts = [
         StepBench(acc, model, model, config, seed=0, batch_size=6, share=share).noise(x[share])
         for share in (slice(0, 3), slice(3, 6))

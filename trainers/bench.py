@@ -1,6 +1,7 @@
 """What a training method works with: attack on the raw network, forward through the wrapped one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel, attack_mode
 from robustsabn.attacks.losses import Loss
+from robustsabn.attacks.mode import frozen_statistics
 from robustsabn.attacks.noise import Start
 from robustsabn.routing import Selection, maybe_route, routes_of
 from robustsabn.trainers.config import Attack
+from robustsabn.trainers.perturbation import layer_weights, moved
+from robustsabn.trainers.processes import reduced
 from robustsabn.trainers.randomness import generator
 
 __all__ = ["StepBench", "build_attack"]
@@ -46,6 +50,7 @@ class StepBench:
         seed: int,
         batch_size: int,
         share: slice,
+        per_epoch: int = 1,
     ) -> None:
         self.accelerator, self.raw, self.wrapped = accelerator, raw, wrapped
         self.config, self.pgd = attack, replace(build_attack(attack, 1), bn_mode=attack.bn_mode)
@@ -53,6 +58,18 @@ class StepBench:
         self.seed, self.batch_size, self.share, self.step = seed, batch_size, share, 0
         names: Sequence[str | int] = routes_of(raw) or (0,)
         self.clean, self.adv = names[0], names[-1]
+        self.per_epoch, self._network, self._until_backward = per_epoch, wrapped, ExitStack()
+
+    @property
+    def epoch(self) -> float:
+        return self.step / self.per_epoch
+
+    @contextmanager
+    def at(self, step: int) -> Iterator[None]:
+        """Step `step`, from the losses until backward has run; then the weights are what they were."""
+        self.step = step
+        with ExitStack() as self._until_backward:
+            yield
 
     def draw(self, x: Tensor, purpose: str, make: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
         """This process's share of what `make` draws for a whole batch like `x`, given a generator on its device."""
@@ -96,8 +113,32 @@ class StepBench:
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         with maybe_route(self.raw, selection), self.accelerator.autocast():
-            logits: Tensor = self.wrapped(x)
+            logits: Tensor = self._network(x)
         return _wide(logits)
+
+    def perturb_weights(self, loss: Callable[[], Tensor], gamma: float) -> None:
+        weights, scaler = layer_weights(self.raw), self.accelerator.scaler
+        self._network = self.raw  # the gradient is taken and averaged here
+        try:
+            with frozen_statistics(self.raw):
+                value = loss()
+        finally:
+            self._network = self.wrapped
+        if scaler is not None:
+            value = scaler.scale(value)
+        found = torch.autograd.grad(value, weights, allow_unused=True)
+        directions = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
+        directions = self._averaged(directions)
+        if scaler is not None:  # an overflow moves nothing: in the statistics its NaN would stay
+            directions = [g.nan_to_num(0, 0, 0) for g in directions]
+        self._until_backward.enter_context(moved(weights, directions, gamma))
+
+    def _averaged(self, tensors: list[Tensor]) -> list[Tensor]:
+        if self.accelerator.num_processes == 1:
+            return tensors
+        whole = reduced(self.accelerator, torch.cat([t.flatten() for t in tensors]), "mean")
+        parts = whole.split_with_sizes([t.numel() for t in tensors])
+        return [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -99,6 +99,7 @@ class Trainer:
             seed=config.seed,
             batch_size=config.batch_size,
             share=self.batches.share,
+            per_epoch=self.batches.steps_per_epoch,
         )
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch
@@ -158,9 +159,9 @@ class Trainer:
         torch.manual_seed(derive(config.seed, "step", self.step, self.accelerator.process_index))
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        self.bench.step = self.step
-        losses = config.method.losses(self.bench, x, y)
-        self.accelerator.backward(losses["loss"])
+        with self.bench.at(self.step):
+            losses = config.method.losses(self.bench, x, y)
+            self.accelerator.backward(losses["loss"])
         if config.optim.clip is not None:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip)
             losses = {**losses, "gradient_norm": norm}

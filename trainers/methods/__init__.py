@@ -4,6 +4,7 @@ A method is a frozen dataclass of its hyperparameters with one function, `losses
 bench lends it the attack, the forward through each route, and nothing of the loop.
 """
 
+from robustsabn.trainers.methods.awp import Awp, MartAwp, PairedAwp, PgdAwp, TradesAwp
 from robustsabn.trainers.methods.base import (
     METHODS,
     Bench,
@@ -21,18 +22,23 @@ from robustsabn.trainers.methods.trades import Mart, Trades
 
 __all__ = [
     "METHODS",
+    "Awp",
     "Bench",
     "Crafting",
     "FgsmRs",
     "GradAlign",
     "Losses",
     "Mart",
+    "MartAwp",
     "Method",
     "NFgsm",
     "Paired",
+    "PairedAwp",
     "Pgd",
+    "PgdAwp",
     "Standard",
     "Trades",
+    "TradesAwp",
     "both",
     "check",
     "method",

@@ -39,6 +39,11 @@ class Bench(Protocol):
         ...
 
     @property
+    def epoch(self) -> float:
+        """Passes over the training set so far."""
+        ...
+
+    @property
     def threat(self) -> ThreatModel:
         """The ball of the perturbations."""
         ...
@@ -78,6 +83,13 @@ class Bench(Protocol):
         """Logits (N, K) in float32, with gradients that are averaged over the processes."""
         ...
 
+    def perturb_weights(self, loss: Callable[[], Tensor], gamma: float) -> None:
+        """Move each layer's weights by gamma of their norm along the gradient of `loss()`, until backward has run.
+
+        `loss` calls `forward`, which then moves no running statistics; its gradient is averaged over the processes.
+        """
+        ...
+
 
 class Method(Protocol):
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
@@ -87,6 +99,9 @@ class Method(Protocol):
 
 class Crafting:
     """A method in two parts: adversarial images, then what is lost on them. Others can be wrapped around the second."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges of the fields."""
 
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
         return self.objective(bench, x, self.craft(bench, x, y), y)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from robustsabn.attacks import ThreatModel
 from robustsabn.trainers.methods.base import Bench, Crafting, Losses, check, method, score
 
 __all__ = ["FgsmRs", "GradAlign", "NFgsm"]
@@ -69,8 +70,7 @@ class GradAlign(_Adversarial):
     """FGSM training plus lam mean[1 - cos(g(x), g(x + u))], u uniform in the ball, g the input gradient.
 
     g(x) is that of the attack and constant; images where a gradient is zero are left out of the mean. `lam` left out is
-    the published choice for CIFAR-10 in Linf, 0.02 * 10^(255 eps / 8): 0.2 at 8/255, 2 at 16/255; no other data set or
-    norm has one. Second derivatives are taken of the network as it is, not of what `compile` makes of it.
+    the published choice for CIFAR-10 in Linf up to 16/255, 0.02 * 10^(255 eps / 8): 0.2 at 8/255. Second derivatives are taken of the network as it is, not of what `compile` makes of it.
     Andriushchenko and Flammarion, NeurIPS 2020, equation 5 and section 5.
     """
 
@@ -89,8 +89,18 @@ class GradAlign(_Adversarial):
         losses = self.objective(bench, x, threat.project(moved, x), y)
         beside = bench.gradient(x + bench.noise(x, purpose="align"), y, create_graph=True)
         apart = _misaligned(gradient, beside)
-        lam = 0.02 * 10 ** (255 * threat.eps_max / 8) if self.lam is None else self.lam
-        return {**losses, "loss": losses["loss"] + lam * apart, "misalignment": apart}
+        return {**losses, "loss": losses["loss"] + self._lam(threat) * apart, "misalignment": apart}
+
+    def _lam(self, threat: ThreatModel) -> float:
+        if self.lam is not None:
+            return self.lam
+        known = threat.norm == "Linf" and 255 * threat.eps_max < 16.5
+        check(
+            known,
+            "method.lam is left out, and has published values for Linf up to 16/255 only, not for "
+            f"{threat.norm} {threat.eps_max:g}; give one, such as method.lam=0.2",
+        )
+        return float(0.02 * 10 ** (255 * threat.eps_max / 8))
 
 
 def _misaligned(fixed: Tensor, gradient: Tensor) -> Tensor:
