@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from robustsabn.errors import ConfigError
+from robustsabn.data import load as load_data
+from robustsabn.errors import ConfigError, TrainingError
 from robustsabn.trainers import load_run_model, train
 from robustsabn.trainers.checkpoint import read, write
 
@@ -67,3 +69,77 @@ def test_a_run_that_is_older_than_a_key_resumes_with_its_default(tmp_path: Path)
     train({**config, "steps": 2}, resume=True)
     with pytest.raises(ConfigError, match=r"optim.decay is 'weights', the run in .* has 'all'"):
         train(config, ["steps=3", "optim.decay=weights"], resume=True)
+
+
+NAN_AFTER = """
+import torch
+from torch import nn
+
+class Net(nn.Sequential):
+    calls = 0
+
+    def forward(self, x):
+        z = super().forward(x)
+        if self.training:
+            self.calls += 1
+            if self.calls == {step}:
+                z = z * {factor}
+        return z
+
+def make(num_classes):
+    return Net(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+@pytest.mark.parametrize(("factor", "said"), [("float('nan')", "the loss is nan"), ("1e39", "the loss is")])
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_batch(
+    tmp_path: Path, factor: str, said: str
+) -> None:
+    (tmp_path / "net.py").write_text(NAN_AFTER.format(step=6, factor=factor))
+    out = tmp_path / "run"
+    config = {
+        **TINY,
+        "images": 40,
+        "batch_size": 10,
+        "steps": 12,
+        "model": f"{tmp_path}/net.py:make",
+        "norm": "none",
+        "augment": {"crop": 1},
+        "log_every": 8,
+        "out": str(out),
+    }
+    with pytest.raises(TrainingError) as caught:
+        train(config)
+    file = out / "batch-of-step-6.safetensors"
+    assert str(caught.value).startswith(said)
+    assert (
+        f"at step 6, whose images, labels and their places in the training set are in {file}; lower"
+        in str(caught.value)
+    )
+    assert "\n" not in str(caught.value)
+    batch = load_file(file)
+    images = load_data("digits", n=40).train
+    x, y = images.batch(batch["places"])
+    assert torch.equal(batch["labels"], y)
+    assert batch["images"].shape == x.shape
+    assert not torch.equal(batch["images"], x)  # cropped
+    assert read(out / "checkpoints", "last").state["step"] == 4
+    (tmp_path / "net.py").write_text(NAN_AFTER.format(step=-1, factor="1"))
+    train(config, resume=True)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x.flatten(1)) + (self.bias - self.bias.detach()).square().sqrt()\n"
+        "def make(num_classes):\n    return Net(64, num_classes)\n"
+    )
+    config = {**TINY, "model": f"{tmp_path}/net.py:make", "norm": "none", "out": str(tmp_path / "run")}
+    with pytest.raises(
+        TrainingError, match="the update gives weights that are NaN or infinite at step 1, whose"
+    ):
+        train(config)
+    assert (tmp_path / "run" / "batch-of-step-1.safetensors").is_file()
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -52,7 +52,7 @@ class Batches:
         """Images (n, C, H, W) in [0, 1] and labels (n,) of steps `start` … `stop` - 1, in order."""
         if isinstance(self.images, ArraySet):
             for step in range(start, stop):
-                yield self._augmented(step, self._read(step))
+                yield self._augmented(step, self._read(step), self.share)
             return
         ahead: list[Future[Batch]] = []
         with ThreadPoolExecutor(1) as reader:
@@ -60,24 +60,32 @@ class Batches:
                 for step in range(start, stop):
                     while len(ahead) < min(3, stop - step):
                         ahead.append(reader.submit(self._read, step + len(ahead)))
-                    yield self._augmented(step, ahead.pop(0).result())
+                    yield self._augmented(step, ahead.pop(0).result(), self.share)
             finally:
                 for future in ahead:
                     future.cancel()
 
-    def _read(self, step: int) -> Batch:
+    def whole(self, step: int) -> dict[str, Tensor]:
+        """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places` in the set, on the CPU."""
+        places, share = self._places(step), slice(0, self.batch_size)
+        x, y = self._augmented(step, self.images.batch(places, self.device), share)
+        return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": places.clone()}
+
+    def _places(self, step: int) -> Tensor:
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = epoch_order(len(self.images), self.seed, epoch)
             self._epoch, self._order = epoch, order
-        first = place * self.batch_size
-        return self.images.batch(self._order[first + self.share.start : first + self.share.stop], self.device)
+        return self._order[place * self.batch_size :][: self.batch_size]
 
-    def _augmented(self, step: int, batch: Batch) -> Batch:
+    def _read(self, step: int) -> Batch:
+        return self.images.batch(self._places(step)[self.share], self.device)
+
+    def _augmented(self, step: int, batch: Batch, share: slice) -> Batch:
         x, y = batch
         crop, flip = self.augment.crop, self.augment.flip
         if crop or flip:
             source = generator(self.device, self.seed, "augment", step)
             draws = draw_crop_flip(self.batch_size, source, padding=crop, flip=flip)
-            x = apply_crop_flip(x, draws[self.share], padding=crop)
+            x = apply_crop_flip(x, draws[share], padding=crop)
         return x, y

@@ -11,12 +11,13 @@ from torch import Tensor
 import robustsabn.config
 from robustsabn._files import write_text
 from robustsabn.data.sets import check_fit
-from robustsabn.errors import CheckpointError, TrainingError
+from robustsabn.errors import CheckpointError
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
+from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.processes import (
@@ -110,6 +111,7 @@ class Trainer:
         if self.main:
             self._open(found)
         self.window, self.last_loss = Window(), math.nan
+        self.guard = Guard(acc, self.batches, self.folder.path)
         self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
         self.validator = Validator(acc, self.model, data, config, self.monitor)
         if hint := launch_note(acc):
@@ -144,6 +146,7 @@ class Trainer:
             if self.step % config.log_every == 0 or saves or stops:
                 self._log()
             if saves or stops:
+                self.guard.check_weights(self.step - 1, self.model)
                 average_statistics(self.accelerator, self.model)
                 self._save(self._validate() if validates else None)
             if stops:
@@ -167,6 +170,7 @@ class Trainer:
             losses = {**losses, "gradient_norm": norm}
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.guard.watch(self.step, losses["loss"])
         self.window.add(losses)
         self.step += 1
 
@@ -176,11 +180,7 @@ class Trainer:
         images = self.window.steps * self.config.batch_size
         names, means = self.window.mean()
         values = dict(zip(names, reduced(self.accelerator, means, "mean").tolist(), strict=True))
-        if not math.isfinite(values["loss"]):
-            raise TrainingError(
-                f"the loss is {values['loss']} at step {self.step}; lower optim.lr or train in fp32 "
-                f"(the last checkpoint in {self.folder.checkpoints} is sound)"
-            )
+        self.guard.check_loss(values["loss"])
         speed = images / self.window.lap()
         extra = {
             "epoch": self.step / self.per_epoch,
