@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustsabn.errors import TrainingError
 from robustsabn.trainers.batches import Batches
+from robustsabn.trainers.processes import reduced
 
 __all__ = ["Guard"]
 
@@ -36,15 +37,17 @@ class Guard:
             self._stop(int(first.min()), f"the loss is {mean}")
 
     def check_weights(self, step: int, model: nn.Module) -> None:
-        """TrainingError unless every parameter and buffer is finite after step `step`."""
+        """TrainingError unless every parameter and buffer of every process is finite after step `step`."""
         tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
-        if not torch.stack([t.isfinite().all() for t in tensors]).all():
+        bad = torch.stack([~t.isfinite().all() for t in tensors]).sum().float()
+        if reduced(self.accelerator, bad, "sum"):  # statistics are each process's own
             self._stop(step, "the update gives weights that are NaN or infinite")
 
     def _stop(self, step: int, what: str) -> NoReturn:
         file = self.folder / f"batch-of-step-{step + 1}.safetensors"
         if self.accelerator.is_main_process:
             save_file(self.batches.whole(step), file)
+        self.accelerator.wait_for_everyone()  # or a launcher would end the main process in the middle of it
         raise TrainingError(
             f"{what} at step {step + 1}, whose images, labels and their places in the training set are in {file}; "
             "lower optim.lr, set optim.clip, or train in fp32 (checkpoints are from before that step)"
