@@ -161,7 +161,8 @@ class AutoAttack:
             "weights": weights_of(model),
         }
         folder, shape = self.folder / "journal", tuple(x.shape[1:])
-        return closing(workers.first(lambda: Journal(folder, identity, shape, resume=self.resume)))
+        going_on = self.resume or workers.rank > 0  # the first process has just begun it
+        return closing(workers.first(lambda: Journal(folder, identity, shape, resume=going_on)))
 
 
 def versions(device: torch.device) -> dict[str, str]:

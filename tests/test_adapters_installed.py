@@ -94,16 +94,17 @@ def test_what_the_official_code_cannot_do_is_said_before_it_starts() -> None:
     needs("pyautoattack", "autoattack")
     model, x, y = conv_case(3, 4)
     linf = ThreatModel("Linf", 0.01)
-    for said, arguments, options in (
+    cases: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
         ("3 classes", (model, x, y, linf), {}),
         ("no version 'fast'", (model, x, y, linf), {"version": "fast"}),
         ("version 'custom'", (model, x, y, linf), {"attacks": ["square"]}),
         ("no attack 'squares'", (model, x, y, linf), {"version": "custom", "attacks": ["squares"]}),
         ("box", (model, x, y, ThreatModel("Linf", 0.01, (-1.0, 1.0))), {}),
         (r"\(N, C, H, W\)", (model, x.flatten(1), y, linf), {}),
-    ):
+    ]
+    for said, arguments, options in cases:
         with pytest.raises(InputError, match=said):
-            official(*arguments, **options)  # type: ignore[arg-type]
+            official(*arguments, **options)
 
 
 def test_warnings_of_the_official_code_become_flags() -> None:

@@ -32,7 +32,7 @@ def test_block_runs(place: str, source: str, tmp_path: Path, monkeypatch: pytest
 
 def test_these_pages_have_blocks() -> None:
     pages = {place.rpartition(":")[0] for place, _ in BLOCKS}
-    assert {f"docs/{name}.md" for name in ("architecture", "routing", "training")} <= pages
+    assert {f"docs/{name}.md" for name in ("architecture", "autoattack", "routing", "training")} <= pages
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -19,7 +19,15 @@ from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.randomness import generator
 from robustsabn.trainers.runs import LoadedRun, load_run, load_run_config
 
-__all__ = ["Evaluation", "evaluate", "evaluate_run", "parse_attack", "starting_noise"]
+__all__ = [
+    "Evaluation",
+    "check_fit",
+    "evaluate",
+    "evaluate_run",
+    "known_routes",
+    "parse_attack",
+    "starting_noise",
+]
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,14 @@ class Evaluation:
     attack: str
     norm: str
     eps: float
-    step_size: float
+    step_size: float | None = None
     unusable: int = 0
 
     @property
     def setting(self) -> str:
         """What was measured, in words."""
-        return f"{self.n} test images, {self.norm} eps {self.eps:.4g}, step size {self.step_size:.4g}"
+        step = "" if self.step_size is None else f", step size {self.step_size:.4g}"
+        return f"{self.n} test images, {self.norm} eps {self.eps:.4g}{step}"
 
     @property
     def warning(self) -> str | None:
@@ -96,8 +105,8 @@ def evaluate(
     (seed, its id in the set, run) alone. With several processes each takes every `world`-th image and `reduce` sums a
     tensor over them. Modules keep their modes.
     """
-    scored = _known(model, routes)
-    through = _known(model, attacked if attacked is not None else routes)
+    scored = known_routes(model, routes)
+    through = known_routes(model, attacked if attacked is not None else routes)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     shape = (1 + len(through), len(scored))
@@ -170,7 +179,7 @@ def evaluate_run(
         device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
     loaded = load_run(folder, checkpoint)
-    _check_fit(images, loaded, data or config.data)
+    check_fit(images, loaded, data or config.data)
     return evaluate(
         loaded.model.to(device),
         images.to(device),
@@ -222,7 +231,8 @@ class _Batch:
             self.unusable[index] |= ~fine
 
 
-def _check_fit(images: ImageSet, run: LoadedRun, data: str) -> None:
+def check_fit(images: ImageSet, run: LoadedRun, data: str) -> None:
+    """Refuse images of another size than the run was trained on, and labels that it does not know."""
     if images.shape != run.shape:
         raise DataError(f"{data} holds images (C, H, W) of {images.shape}; the run takes {run.shape}")
     if int(images.labels.max()) >= len(run.classes):
@@ -236,7 +246,8 @@ def _through(model: nn.Module, name: str) -> Any:
     return maybe_route(model, name)
 
 
-def _known(model: nn.Module, routes: Sequence[str] | None) -> tuple[str, ...]:
+def known_routes(model: nn.Module, routes: Sequence[str] | None) -> tuple[str, ...]:
+    """`routes`, all by default, "all" for a model without routes; RouteError for others."""
     names = routes_of(model) or ("all",)
     unknown = [name for name in routes or () if name not in names]
     if unknown:

@@ -16,7 +16,16 @@ from robustsabn.errors import ConfigError, RobustsabnError
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.trainers.config import TrainConfig
 
-__all__ = ["average_statistics", "launch_note", "load_data", "prepare", "reduced", "shared", "start"]
+__all__ = [
+    "accelerator",
+    "average_statistics",
+    "launch_note",
+    "load_data",
+    "prepare",
+    "reduced",
+    "shared",
+    "start",
+]
 
 T = TypeVar("T")
 
@@ -25,10 +34,14 @@ def start(config: TrainConfig) -> Accelerator:
     """The accelerator of this process; several runs may follow each other in one process."""
     if config.precision == "fp16" and (config.device == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError("precision: fp16 needs a GPU; allowed here are fp32 and bf16")
+    return accelerator(config.device == "cpu", {"fp32": "no"}.get(config.precision, config.precision))
+
+
+def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
+    """This process among those that were launched together, on its GPU unless `cpu`."""
     # else the precision of the first run would be that of all, and so would its device
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    mixed = {"fp32": "no"}.get(config.precision, config.precision)
-    return Accelerator(mixed_precision=mixed, cpu=config.device == "cpu")
+    return Accelerator(mixed_precision=precision, cpu=cpu)
 
 
 def launch_note(accelerator: Accelerator, environment: Mapping[str, str] = os.environ) -> str | None:

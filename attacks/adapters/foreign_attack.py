@@ -100,7 +100,9 @@ def foreign_report(
     began = time.perf_counter()
     rows = verdicts.robust.nonzero()[:, 0]
     attack.outside = 0
-    parts = [attack(verdicts.network, x[part], y[part]) for part in rows.split(batch_size) if len(part)]
+    parts = [
+        attack(verdicts.network, x[part], y[part]) for part in torch.split(rows, batch_size) if len(part)
+    ]
     x_adv = torch.cat(parts) if parts else x[rows]
     verdicts.take(attack.name, rows, x_adv, time.perf_counter() - began)
     verdicts.outside += attack.outside

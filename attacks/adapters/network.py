@@ -33,7 +33,7 @@ class Network(nn.Module):
         self.forwards += len(x)
         logits = self._logits_of(x).float()
         if logits.requires_grad:
-            logits.register_hook(self._count)
+            logits.register_hook(self._count)  # type: ignore[no-untyped-call]
         return logits
 
     def _count(self, gradient: Tensor) -> None:

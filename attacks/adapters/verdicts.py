@@ -69,17 +69,21 @@ class Verdicts:
     def take(self, name: str, rows: Tensor, x_adv: Tensor, seconds: float) -> None:
         """Judge what attack `name` made of the samples `rows` (n,)."""
         forwards, backwards = self.network.costs()
-        x, y = self.x[rows], self.y[rows]
-        candidates, outside = admissible(x_adv, x, self.threat)
-        success = verify(self.network, candidates, x, y, self.threat, batch_size=self.batch_size)
-        broken = rows[success]
-        self.x_adv[broken] = candidates[success]
+        broken = self._broken(rows, x_adv) if len(rows) else rows
         self.robust[broken] = False
         self.broken_by[broken] = len(self.costs)
-        self.outside += outside
         accuracy = int(self.robust.sum()) / len(self.y)
         self.costs.append(AttackCost(name, len(rows), len(broken), accuracy, forwards, backwards, seconds))
         self.network.costs()
+
+    def _broken(self, rows: Tensor, x_adv: Tensor) -> Tensor:
+        """Those of `rows` for which `x_adv` is a success; its images are kept."""
+        x, y = self.x[rows], self.y[rows]
+        candidates, outside = admissible(x_adv, x, self.threat)
+        self.outside += outside
+        success = verify(self.network, candidates, x, y, self.threat, batch_size=self.batch_size)
+        self.x_adv[rows[success]] = candidates[success]
+        return rows[success]
 
     def report(
         self,
@@ -99,8 +103,8 @@ class Verdicts:
                 f"{self.outside} images that {engine} returned lie outside the ball or the box, or are not finite, and "
                 "do not count. That is usual where an attack minimises the distance; else check its norm."
             )
-            severity = "warning" if 2 * self.outside > sum(cost.points for cost in self.costs) else "note"
-            flags = (*flags, Flag("outside", severity, self.outside, (), said))
+            most = 2 * self.outside > sum(cost.points for cost in self.costs)
+            flags = (*flags, Flag("outside", "warning" if most else "note", self.outside, (), said))
         device = self.x.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         common = {

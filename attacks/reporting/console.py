@@ -14,7 +14,7 @@ def console_table(report: Report) -> Table:
     """Robust accuracy and cost after each attack."""
     table = Table(title=f"{report.version}, {threat_text(report)}")
     table.add_column("attack")
-    for name in ("images", "broken", "robust accuracy", "forwards", "backwards", "time"):
+    for name in ("images", "broken", "accuracy", "forwards", "backwards", "time"):
         table.add_column(name, justify="right")
     table.add_row("clean", str(report.n), "", percent(report.clean_accuracy), "", "", "")
     for a in report.attacks:

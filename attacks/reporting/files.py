@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from robustsabn._files import write_text
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.reporting.document import document
 from robustsabn.attacks.reporting.words import verdicts
@@ -56,8 +57,8 @@ def write(
     page = document(report, classes=classes, x=x, about=about)
     _aside(folder / "adversarial.safetensors", lambda path: _tensors(report, path))
     _aside(folder / "per_sample.csv", lambda path: _table(report, path))
-    _aside(folder / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
-    _aside(folder / "report.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / "report.html", page)
+    write_text(folder / "report.json", text)
 
 
 def _aside(path: Path, save: Callable[[Path], object]) -> None:

@@ -26,7 +26,7 @@ svg text.muted { fill: #656d76; } svg .grid { stroke: #d7dce1; stroke-width: 1; 
 figure { margin: 1rem 0; } figcaption { color: #656d76; font-size: .9em; margin-top: .2rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); gap: 1rem; }
 .pictures figure { margin: 0; } .pictures img { width: 6.6rem; height: 6.6rem; object-fit: contain;
-  image-rendering: pixelated; background: #eef1f4; margin-right: .3rem; }
+  image-rendering: pixelated; outline: 1px solid #d7dce1; margin-right: .35rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .4rem 0; } dt { color: #57606a; }
 dd { margin: 0; overflow-wrap: anywhere; } li { margin: .2rem 0; } ul { padding-left: 1.2rem; }
 """

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from robustsabn._files import write_text
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.reporting.words import eps_text
 from robustsabn.errors import InputError
@@ -69,11 +70,8 @@ def write_robustbench(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     text, tensor = folder / f"{name}.json", folder / f"{name}.pt"
-    for path in (text, tensor):
-        aside = path.with_name(path.name + ".writing")
-        if path is text:
-            aside.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
-        else:
-            torch.save(report.x_adv[report.ids.argsort()], aside)
-        aside.replace(path)
+    aside = tensor.with_name(f"{tensor.name}.writing")
+    torch.save(report.x_adv[report.ids.argsort()], aside)
+    aside.replace(tensor)
+    write_text(text, json.dumps(entry, indent=2) + "\n")
     return text, tensor

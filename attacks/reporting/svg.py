@@ -66,7 +66,7 @@ def lines(
     mark: Point | None = None,
     width: int = 720,
 ) -> str:
-    """Polylines over a common x axis; `span` fixes the y axis, `mark` puts a ring on one point."""
+    """Polylines over a common x axis of whole numbers; `span` fixes the y axis, `mark` puts a ring on one point."""
     sound = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
     points = [p for part in sound.values() for p in part]
     if not points:
@@ -75,10 +75,10 @@ def lines(
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     bottom, ceiling = span or (min(ys), max(ys))
     bottom, ceiling = (bottom - 0.5, ceiling + 0.5) if bottom == ceiling else (bottom, ceiling)
-    start, end = (min(xs) - 0.5, max(xs) + 0.5) if min(xs) == max(xs) else (min(xs), max(xs))
+    start, end = (min(xs) - 1, max(xs) + 1) if min(xs) == max(xs) else (min(xs), max(xs))
     x_of = _scaler(start, end, left, width - 14)
     y_of = _scaler(bottom, ceiling, top + height, top)
-    parts = [_tick_x(x_of(t), top, height, t) for t in _ticks(start, end)]
+    parts = [_tick_x(x_of(t), top, height, t) for t in _ticks(start, end, least=1)]
     parts += [_tick_y(left, y_of(t), f"{t:g}", width - 14) for t in _ticks(bottom, ceiling, 4)]
     for colour, part in zip(COLOURS * 3, sound.values(), strict=False):
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in part)
@@ -129,11 +129,11 @@ def _scaler(low: float, high: float, first: float, last: float) -> Callable[[flo
     return lambda value: first + (value - low) / (high - low) * (last - first)
 
 
-def _ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers from `low` to `high`."""
+def _ticks(low: float, high: float, about: int = 6, least: float = 0) -> list[float]:
+    """Round numbers from `low` to `high`, at least `least` apart."""
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * k for k in (1, 2, 5, 10) if power * k >= raw)
+    step = max(least, next(power * k for k in (1, 2, 5, 10) if power * k >= raw))
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 

@@ -9,12 +9,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn.cli import evaluate, export, info, recipes, train
+from robustsabn.cli import autoattack, evaluate, export, info, recipes, report, train
 from robustsabn.errors import RobustsabnError, UsageError
 
 __all__ = ["main"]
 
-VERBS = {"train": train, "evaluate": evaluate, "export": export, "recipes": recipes, "info": info}
+VERBS = {
+    "train": train,
+    "evaluate": evaluate,
+    "autoattack": autoattack,
+    "report": report,
+    "export": export,
+    "recipes": recipes,
+    "info": info,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,4 +69,5 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         if hasattr(args, "overrides") and len(words) > 1 and not words[1].startswith("-"):
             remedy = f"; write {words[0]}={words[1]}"
         verbs.choices[args.verb].error(f"{rest[0]} is not an option{remedy}")
+    args.argv = list(sys.argv[1:] if argv is None else argv)
     return args

@@ -3,10 +3,16 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustsabn.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustsabn.trainers import Evaluation
 
 __all__ = ["HELP", "configure", "run"]
 
-HELP = "clean and PGD accuracy of a run, route by route"
+HELP = "clean and robust accuracy of a run, route by route"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +20,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
     parser.add_argument("--route", default="all", help="clean, adv, or all (the default)")
     parser.add_argument(
-        "--attack", default="pgd-20", help="pgd-STEPS[-RESTARTS], such as pgd-50-10; pgd-20 by default"
+        "--attack",
+        default="pgd-20",
+        help="pgd-STEPS[-RESTARTS] such as pgd-50-10, autoattack[:VERSION], official[:VERSION], advertorch:CLASS, "
+        "foolbox:CLASS, torchattacks:CLASS; pgd-20 by default",
+    )
+    parser.add_argument(
+        "overrides",
+        metavar="key=value",
+        nargs="*",
+        help="options of another library's attack, such as steps=40",
     )
     parser.add_argument(
         "--step-size", help="of the attack, such as 2/255; by default that of the run's training"
@@ -22,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="best", choices=("best", "last"))
     parser.add_argument("--data", metavar="SPEC", help="other data than the run's, such as npz:mine.npz")
     parser.add_argument("--n", type=int, help="this many test images, all by default")
-    parser.add_argument("--batch-size", type=int, default=500)
+    parser.add_argument("--batch-size", type=int, help="500 by default for PGD")
     parser.add_argument("--seed", type=int, default=0, help="of the attack's random starts")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
 
@@ -39,23 +54,58 @@ def run(args: argparse.Namespace) -> None:
     data = args.data or load_run_config(args.run_folder).data
     at_least_one("--n", args.n)
     at_least_one("--batch-size", args.batch_size)
-    found = evaluate_run(
-        args.run_folder,
-        checkpoint=args.checkpoint,
-        route=args.route,
-        attack=args.attack,
-        step_size=above_zero("--step-size", args.step_size),
-        n=args.n,
-        device=device(args.device),
-        batch_size=args.batch_size,
-        data=data,
-        seed=args.seed,
-    )
+    if args.attack.startswith("pgd"):
+        if args.overrides:
+            raise UsageError(
+                f"{args.overrides[0]!r}: {args.attack} takes no options; write --step-size 2/255"
+            )
+        found = evaluate_run(
+            args.run_folder,
+            checkpoint=args.checkpoint,
+            route=args.route,
+            attack=args.attack,
+            step_size=above_zero("--step-size", args.step_size),
+            n=args.n,
+            device=device(args.device),
+            batch_size=args.batch_size or 500,
+            data=data,
+            seed=args.seed,
+        )
+    else:
+        found = _reported(args, data)
     Console().print(results_table(found, f"{args.checkpoint} checkpoint, {found.setting}"))
     if found.warning:
         print(f"warning: {found.warning}")
-    report = args.run_folder / "report" / "evaluation.json"
+    report: Path = args.run_folder / "report" / "evaluation.json"
     report.parent.mkdir(exist_ok=True)
     content = {**found.to_dict(), "checkpoint": args.checkpoint, "data": data, "seed": args.seed}
     write_text(report, json.dumps(content, indent=2) + "\n")
     print(f"written to {report}")
+
+
+def _reported(args: argparse.Namespace, data: str) -> "Evaluation":
+    from robustsabn.attacks.reporting import live, tell
+    from robustsabn.cli import _common, _evaluation
+    from robustsabn.trainers.attacked import attack_run
+
+    if args.step_size is not None:
+        raise UsageError(f"--step-size is for PGD, not for {args.attack}")
+    with _evaluation.stoppable(), live() as show:
+        found, reports = attack_run(
+            args.run_folder,
+            args.attack,
+            checkpoint=args.checkpoint,
+            route=args.route,
+            options=_evaluation.options(args.overrides),
+            n=args.n,
+            device=_common.device(args.device),
+            batch_size=args.batch_size,
+            data=data,
+            seed=args.seed,
+            about={"command": _evaluation.command(args.argv)},
+            progress=show,
+        )
+    for route, report in reports.items():
+        print(f"\nattacked through {route}" if route != "all" else "")
+        tell(report)
+    return found

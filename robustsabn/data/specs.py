@@ -12,7 +12,7 @@ from robustsabn.data.public import PUBLIC, read_digits, read_public
 from robustsabn.data.sets import Data, ImageSet, hold_out
 from robustsabn.errors import DataError
 
-__all__ = ["SPECS", "load", "load_test"]
+__all__ = ["SPECS", "load", "load_test", "load_test_named"]
 
 SPECS = ("digits", *(f"{name}[:ROOT]" for name in PUBLIC), "imagefolder:PATH[,size=N]", "npz:PATH")
 
@@ -65,10 +65,17 @@ def load_test(spec: str, n: int | None = None, seed: int = 0, *, download: bool 
     n: that many, drawn by `seed`, because sets may be sorted by class; all by default. Labels need not
     cover every class. See `load` for specs and errors.
     """
-    parts, _ = _read(spec, download)
+    return load_test_named(spec, n, seed, download=download)[0]
+
+
+def load_test_named(
+    spec: str, n: int | None = None, seed: int = 0, *, download: bool = False
+) -> tuple[ImageSet, tuple[str, ...] | None]:
+    """`load_test`, and the names of the classes, None where the set has none."""
+    parts, names = _read(spec, download)
     for part in ("test", "validation", "all"):
         if part in parts:
-            return parts[part].sample(n, seed)
+            return parts[part].sample(n, seed), names
     raise DataError(f"{spec} has {' and '.join(parts)} only; there is no test part to evaluate on")
 
 

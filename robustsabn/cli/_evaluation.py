@@ -1,0 +1,90 @@
+"""What the verbs that attack a model share: options, folders, the model as it is evaluated."""
+
+import contextlib
+import re
+import shlex
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from robustsabn.config import number
+from robustsabn.errors import UsageError
+
+__all__ = ["command", "free_folder", "options", "short", "stoppable"]
+
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def options(words: Sequence[str]) -> dict[str, Any]:
+    """Arguments of another library's attack, from words such as steps=40 or alpha=2/255."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"{word!r} is not an option of an attack; write name=value, such as steps=40")
+        if text.lower() in _WORDS:
+            found[name] = _WORDS[text.lower()]
+        elif re.fullmatch(r"[+-]?\d+", text):
+            found[name] = int(text)
+        else:
+            value = number(text)
+            found[name] = text if value is None else float(value)
+    return found
+
+
+def free_folder(out: Path | None, name: str, resume: bool) -> Path:
+    """Where an evaluation goes: `out`, else the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
+
+    Raises UsageError where something is in `out` and is not to be resumed, and where nothing is there to be resumed.
+    """
+    if out is not None:
+        for place in (out, *out.parents):
+            if place.exists() and not place.is_dir():
+                raise UsageError(f"--out: {place} is a file; choose a folder")
+        if _used(out) and not resume:
+            raise UsageError(f"--out: {out} is not empty; continue it with --resume or choose another folder")
+        newest = following = out
+    else:
+        newest, following, n = Path(), Path("runs") / name, 1
+        while _used(following):
+            n += 1
+            newest, following = following, Path("runs") / f"{name}-{n}"
+    if not resume:
+        return following
+    if not _used(newest) or newest == Path():
+        raise UsageError(f"--resume: there is nothing in {out or following}; leave --resume out to begin")
+    return newest
+
+
+def short(spec: str) -> str:
+    """A model spec as part of a folder's name: runs/digits gives digits, net.py:make gives make."""
+    return re.sub(r"[^\w.-]+", "-", Path(spec.rpartition(":")[2]).name).strip("-.") or "model"
+
+
+def _used(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def command(words: Sequence[str]) -> str:
+    """A command line as it was given, ready to be pasted."""
+    return shlex.join(["robustsabn", *words])
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does: what was written stays, the exit code is 130."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,175 @@
+"""`robustsabn autoattack`: robust accuracy of any classifier."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from robustsabn.attacks import ThreatModel
+    from robustsabn.attacks.report import Report
+    from robustsabn.cli._subject import Subject
+
+    Engine: TypeAlias = Callable[[Subject, Path, Callable[[Any], None] | None], Report]
+
+__all__ = ["EPILOG", "HELP", "configure", "run"]
+
+HELP = "robust accuracy of any classifier by AutoAttack, with a report"
+EPILOG = "Several processes or GPUs: accelerate launch -m robustsabn autoattack …"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    add = parser.add_argument
+    add(
+        "--model",
+        metavar="SPEC",
+        required=True,
+        help="a run folder, file.py:FUNCTION, package.module:FUNCTION, torchvision:NAME, timm:NAME",
+    )
+    add("--weights", metavar="F", help="a .safetensors or torch file of the model's weights")
+    add("--num-classes", metavar="K", type=int, help="of the model; by default as many as the data has")
+    add("--data", metavar="SPEC", required=True, help="digits, cifar10[:ROOT], npz:PATH, imagefolder:PATH, …")
+    add("--norm", required=True, choices=("Linf", "L2", "L1"))
+    add("--eps", required=True, help="radius for images in [0, 1], such as 8/255")
+    add("--version", metavar="VERSION", help="standard (the default), plus, rand, fast, custom")
+    add("--attacks", metavar="A,B", help="attacks of the version custom, such as apgd-ce,square")
+    # torchrun takes --n for a short form of its own options
+    add("--n", "--images", type=int, help="this many test images drawn by a fixed seed, all by default")
+    add("--route", metavar="R", help="of a model with routes; the last one by default")
+    add("--batch-size", default="auto", metavar="N", help="auto (the default) or a number")
+    add("--seed", type=int, default=0)
+    add("--out", metavar="DIR", type=Path, help="runs/autoattack-NAME by default")
+    add("--resume", action="store_true", help="go on where an evaluation was stopped")
+    add("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
+    add("--engine", default="robustsabn", choices=("robustsabn", "official"), help="whose code attacks")
+    add("--attack", metavar="LIB:CLASS", help="advertorch:, foolbox: or torchattacks: attack in its place")
+    add("overrides", metavar="key=value", nargs="*", help="options of that attack, such as steps=40")
+    add("--compile", action="store_true", help="compile the network that is searched on")
+    add("--autocast", action="store_true", help="search in bfloat16; verdicts stay in float32")
+    add("--robustbench", metavar="NAME", help="also write NAME.json and NAME.pt as RobustBench has them")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Attack, print the table, write the report."""
+    size = _check(args)
+    from robustsabn.attacks import ThreatModel
+    from robustsabn.attacks.reporting import live
+    from robustsabn.cli import _common, _evaluation
+    from robustsabn.cli._subject import prepare
+    from robustsabn.trainers.processes import accelerator, shared
+
+    evaluate = _engine(args, ThreatModel(args.norm, _common.above_zero("--eps", args.eps) or 0.0), size)
+    device = _common.device(args.device)
+    workers = accelerator(cpu=device is not None and device.type == "cpu")
+    subject = prepare(
+        args.model,
+        args.data,
+        weights=args.weights,
+        num_classes=args.num_classes,
+        n=args.n,
+        route=args.route,
+        device=workers.device if device is None or workers.num_processes > 1 else device,
+    )
+    name = f"autoattack-{_evaluation.short(args.model)}"
+    folder = shared(workers, lambda: _evaluation.free_folder(args.out, name, args.resume))
+    main = workers.is_main_process
+    if not main and not _own(args):
+        return  # other engines know one process
+    with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
+        report = evaluate(subject, folder, show)
+    if main:
+        _close(args, report, subject, folder)
+
+
+def _own(args: argparse.Namespace) -> bool:
+    return args.attack is None and args.engine == "robustsabn"
+
+
+def _engine(args: argparse.Namespace, threat: "ThreatModel", size: int | None) -> "Engine":
+    """What makes a report of (subject, folder, progress); a wrong name is refused before anything is loaded."""
+    from robustsabn.attacks.adapters import foreign, foreign_report, official
+    from robustsabn.attacks.autoattack import AutoAttack
+    from robustsabn.attacks.versions import attacks_of
+    from robustsabn.cli._evaluation import options
+
+    if args.attack:
+        attack = foreign(args.attack, threat, options(args.overrides), seed=args.seed)
+        return lambda subject, folder, show: foreign_report(
+            attack, subject.model, *subject.there(), ids=subject.ids, batch_size=size or 250
+        )
+    attacks = args.attacks.split(",") if args.attacks else None
+    if args.engine == "official":
+        return lambda subject, folder, show: official(
+            subject.model,
+            *subject.there(),
+            threat,
+            version=args.version,
+            attacks=attacks,
+            seed=args.seed,
+            batch_size=size or 250,
+            ids=subject.ids,
+        )
+    attacks_of(args.version, threat, args.seed, attacks)
+    return lambda subject, folder, show: AutoAttack(
+        threat,
+        version=args.version,
+        attacks=attacks,
+        seed=args.seed,
+        batch_size=size or "auto",
+        folder=folder,
+        resume=args.resume,
+        progress=show,
+        compile=args.compile,
+        autocast=args.autocast,
+    )(subject.model, subject.x, subject.y, ids=subject.ids)
+
+
+def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folder: Path) -> None:
+    from robustsabn.attacks.reporting import tell, write, write_robustbench
+    from robustsabn.cli._evaluation import command
+
+    about = {**subject.about, "command": command(args.argv)}
+    write(report, folder, classes=subject.classes, x=subject.x, about=about)
+    if args.robustbench:
+        write_robustbench(report, folder, args.robustbench, args.data.partition(":")[0])
+    tell(report)
+    print(f"written to {folder}: report.html, report.json, per_sample.csv, adversarial.safetensors")
+
+
+@contextmanager
+def _kept(args: argparse.Namespace, folder: Path) -> Iterator[None]:
+    """Says how to go on when it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if _own(args):
+            print(f"stopped; what is finished is kept: the same command with --resume --out {folder} goes on")
+        raise
+
+
+def _check(args: argparse.Namespace) -> int | None:
+    """Refuse what cannot go together, before anything is loaded; the batch size, None for auto."""
+    from robustsabn.errors import UsageError
+
+    if args.attack and (args.engine != "robustsabn" or args.version or args.attacks):
+        raise UsageError("--attack stands alone, without --engine, --version and --attacks")
+    if args.overrides and not args.attack:
+        raise UsageError(f"{args.overrides[0]!r} is an option of --attack LIB:CLASS, which is missing")
+    if not _own(args) and (args.resume or args.compile or args.autocast):
+        raise UsageError("--resume, --compile and --autocast are for our own engine")
+    args.version = args.version or ("custom" if args.attacks else "standard")
+    if args.robustbench and (args.attack or args.version != "standard"):
+        raise UsageError("--robustbench takes the version standard alone")
+    from robustsabn.cli._common import at_least_one
+
+    at_least_one("--n", args.n)
+    at_least_one("--num-classes", args.num_classes)
+    if args.seed < 0:
+        raise UsageError(f"--seed must be at least 0, got {args.seed}")
+    if args.batch_size == "auto":
+        return None
+    if not args.batch_size.isdecimal() or int(args.batch_size) < 1:
+        raise UsageError(f"--batch-size must be auto or a number from 1, got {args.batch_size!r}")
+    return int(args.batch_size)

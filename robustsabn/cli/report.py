@@ -1,0 +1,20 @@
+"""`robustsabn report RUN`: a page about a training run."""
+
+import argparse
+from pathlib import Path
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "write a page about a run: curves, closing table, AutoAttack, adversarial images"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write RUN/report/index.html."""
+    from robustsabn.trainers.run_page import write_run_page
+
+    print(f"written to {write_run_page(args.run_folder)}")

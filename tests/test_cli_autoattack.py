@@ -1,0 +1,282 @@
+"""`robustsabn autoattack` and `evaluate --attack`: files, folders, resume, engines, wrong usage."""
+
+import csv
+import importlib.util
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from robustsabn.cli import main
+from robustsabn.cli._evaluation import free_folder, options, stoppable
+from robustsabn.errors import UsageError
+
+NET = """
+from torch import nn
+
+def make(num_classes, in_channels):
+    return nn.Sequential(nn.Conv2d(in_channels, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(36, num_classes))
+"""
+BALL = ["--norm", "Linf", "--eps", "0.1"]
+QUICK = ["--attacks", "apgd-ce", "--batch-size", "8", "--device", "cpu"]
+
+
+@pytest.fixture
+def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A model file, weights, data and the arguments that name them; the working directory is empty but for them."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET)
+    scope: dict[str, Any] = {}
+    exec(NET, scope)  # noqa: S102
+    model: nn.Module = scope["make"](3, 1)
+    save_file(model.state_dict(), "net.safetensors")
+    images = np.random.default_rng(0).integers(40, 216, (12, 8, 8), dtype=np.uint8)
+    x = torch.from_numpy(images).float()[:, None] / 255
+    labels = model(x).argmax(1).numpy()
+    labels[0] = (labels[0] + 1) % 3
+    np.savez("data.npz", test_images=images, test_labels=labels, classes=np.array(["a", "b<", "c"]))
+    return ["--model", "net.py:make", "--weights", "net.safetensors", "--data", "npz:data.npz", *BALL]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "per_sample.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    err = capsys.readouterr().err
+    assert err.startswith("robustsabn: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_one_command_leaves_a_report(setting: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autoattack", *setting, *QUICK]) == 0
+    said = capsys.readouterr().out
+    folder = Path("runs/autoattack-make")
+    assert f"written to {folder}" in said
+    assert "apgd-ce: robust accuracy" in said
+    assert "95 % interval" in said
+    content = json.loads((folder / "report.json").read_text())
+    assert content["clean_accuracy"] == pytest.approx(11 / 12)
+    assert content["about"]["command"] == " ".join(["robustsabn autoattack", *setting, *QUICK])
+    assert content["about"]["model"] == "net.py:make"
+    assert len(rows(folder)) == 12
+    assert "b&lt;" in (folder / "report.html").read_text()
+    x_adv = load_file(folder / "adversarial.safetensors")["x_adv"]
+    assert x_adv.shape == (12, 1, 8, 8)
+
+
+def test_a_folder_is_never_overwritten_and_can_be_resumed(
+    setting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["autoattack", *setting, *QUICK, "--out", "here"]
+    assert main(command) == 0
+    before = rows(Path("here"))
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "--resume" in one_line(capsys)
+    assert main([*command, "--resume"]) == 0
+    assert rows(Path("here")) == before
+
+
+def test_a_subset_keeps_its_numbers_and_its_verdicts(setting: list[str]) -> None:
+    assert main(["autoattack", *setting, *QUICK, "--out", "all"]) == 0
+    assert main(["autoattack", *setting, *QUICK, "--out", "some", "--n", "5"]) == 0
+    by_id = {row["id"]: row for row in rows(Path("all"))}
+    some = rows(Path("some"))
+    assert len(some) == 5
+    assert [row["verdict"] for row in some] == [by_id[row["id"]]["verdict"] for row in some]
+
+
+def test_robustbench_files(setting: list[str]) -> None:
+    command = ["autoattack", *setting, "--device", "cpu", "--out", "here", "--robustbench", "Me2030"]
+    assert main([*command, "--eps", "0.5", "--n", "4"]) == 0
+    entry = json.loads(Path("here/Me2030.json").read_text())
+    assert (entry["dataset"], entry["eps"]) == ("npz", "0.5")
+    assert torch.load("here/Me2030.pt", weights_only=True).shape == (4, 1, 8, 8)
+
+
+def test_the_official_code_on_the_same_images(setting: list[str]) -> None:
+    if not any(importlib.util.find_spec(name) for name in ("pyautoattack", "autoattack")):
+        pytest.skip("the official AutoAttack is not installed")
+    few = [*setting, *QUICK, "--images", "4"]
+    assert main(["autoattack", *few, "--out", "ours"]) == 0
+    assert main(["autoattack", *few, "--out", "theirs", "--engine", "official"]) == 0
+    ours, theirs = rows(Path("ours")), rows(Path("theirs"))
+    assert [row["id"] for row in ours] == [row["id"] for row in theirs]
+    assert sum(a["verdict"] != b["verdict"] for a, b in zip(ours, theirs, strict=True)) <= 1
+    assert json.loads(Path("theirs/report.json").read_text())["engine"] == "official"
+
+
+class Shift:
+    """An attack shaped like those of torchattacks."""
+
+    def __init__(self, model: nn.Module, eps: float = 1.0, share: float = 1.0, sign: int = 1) -> None:
+        self.step = eps * share * sign
+
+    def set_device(self, device: torch.device) -> None: ...
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + self.step
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("torchattacks")
+    module.Shift = Shift
+    monkeypatch.setitem(sys.modules, "torchattacks", module)
+    monkeypatch.setattr("robustsabn.attacks.adapters.foreign_attack.version_of", lambda library: "0")
+
+
+@pytest.mark.usefixtures("library")
+def test_an_attack_of_another_library(setting: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["autoattack", *setting, "--device", "cpu", "--attack", "torchattacks:Shift"]
+    assert main([*command, "share=1/2", "--out", "here", "sign=-1"]) == 0
+    content = json.loads(Path("here/report.json").read_text())
+    assert content["version"] == "Shift share=0.5 sign=-1"
+    assert main([*command, "shares=1/2", "--out", "there"]) == 2
+    assert "'shares'" in one_line(capsys)
+    assert not Path("there").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--eps", "8"], "8/255?"),
+        (["--eps", "half"], "--eps must be a number"),
+        (["--norm", "L3"], "invalid choice: 'L3'"),
+        (["--version", "standart"], "standart"),
+        (["--version", "standard", "--attacks", "square"], "custom"),
+        (["--attacks", "squares"], "'squares'"),
+        (["--batch-size", "many"], "auto or a number"),
+        (["--n", "0"], "--n must be at least 1"),
+        (["--n", "13"], "the set holds 12"),
+        (["--route", "adv"], "no route 'adv'"),
+        (["--num-classes", "4"], "does not fit"),
+        (["--data", "digit"], "did you mean digits?"),
+        (["--data", "digits", "--weights", "no.pt"], "no.pt"),
+        (["--model", "net.py:mak"], "did you mean make?"),
+        (["--engine", "official", "--resume"], "our own engine"),
+        (["--resume"], "nothing in"),
+        (["--attack", "foolbox:LinfPGD", "--version", "plus"], "stands alone"),
+        (["steps=3"], "--attack LIB:CLASS"),
+        (["--robustbench", "Me", "--version", "plus"], "version standard"),
+        (["--seed", "-1"], "--seed"),
+        (["--device", "tpu"], "--device"),
+        (["--out", "net.py"], "is a file"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_leaves_nothing(
+    setting: list[str], more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(os.listdir())
+    assert main(["autoattack", *setting, "--device", "cpu", *more]) == 2
+    assert said in one_line(capsys)
+    assert sorted(os.listdir()) == before
+
+
+def test_images_that_the_model_cannot_take_are_said(
+    setting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("large.npz", images=np.zeros((12, 9, 20), np.uint8), labels=np.arange(12) % 3)
+    assert main(["autoattack", *setting, "--data", "npz:large.npz"]) == 2
+    assert "(1, 9, 20)" in one_line(capsys)
+
+
+def test_options_are_read_as_what_they_are() -> None:
+    found = options(["steps=40", "alpha=2/255", "rate=1e-3", "random_start=False", "norm=L2", "loss=none"])
+    assert found == {
+        "steps": 40,
+        "alpha": 2 / 255,
+        "rate": 1e-3,
+        "random_start": False,
+        "norm": "L2",
+        "loss": None,
+    }
+    assert isinstance(found["steps"], int)
+    with pytest.raises(UsageError, match="name=value"):
+        options(["steps"])
+
+
+def test_folders_by_default_are_the_next_free_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert free_folder(None, "a", False) == Path("runs/a")
+    for name in ("a", "a-2"):
+        (Path("runs") / name / "inside").mkdir(parents=True)
+    assert free_folder(None, "a", False) == Path("runs/a-3")
+    assert free_folder(None, "a", True) == Path("runs/a-2")
+    Path("empty").mkdir()
+    assert free_folder(Path("empty"), "a", False) == Path("empty")
+    with pytest.raises(UsageError, match="nothing in empty"):
+        free_folder(Path("empty"), "a", True)
+
+
+def test_sigterm_stops_as_an_interrupt_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stopped() -> None:
+        with stoppable():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "short"
+    short = ["steps=3", "batch_size=16", "images=64", "attack.steps=1", "validation.images=10"]
+    assert main(["train", "digits", *short, "test.images=10", "test.steps=1", f"out={folder}"]) == 0
+    return folder
+
+
+def test_evaluate_reports_on_every_route(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run_folder), "--attack", "autoattack", "--n", "12"]) == 0
+    said = capsys.readouterr().out
+    assert "attacked through clean" in said
+    assert "autoattack through adv" in said
+    written = json.loads((run_folder / "report" / "evaluation.json").read_text())
+    for route in ("clean", "adv"):
+        kept = json.loads((run_folder / "report" / f"autoattack-{route}" / "report.json").read_text())
+        assert kept["about"]["route"] == route
+        assert written["robust"][route][route] == kept["robust_accuracy"]
+        assert written["clean"][route] == kept["clean_accuracy"]
+    assert main(["report", str(run_folder)]) == 0
+    page = (run_folder / "report" / "index.html").read_text()
+    assert "autoattack-adv/report.html" in page
+
+
+def test_autoattack_takes_the_last_route_of_a_run(run_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    data = ["--data", "digits", "--norm", "L2", "--eps", "0.5", "--n", "6", "--out", str(out)]
+    assert main(["autoattack", "--model", str(run_folder), *data, *QUICK]) == 0
+    assert json.loads((out / "report.json").read_text())["about"]["route"] == "adv"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--attack", "autoatack"], "pgd-STEPS"),
+        (["--attack", "autoattack:best"], "'best'"),
+        (["--attack", "autoattack", "steps=3"], "takes no options"),
+        (["--attack", "pgd-2", "steps=3"], "--step-size"),
+        (["--attack", "autoattack", "--step-size", "0.1"], "--step-size"),
+        (["--attack", "autoattack", "--route", "left"], "no route 'left'"),
+    ],
+)
+def test_evaluate_says_wrong_usage(
+    run_folder: Path, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run_folder), *more]) == 2
+    assert said in one_line(capsys)

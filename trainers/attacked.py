@@ -1,0 +1,125 @@
+"""A run under attacks that report on every sample: AutoAttack, the official code of it, other libraries."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks import AutoAttack, ThreatModel, accuracy
+from robustsabn.attacks.adapters import LIBRARIES, foreign, foreign_report, official
+from robustsabn.attacks.report import Report
+from robustsabn.attacks.reporting import write
+from robustsabn.baking import bake
+from robustsabn.data import load_test
+from robustsabn.errors import ConfigError
+from robustsabn.routing import maybe_route, routes_of
+from robustsabn.trainers.evaluation import Evaluation, check_fit, known_routes
+from robustsabn.trainers.runs import load_run
+
+__all__ = ["ATTACKS", "attack_run"]
+
+ATTACKS = ("autoattack[:VERSION]", "official[:VERSION]", *(f"{name}:CLASS" for name in LIBRARIES))
+Reported = Callable[[nn.Module, Tensor, Tensor, Tensor], Report]
+
+
+def attack_run(
+    run: str | Path,
+    attack: str,
+    *,
+    checkpoint: str = "best",
+    route: str = "all",
+    options: Mapping[str, Any] | None = None,
+    n: int | None = None,
+    device: torch.device | str | None = None,
+    batch_size: int | None = None,
+    data: str | None = None,
+    seed: int = 0,
+    about: Mapping[str, str] | None = None,
+    progress: Callable[[Any], None] | None = None,
+) -> tuple[Evaluation, dict[str, Report]]:
+    """Each route of a run attacked as the plain network that it is, and its adversarial images through each route.
+
+    `attack` is one of `ATTACKS`, in the ball of the run's training; `options` are those of another library's class.
+    A report is kept in RUN/report/ATTACK-ROUTE for each route attacked, and returned by route; `about` is added to it.
+    Raises ConfigError for another attack, and what `evaluate_run`, `AutoAttack` and `foreign` raise.
+    """
+    folder = Path(run)
+    loaded = load_run(folder, checkpoint)
+    source, config = data or loaded.config.data, loaded.config
+    threat = ThreatModel(config.attack.norm, config.attack.eps)
+    report_on = _attack(attack, threat, dict(options or {}), seed, batch_size, progress)
+    images = load_test(source, n)
+    check_fit(images, loaded, source)
+    device = torch.device(
+        device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+    )
+    model = loaded.model.to(device).eval()
+    scored = known_routes(model, None if route == "all" else (route,))
+    x, y = images.batch(torch.arange(len(images)), device)
+    reports, robust = {}, {}
+    for attacked in scored:
+        plain = bake(model, attacked) if routes_of(model) else model
+        report = reports[attacked] = report_on(plain, x, y, images.ids)
+        robust[attacked] = {
+            name: report.robust_accuracy
+            if name == attacked
+            else _accuracy(model, name, report.x_adv.to(device), y)
+            for name in scored
+        }
+        name = attack.replace(":", "-") + ("" if attacked == "all" else f"-{attacked}")
+        said = {"model": str(folder), "data": source, "checkpoint": checkpoint, "route": attacked}
+        write(
+            report,
+            folder / "report" / name,
+            classes=loaded.classes,
+            x=x.cpu(),
+            about={**said, **(about or {})},
+        )
+    clean = {name: _accuracy(model, name, x, y) for name in scored}
+    return Evaluation(len(y), clean, robust, attack, threat.norm, threat.eps_max), reports
+
+
+def _accuracy(model: nn.Module, route: str, x: Tensor, y: Tensor) -> float:
+    with maybe_route(model, route):
+        return accuracy(model, x, y)
+
+
+def _attack(
+    text: str,
+    threat: ThreatModel,
+    options: dict[str, Any],
+    seed: int,
+    batch_size: int | None,
+    progress: Callable[[Any], None] | None,
+) -> Reported:
+    name, _, version = text.partition(":")
+    if name in LIBRARIES:
+        made = foreign(text, threat, options, seed=seed)
+        return lambda model, x, y, ids: foreign_report(
+            made, model, x, y, ids=ids, batch_size=batch_size or 250
+        )
+    if name not in ("autoattack", "official"):
+        raise ConfigError(
+            f"attack {text!r} is unknown; write pgd-STEPS, pgd-STEPS-RESTARTS, {', '.join(ATTACKS)}"
+        )
+    if options:
+        raise ConfigError(
+            f"{text} takes no options; {next(iter(options))!r} belongs to another library's attack"
+        )
+    if name == "official":
+        return lambda model, x, y, ids: official(
+            model,
+            x,
+            y,
+            threat,
+            version=version or "standard",
+            seed=seed,
+            batch_size=batch_size or 250,
+            ids=ids,
+        )
+    ours = AutoAttack(
+        threat, version=version or "standard", seed=seed, batch_size=batch_size or "auto", progress=progress
+    )
+    return lambda model, x, y, ids: ours(model, x, y, ids=ids)

@@ -1,0 +1,200 @@
+"""A run as one page: how it trained, what it reached, where its attacks' reports are."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import robustsabn.config
+from robustsabn._files import write_text
+from robustsabn.attacks.reporting.page import boxes, figure, page, table, tiles
+from robustsabn.attacks.reporting.svg import lines
+from robustsabn.attacks.reporting.words import eps_text, percent
+from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.runs import RunFolder, load_run_config
+
+__all__ = ["write_run_page"]
+
+Record = dict[str, Any]
+Series = dict[str, list[tuple[float, float]]]
+
+MOST_POINTS = 400
+
+
+def write_run_page(folder: str | Path) -> Path:
+    """Write report/index.html in a run folder and return its path; CheckpointError where there is no run."""
+    config, place = load_run_config(folder), RunFolder(folder)
+    records = list(_records(place.metrics))
+    target = place.path / "report" / "index.html"
+    target.parent.mkdir(exist_ok=True)
+    matrices = _matrices(records, target.parent)
+    parts = [
+        f"<h1>Run {escape(place.path.resolve().name)}</h1>",
+        f"<p>{escape(_setting(config))}</p>",
+        _numbers(matrices, target.parent),
+        *_overfitting(records),
+        *_curves(records),
+        *(_matrix(title, found) for title, found in matrices),
+        _attacks(target.parent),
+        _pictures(place.tb),
+        f"<h2>Configuration</h2><pre>{escape(robustsabn.config.dump(config))}</pre>",
+    ]
+    write_text(target, page(f"Run {place.path.resolve().name}", parts))
+    return target
+
+
+def _setting(config: TrainConfig) -> str:
+    attack = config.attack
+    length = f"{config.steps} steps" if config.steps else f"{config.epochs} epochs"
+    return (
+        f"{config.model} on {config.data}, norm {config.norm}, {length}, seed {config.seed}; "
+        f"{attack.norm} perturbations of at most {eps_text(attack.eps)}."
+    )
+
+
+def _records(metrics: Path) -> Iterator[Record]:
+    if metrics.is_file():
+        for line in metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:  # a last line that was cut off
+                return
+
+
+def _matrices(records: Sequence[Record], report: Path) -> list[tuple[str, Record]]:
+    """Closing evaluations with their titles, the newest measurement last."""
+    found = [("At the end of training, best checkpoint", r) for r in records if r["kind"] == "test"][-1:]
+    later = report / "evaluation.json"
+    if later.is_file():
+        record = json.loads(later.read_text(encoding="utf-8"))
+        found.append((f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint", record))
+    return found
+
+
+def _numbers(matrices: Sequence[tuple[str, Record]], report: Path) -> str:
+    rows = []
+    for _, found in matrices[:1]:
+        clean, robust = found["clean"], found["robust"]
+        last = list(robust)[-1]
+        rows.append((f"{found['attack']} accuracy", percent(robust[last][last]), _through(last)))
+        first = next(iter(clean))
+        rows.append(("Clean accuracy", percent(clean[first]), _through(first)))
+    for name, content in _reports(report):
+        rows.append((f"{name} accuracy", percent(content["robust_accuracy"]), f"{content['n']} images"))
+    return tiles(rows) if rows else ""
+
+
+def _through(route: str) -> str:
+    return "" if route == "all" else f"{route} route"
+
+
+def _overfitting(records: Sequence[Record]) -> list[str]:
+    course = _robust(records)
+    if len(course) < 2:
+        return []
+    best, last = max(course, key=lambda point: point[1]), course[-1]
+    lost = 100 * (best[1] - last[1])
+    said = (
+        f"Robust validation accuracy was best at step {best[0]:g} with {percent(best[1], 1)} and ended at "
+        f"{percent(last[1], 1)}"
+    )
+    if lost >= 2:
+        advice = (
+            f": {lost:.1f} points lost to robust overfitting. The best checkpoint was kept; train it shorter."
+        )
+        return [boxes([("warning", "Robust overfitting.", said + advice)])]
+    return [boxes([("good", "No robust overfitting.", said + ".")])]
+
+
+def _robust(records: Sequence[Record]) -> list[tuple[float, float]]:
+    course = []
+    for record in records:
+        if record["kind"] == "validation":
+            last = list(record["robust"])[-1]
+            course.append((record["step"], record["robust"][last][last]))
+    return course
+
+
+def _curves(records: Sequence[Record]) -> list[str]:
+    train = [r for r in records if r["kind"] == "train"]
+    validation = [r for r in records if r["kind"] == "validation"]
+    losses = _series(train, lambda name: name == "loss" or name.endswith("_loss"))
+    course = _robust(validation)
+    held_out: Series = {"robust": course} if course else {}
+    for record in validation:
+        for name, value in record["clean"].items():
+            held_out.setdefault(f"clean, {name}", []).append((record["step"], value))
+    best = max(course, key=lambda point: point[1]) if course else None
+    accuracies = _series(train, lambda name: name.endswith("accuracy"))
+    parts = [
+        figure(
+            lines(held_out, "validation accuracy", "step", span=(0, 1), mark=best),
+            "Accuracy on held-out images; the ring is the best robust accuracy.",
+        ),
+        figure(lines(losses, "training loss", "step"), "Loss on training images."),
+        figure(lines(accuracies, "training accuracy", "step", span=(0, 1)), "Accuracy on training images."),
+    ]
+    return ["<h2>Curves</h2>", *parts] if any(parts) else []
+
+
+def _series(records: Sequence[Record], wanted: Callable[[str], bool]) -> Series:
+    thin = records[:: max(1, len(records) // MOST_POINTS)]
+    found: Series = {}
+    for record in thin:
+        for name, value in record.items():
+            if wanted(name) and isinstance(value, (int, float)):
+                found.setdefault(name.replace("_", " "), []).append((record["step"], value))
+    return found
+
+
+def _matrix(title: str, found: Record) -> str:
+    routes = list(found["clean"])
+    head = ["accuracy", *(f"{name} route" if name != "all" else "model" for name in routes)]
+    rows = [["clean images", *(percent(found["clean"][name]) for name in routes)]]
+    for source, row in found["robust"].items():
+        through = f" through {source}" if source != "all" else ""
+        rows.append([f"{found['attack']}{through}", *(percent(row[name]) for name in routes)])
+    what = f"{found['n']} test images, {found['norm']} eps {eps_text(found['eps'])}"
+    return f"<h2>{escape(title)}</h2>" + table(head, rows) + f'<p class="muted">{escape(what)}</p>'
+
+
+def _reports(report: Path) -> list[tuple[str, Record]]:
+    found = sorted(report.glob("*/report.json"))
+    return [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in found]
+
+
+def _attacks(report: Path) -> str:
+    items = []
+    for name, content in _reports(report):
+        low, high = content["robust_accuracy_95"]
+        said = (
+            f"{percent(content['robust_accuracy'])} (95 % interval {100 * low:.1f} to {100 * high:.1f} %) on "
+            f"{content['n']} images, {content['norm']} eps {eps_text(content['eps'])}, {content['engine']} "
+            f"{content['version']}"
+        )
+        link = f'<a href="{quote(name)}/report.html">{escape(name)}</a>'
+        warnings = [flag["name"] for flag in content["flags"] if flag["severity"] == "warning"]
+        alarm = f" <b>Warnings: {escape(', '.join(warnings))}.</b>" if warnings else ""
+        items.append(f"<li>{link}: {escape(said)}.{alarm}</li>")
+    return f"<h2>Reports of attacks</h2><ul>{''.join(items)}</ul>" if items else ""
+
+
+def _pictures(tb: Path) -> str:
+    """The last grid of clean images, adversarial images and differences that the run logged."""
+    if not tb.is_dir():
+        return ""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tb), size_guidance={"images": 1, "scalars": 1})
+    events.Reload()
+    tags = events.Tags()["images"]
+    if not tags:
+        return ""
+    last = events.Images(tags[0])[-1]
+    source = "data:image/png;base64," + base64.b64encode(last.encoded_image_string).decode()
+    picture = f'<img src="{source}" alt="adversarial images" style="width:100%;image-rendering:pixelated">'
+    caption = f"Step {last.step}: clean images, adversarial images, and their difference (grey is zero)."
+    return "<h2>Adversarial images</h2>" + figure(picture, caption)
