@@ -94,7 +94,8 @@ class APGD(Search[ApgdState]):
         self.eot, self.rho, self.early_stop, self.seed = eot, rho, early_stop, seed
         self.name = f"apgd-{loss}" if isinstance(loss, str) else "apgd"
         part = math.ceil(0.3 * steps)
-        self.lengths = [part, part, steps - 2 * part] if large_eps and steps > 2 * part else [steps]
+        self.chained = large_eps and steps > 2 * part
+        self.lengths = [part, part, steps - 2 * part] if self.chained else [steps]
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def begin(self, points: Points, start: Tensor | None = None) -> ApgdState:
@@ -106,13 +107,12 @@ class APGD(Search[ApgdState]):
         live = ~self.idle(s)
         loss, logits, grad = oracle.gradient(s.x_cur, lambda z: self._value(z, s))
         loss = loss.nan_to_num(nan=-math.inf)
-        first, stage = s.it == 0, s.run % len(self.lengths)
+        first, stage, scale = s.it == 0, self._stage(s.run, points), self._scale(s.run)
         zero = grad.flatten(1).abs().amax(1) == 0
         s.count(live, self.eot, self.eot)
         s.flat |= live & first & zero
         s.strange |= live & ~usable(logits)
-        final = stage == len(self.lengths) - 1
-        s.found(live & final & mistaken(logits, points.y), s.x_cur, self.aim(s))
+        s.found(live & (scale == 1) & mistaken(logits, points.y), s.x_cur, self.aim(s))
 
         better = live & (first | (loss > s.best))
         s.x_best = update(s.x_best, better, s.x_cur)
@@ -124,7 +124,7 @@ class APGD(Search[ApgdState]):
         )  # the first step is compared with zero, as in the authors' code
 
         ends, widths = self._schedule(grad.device)
-        radius = points.eps * (len(self.lengths) - stage)
+        radius = points.eps * scale
         width = widths[stage, s.it.clamp_max(widths.shape[1] - 1)]
         back = self._review(s, first, live & (width > 0), width, radius)
         new = self._ascend(s, first, back, grad, radius)
@@ -143,17 +143,25 @@ class APGD(Search[ApgdState]):
         if len(rows := (over & ~s.done).nonzero()[:, 0]):
             ended = s.take(rows)
             s.put(rows, self._enter(ended, ended.x_best))
-        left = torch.where(s.done, ends.max(), ends[s.run % len(self.lengths)] - s.it)
+        left = torch.where(s.done, ends.max(), ends[self._stage(s.run, points)] - s.it)
         s.countdown = max(int(left.amin()), 0)
 
     def aim(self, state: ApgdState) -> Tensor:
         if not self.targets:
             return super().aim(state)
-        return state.points.target(state.run // (self.restarts * len(self.lengths)))
+        return state.points.target(state.run // (self.restarts * (len(self.lengths) if self.chained else 1)))
 
     def _runs(self, points: Points) -> int:
         tried = min(self.targets, points.targets.shape[1]) if self.targets else 1
-        return tried * self.restarts * len(self.lengths)
+        return tried * self.restarts * (len(self.lengths) if self.chained else 1)
+
+    def _stage(self, run: Tensor, points: Points) -> Tensor:
+        """Which of `lengths` the run has (S,): with `large_eps` three stages make one restart."""
+        return run % len(self.lengths)
+
+    def _scale(self, run: Tensor) -> Tensor:
+        """The radius of the run in units of eps (S,)."""
+        return len(self.lengths) - run % len(self.lengths) if self.chained else torch.ones_like(run)
 
     def _value(self, logits: Tensor, s: ApgdState) -> Tensor:
         if self.targets:
@@ -166,14 +174,13 @@ class APGD(Search[ApgdState]):
         """The rows of `old` at the start of their next run; `best` is None at the very beginning."""
         points, x = old.points, old.points.x
         run = old.run if best is None else old.run + 1
-        stage = run % len(self.lengths)
-        radius = points.eps * (len(self.lengths) - stage)
+        radius = points.eps * self._scale(run)
         start = self._noise(points, run, radius) if start is None else torch.clamp(start, *self.threat.bounds)
-        if best is not None:
-            start = torch.where(per_row(stage > 0, x), _PROJECT[self.threat.norm](best, x, radius), start)
+        if best is not None and self.chained:
+            later = per_row(self._stage(run, points) > 0, x)
+            start = torch.where(later, _PROJECT[self.threat.norm](best, x, radius), start)
         size = math.prod(x.shape[1:])
         given = (start != x).flatten(1).sum(1).float()
-        chained = len(self.lengths) > 1
         flag = torch.zeros_like(old.broken)
         nothing = torch.zeros_like(points.eps)
         return ApgdState(
@@ -192,8 +199,8 @@ class APGD(Search[ApgdState]):
             rises=torch.zeros_like(old.it),
             reduced=flag,
             eta=radius * (1 if self.threat.norm == "L1" else 2),
-            support=given if chained else torch.full_like(nothing, size),
-            fraction=given / size / 1.5 if chained else torch.full_like(nothing, 0.2),
+            support=given if self.chained else torch.full_like(nothing, size),
+            fraction=given / size / 1.5 if self.chained else torch.full_like(nothing, 0.2),
             by_margin=flag.clone(),
         )
 

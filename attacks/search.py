@@ -32,6 +32,7 @@ ATTACKS = {
     "square": 6,
     "apgd-margin": 7,
     "apgd": 8,
+    "apgd-focused": 9,
 }
 
 

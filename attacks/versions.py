@@ -5,6 +5,7 @@ from typing import Any
 
 from robustsabn.attacks.apgd import APGD, APGDT
 from robustsabn.attacks.fab import FAB, FABT
+from robustsabn.attacks.focused import FocusedAPGDT
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.square import Square
 from robustsabn.attacks.threat import ThreatModel
@@ -12,7 +13,7 @@ from robustsabn.errors import InputError
 
 __all__ = ["VERSIONS", "attacks_of", "described"]
 
-VERSIONS = ("standard", "plus", "rand", "custom")
+VERSIONS = ("standard", "plus", "rand", "fast", "custom")
 
 # as constructed by the authors' code when a custom list names them
 _CUSTOM: dict[str, Callable[[ThreatModel, int], Search[Any]]] = {
@@ -47,6 +48,12 @@ def attacks_of(
         ]
     if version == "rand":
         return [APGD(threat, loss=loss, eot=20, seed=seed) for loss in ("ce", "dlr")]
+    if version == "fast":
+        return [
+            APGD(threat, steps=30, seed=seed),
+            FocusedAPGDT(threat, seed=seed),
+            Square(threat, steps=100, seed=seed),
+        ]
     names = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
     chosen: list[Search[Any]] = []
     for entry in custom or names:

@@ -1,0 +1,42 @@
+"""One evaluation in a process of its own: `evaluate_worker.py FOLDER fresh|resume quick|slow`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from attack_helpers import conv_case
+from test_autoattack import THREAT, quick
+
+from robustsabn.attacks import AutoAttack, ProgressEvent
+
+__all__ = ["COLUMNS", "main"]
+
+COLUMNS = ("ids", "clean", "robust", "broken_by", "target", "iteration", "x_adv")
+
+
+def main(out: Path, resume: bool, slow: bool) -> None:
+    """Attack a small network; tell about progress line by line, and write what was found."""
+    torch.set_num_threads(1)
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
+
+    def tell(event: ProgressEvent) -> None:
+        print(event.index, event.left, flush=True)
+        time.sleep(0.05 * slow)
+
+    model, x, y = conv_case(count=90)
+    attack = AutoAttack(
+        THREAT, version="custom", attacks=quick(), batch_size=16, folder=out, resume=resume, progress=tell
+    )
+    report = attack(model, x, y)
+    if int(os.environ.get("RANK", "0")) == 0:
+        torch.save({name: getattr(report, name) for name in COLUMNS}, out / "report.pt")
+        report.to_json(out / "report.json")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2] == "resume", sys.argv[3] == "slow")

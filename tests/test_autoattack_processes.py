@@ -1,0 +1,65 @@
+"""AutoAttack over processes, and killed without warning: the same report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+WORKER = Path(__file__).parent / "evaluate_worker.py"
+ROOT = WORKER.parent.parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def command(out: Path, resume: bool, slow: bool, processes: int) -> list[str]:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    words = [str(WORKER), str(out), "resume" if resume else "fresh", "slow" if slow else "quick"]
+    return [sys.executable, *(launch if processes > 1 else []), *words]
+
+
+def run(out: Path, *, resume: bool = False, processes: int = 1) -> dict[str, torch.Tensor]:
+    out.mkdir(exist_ok=True)
+    words = command(out, resume, False, processes)
+    done = subprocess.run(
+        words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, torch.Tensor] = torch.load(out / "report.pt", weights_only=True)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def same(found: dict[str, torch.Tensor], whole: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(found[name], whole[name]) for name in whole)
+
+
+def test_two_processes_give_the_report_of_one(whole: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    assert 0 < int(whole["robust"].sum()) < 90
+    assert same(run(tmp_path, processes=2), whole)
+    parts = sorted((tmp_path / "journal").glob("part-*.bin"))
+    assert len(parts) == 2
+    assert all(part.stat().st_size > 0 for part in parts)
+    cost = json.loads((tmp_path / "report.json").read_text())["attacks"][0]
+    assert cost["points"] == int(whole["clean"].sum())  # each point once, none padded
+
+
+@pytest.mark.parametrize("lines", [1, 6, 14])
+def test_killed_at_any_moment_and_resumed(whole: dict[str, torch.Tensor], tmp_path: Path, lines: int) -> None:
+    words = command(tmp_path, False, True, 1)
+    with subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "report.pt").exists()
+    before = sum(part.stat().st_size for part in (tmp_path / "journal").glob("part-*.bin"))
+    assert before > 0
+    assert same(run(tmp_path, resume=True, processes=2 if lines == 6 else 1), whole)
