@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel
 from robustsabn.attacks.adapters import foreign, foreign_report
-from robustsabn.attacks.adapters.verdicts import admissible, margins
+from robustsabn.attacks.adapters.tally import admissible
 from robustsabn.errors import InputError, MissingExtraError
 
 EPS = 0.03
@@ -146,6 +146,7 @@ def test_nothing_of_the_caller_is_changed(capsys: pytest.CaptureFixture[str]) ->
     try:
         with torch.no_grad():
             foreign("torchattacks:Ours", LINF)(model, x, y)
+            foreign_report(foreign("torchattacks:Ours", LINF), model, x, y)
         assert sys.gettrace() is tracer
     finally:
         sys.settrace(before_trace)
@@ -205,11 +206,6 @@ def test_admissible_takes_rounding_and_nothing_more(norm: Any) -> None:
     assert (kept[:3] != x[:3]).flatten(1).any(1).all()
 
 
-def test_margins_of_ties_and_infinities() -> None:
-    logits = torch.tensor([[2.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, -torch.inf, 3.0]])
-    assert margins(logits, torch.tensor([0, 1, 0])).tolist() == [1.0, 0.0, -3.0]
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -238,6 +234,13 @@ def test_an_absent_library_is_named_with_its_command(name: str, monkeypatch: pyt
         foreign(f"{name}:PGD", LINF)
     gradcheck: Any = sys.modules["torch.autograd.gradcheck"]
     assert not hasattr(gradcheck, "zero_gradients")
+
+
+def test_what_speaks_against_a_number_is_flagged() -> None:
+    model, x, y = conv_case(count=4)
+    soft = nn.Sequential(model, nn.Softmax(1)).train()
+    names = {flag.name for flag in foreign_report(foreign("torchattacks:Shift", LINF), soft, x, y).flags}
+    assert {"softmax", "train-mode"} <= names
 
 
 def test_models_with_several_outputs_and_without_modules() -> None:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from robustsabn.attacks.adapters.libraries import LIBRARIES, Setting, find, options_of, version_of
 from robustsabn.attacks.adapters.network import Network, undisturbed
-from robustsabn.attacks.adapters.verdicts import Verdicts, admissible
+from robustsabn.attacks.adapters.tally import Tally, admissible
+from robustsabn.attacks.flags import in_train_mode, seen_on
 from robustsabn.attacks.inputs import check_batch, check_threat
 from robustsabn.attacks.logits import Model
+from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError, RobustsabnError
@@ -96,21 +98,24 @@ def foreign_report(
 
     `ids` (N,) numbers the samples. Every success is verified by the model in float32.
     """
-    verdicts = Verdicts(Network(model, x), x, y, attack.threat, batch_size)
+    flags = in_train_mode(model)
+    tally = Tally(Network(model, x), x, y, attack.threat, batch_size)
+    with attack_mode(tally.network), torch.no_grad():
+        flags += seen_on(tally.judge, x[:64])
+    tally.network.costs()
     began = time.perf_counter()
-    rows = verdicts.robust.nonzero()[:, 0]
+    rows = tally.robust.nonzero()[:, 0]
     attack.outside = 0
-    parts = [
-        attack(verdicts.network, x[part], y[part]) for part in torch.split(rows, batch_size) if len(part)
-    ]
+    parts = [attack(tally.network, x[part], y[part]) for part in torch.split(rows, batch_size) if len(part)]
     x_adv = torch.cat(parts) if parts else x[rows]
-    verdicts.take(attack.name, rows, x_adv, time.perf_counter() - began)
-    verdicts.outside += attack.outside
+    tally.take(attack.name, rows, x_adv, time.perf_counter() - began)
+    tally.outside += attack.outside
     options = " ".join(f"{key}={value}" for key, value in attack.options.items())
-    return verdicts.report(
+    return tally.report(
         engine=attack.library.name,
         version=f"{attack.name.partition(':')[2]} {options}".strip(),
         seed=attack.seed,
         ids=ids,
         versions={attack.library.name: version_of(attack.library)},
+        flags=tuple(flags),
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.adapters.network import Network, undisturbed
-from robustsabn.attacks.adapters.verdicts import Verdicts
+from robustsabn.attacks.adapters.tally import Tally
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.report import Flag, Report
 from robustsabn.attacks.threat import ThreatModel
@@ -49,8 +49,8 @@ def official(
     package = _package()
     order = _check(x, threat, version, attacks)
     network = Network(model, x)
-    verdicts = Verdicts(network, x, y, threat, batch_size)
-    _check_classes(order, verdicts.classes)
+    tally = Tally(network, x, y, threat, batch_size)
+    _check_classes(order, tally.classes)
     said: list[str] = []
     with undisturbed(network, x.device, seed) as printed, _listening(said):
         engine = importlib.import_module(package).AutoAttack(
@@ -58,22 +58,22 @@ def official(
         )
         order = order or tuple(engine.attacks_to_run)
         for attack in (engine.apgd_targeted, engine.fab):
-            attack.n_target_classes = min(attack.n_target_classes, verdicts.classes - 1)
+            attack.n_target_classes = min(attack.n_target_classes, tally.classes - 1)
         for name in order:
-            rows = verdicts.robust.nonzero()[:, 0]
+            rows = tally.robust.nonzero()[:, 0]
             if not len(rows):
                 break
             network.eval()
-            verdicts.take(name, rows, *_attack(engine, package, name, x[rows], y[rows], batch_size))
+            tally.take(name, rows, *_attack(engine, package, name, x[rows], y[rows], batch_size))
         said += [line for line in printed.getvalue().splitlines() if line.lower().startswith("warning")]
     flags = tuple(Flag("official", "warning", 0, (), line) for line in dict.fromkeys(said))
-    return verdicts.report(
+    return tally.report(
         engine="official",
         version=version,
         seed=seed,
         ids=ids,
         versions={package: importlib.metadata.version(package)},
-        flags=flags + _square_alone(verdicts, ids),
+        flags=flags + _square_alone(tally, ids),
     )
 
 
@@ -120,10 +120,10 @@ def _check_classes(order: tuple[str, ...], classes: int) -> None:
         )
 
 
-def _square_alone(verdicts: Verdicts, ids: Tensor | None) -> tuple[Flag, ...]:
-    index = next((i for i, cost in enumerate(verdicts.costs) if cost.name == "square"), -1)
-    found = (verdicts.broken_by == index).nonzero()[:, 0].cpu() if index > 0 else torch.empty(0)
-    if len(found) <= SQUARE_ALONE * len(verdicts.y):
+def _square_alone(tally: Tally, ids: Tensor | None) -> tuple[Flag, ...]:
+    index = next((i for i, cost in enumerate(tally.costs) if cost.name == "square"), -1)
+    found = (tally.broken_by == index).nonzero()[:, 0].cpu() if index > 0 else torch.empty(0)
+    if len(found) <= SQUARE_ALONE * len(tally.y):
         return ()
     numbers = tuple((found if ids is None else ids.cpu()[found]).tolist())
     said = (

@@ -83,8 +83,8 @@ def _numbers(report: Report) -> str:
 
 def _flags(report: Report) -> str:
     if not report.flags:
-        if report.engine != "robustsabn":
-            return boxes([("note", "No flags.", "This engine checks little beside the attack itself.")])
+        if report.engine == "official":
+            return boxes([("good", "No flags.", "The official code gave no warning.")])
         return boxes([("good", "No flags.", "Nothing that was checked speaks against the number.")])
     order = sorted(report.flags, key=lambda flag: flag.severity != "warning")
     found = []

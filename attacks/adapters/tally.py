@@ -1,21 +1,20 @@
 """Verdicts on the adversarial images that other code returns."""
 
-import platform
 import time
 
 import torch
 from torch import Tensor
 
-import robustsabn
 from robustsabn.attacks.adapters.network import Network
-from robustsabn.attacks.inputs import check_batch, check_threat, check_values
+from robustsabn.attacks.autoattack import versions as common_versions
+from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values
+from robustsabn.attacks.judge import Judge
+from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.oracle import mistaken
 from robustsabn.attacks.report import FRAGILE, AttackCost, Flag, Report
-from robustsabn.attacks.success import logits_in_batches, verify
 from robustsabn.attacks.threat import ThreatModel
-from robustsabn.errors import InputError
 
-__all__ = ["Verdicts", "admissible", "margins"]
+__all__ = ["Tally", "admissible"]
 
 OVERSHOOT = 1e-4
 """Share of eps by which an image may leave the ball and is still taken, projected back."""
@@ -34,37 +33,27 @@ def admissible(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, i
     return torch.where(kept.view(shape), inside, x), int((~kept).sum())
 
 
-def margins(logits: Tensor, y: Tensor) -> Tensor:
-    """z_y - max_{j != y} z_j, (N,) float32, of logits (N, K)."""
-    own = logits.gather(1, y[:, None])
-    others = logits.scatter(1, y[:, None], -torch.inf).amax(1, keepdim=True)
-    return (own - others)[:, 0].float()
-
-
-class Verdicts:
+class Tally:
     """Which samples stand, after the clean images and after each attack. `outside`: images that did not count."""
 
     def __init__(self, network: Network, x: Tensor, y: Tensor, threat: ThreatModel, batch_size: int) -> None:
-        self.network, self.x, self.y = network, x, y
-        self.threat, self.batch_size = threat, batch_size
+        check_threat(threat)
+        check_batch(network, x, y)
+        largest = check_values(x, y, threat)
+        self.network, self.x, self.y, self.threat = network, x, y, threat
         self.costs: list[AttackCost] = []
         self.outside = 0
-        check_threat(self.threat)
-        check_batch(self.network, self.x, self.y)
-        check_values(self.x, self.y, self.threat)
         self.began = time.perf_counter()
-        self.network.eval()
-        logits = logits_in_batches(self.network, self.x, self.batch_size)
-        if int(self.y.max()) >= logits.shape[1]:
-            raise InputError(
-                f"labels go up to {int(self.y.max())}, but the model has {logits.shape[1]} classes, from 0"
-            )
+        self.judge = Judge(network, x, batch_size=batch_size)
+        with attack_mode(network):
+            logits = self.judge.logits(x)
+        check_classes(largest, logits)
         self.classes = logits.shape[1]
-        self.clean = ~mistaken(logits, self.y)
+        self.clean = ~mistaken(logits, y)
         self.prediction = logits.argmax(1)
-        self.robust, self.x_adv = self.clean.clone(), self.x.clone()
-        self.broken_by = torch.full_like(self.y, -1)
-        self.network.costs()
+        self.robust, self.x_adv = self.clean.clone(), x.clone()
+        self.broken_by = torch.full_like(y, -1)
+        network.costs()
 
     def take(self, name: str, rows: Tensor, x_adv: Tensor, seconds: float) -> None:
         """Judge what attack `name` made of the samples `rows` (n,)."""
@@ -81,7 +70,8 @@ class Verdicts:
         x, y = self.x[rows], self.y[rows]
         candidates, outside = admissible(x_adv, x, self.threat)
         self.outside += outside
-        success = verify(self.network, candidates, x, y, self.threat, batch_size=self.batch_size)
+        with attack_mode(self.network):
+            success = self.judge.broken(candidates, x, y, self.threat)
         self.x_adv[rows[success]] = candidates[success]
         return rows[success]
 
@@ -96,8 +86,8 @@ class Verdicts:
         flags: tuple[Flag, ...] = (),
     ) -> Report:
         """The verdicts as a report; `versions` names the package that ran."""
-        logits = logits_in_batches(self.network, self.x_adv, self.batch_size)
-        margin = margins(logits, self.y).cpu()
+        with attack_mode(self.network):
+            prediction, margin = self.judge.margins(self.x_adv, self.y)
         if self.outside:
             said = (
                 f"{self.outside} images that {engine} returned lie outside the ball or the box, or are not finite, and "
@@ -105,14 +95,6 @@ class Verdicts:
             )
             most = 2 * self.outside > sum(cost.points for cost in self.costs)
             flags = (*flags, Flag("outside", "warning" if most else "note", self.outside, (), said))
-        device = self.x.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        common = {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "robustsabn": robustsabn.__version__,
-            "device": name,
-        }
         nothing = torch.full_like(self.y, -1).cpu()
         return Report(
             norm=self.threat.norm,
@@ -127,7 +109,7 @@ class Verdicts:
             robust=self.robust.cpu(),
             x_adv=self.x_adv.cpu(),
             clean_prediction=self.prediction.cpu(),
-            adversarial_prediction=logits.argmax(1).cpu(),
+            adversarial_prediction=prediction,
             broken_by=self.broken_by.cpu(),
             target=nothing,
             iteration=nothing.clone(),
@@ -137,6 +119,6 @@ class Verdicts:
             attacks=tuple(self.costs),
             flags=flags,
             seconds=time.perf_counter() - self.began,
-            versions={**common, **versions},
+            versions={**common_versions(self.x.device), **versions},
             engine=engine,
         )
