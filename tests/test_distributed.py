@@ -14,7 +14,7 @@ from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.processes import launch_note
 
 SYNCED: dict[str, Any] = {**CONFIG, "optim": {"name": "sgd", "lr": 0.02}, "sync_bn": True, "steps": 8}
-OWN: dict[str, Any] = {**SYNCED, "sync_bn": False, "steps": 12}
+OWN: dict[str, Any] = {**SYNCED, "sync_bn": False, "steps": 12, "ema": 0.9}
 
 
 @pytest.fixture(scope="module")

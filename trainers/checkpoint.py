@@ -38,7 +38,6 @@ __all__ = [
 
 FORMAT = 1
 _REMEDY = "; restore it from a copy or take another checkpoint"
-_FALLBACK = {"last": "previous", "best": ".best-before"}
 
 Tensors = dict[str, Tensor]
 
@@ -72,7 +71,7 @@ def write(folder: Path, checkpoint: Checkpoint, names: tuple[str, ...] = ("last"
     copies = [_copy(first, folder) for _ in names[1:]]
     # the last name is the one that a resumed run starts from: the others must be in place before
     for name, ready in zip(reversed(names), [*copies, first], strict=True):
-        _publish(ready, folder / name, folder / _FALLBACK.get(name, f".{name}-before"))
+        _publish(ready, folder / name, _before(folder, name))
 
 
 def read(folder: Path, name: str = "best") -> Checkpoint:
@@ -81,8 +80,8 @@ def read(folder: Path, name: str = "best") -> Checkpoint:
     Raises CheckpointError, in one line that names the file, when it is missing, truncated or altered.
     """
     place = folder / name
-    if not place.is_dir() and name == "best":  # killed between the two renames
-        place = folder / _FALLBACK[name]
+    if not place.is_dir() and name != "last":  # killed between the two renames
+        place = _before(folder, name)
     if not place.is_dir():
         found = sorted(p.name for p in folder.glob("[!.]*") if p.is_dir())
         raise CheckpointError(f"{folder / name}: no such checkpoint; there are: {', '.join(found) or 'none'}")
@@ -165,6 +164,11 @@ def _publish(ready: Path, place: Path, before: Path) -> None:
     _flush(place.parent)
     if before.name.startswith("."):
         shutil.rmtree(before, ignore_errors=True)
+
+
+def _before(folder: Path, name: str) -> Path:
+    """Where a checkpoint stays while its successor takes its name; that of `last` stays for good."""
+    return folder / {"last": "previous"}.get(name, f".{name}-before")
 
 
 def _copy(source: Path, folder: Path) -> Path:

@@ -220,7 +220,7 @@ class TrainConfig:
     `model` is a name of the registry or a model specification, `model_options` its arguments, `weights` a file to start
     from. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
     `steps` when given. `batch_size` counts all processes together; the last images of an epoch that do not fill a batch
-    wait for the next one. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
+    wait for the next one. `ema` is the decay of an average of the weights that is evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
     """
 
     model: str = "resnet-digits"
@@ -244,6 +244,7 @@ class TrainConfig:
     epochs: int = 20
     steps: int | None = None
     batch_size: int = 128
+    ema: float | None = None
     seed: int = 0
 
     device: Literal["auto", "cpu"] = "auto"
@@ -265,5 +266,6 @@ class TrainConfig:
         _count("log_every", self.log_every)
         _count("checkpoint_every", self.checkpoint_every)
         _count("seed", self.seed, 0)
+        _check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
         distinct = len(set(self.routes)) == len(self.routes) > 0
         _check(distinct, f"routes are distinct names such as clean, adv; got {list(self.routes)}")

@@ -161,6 +161,6 @@ def _truncate(metrics: Path, start: int) -> None:
     for line in metrics.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
-            if entry["step"] <= start and entry["kind"] != "test":
+            if entry["step"] <= start and not entry["kind"].startswith("test"):
                 kept.append(line + "\n")
     write_text(metrics, "".join(kept))

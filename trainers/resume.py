@@ -10,7 +10,10 @@ from robustsabn.trainers.checkpoint import Checkpoint, read, read_newest
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.runs import RunFolder
 
-__all__ = ["Found", "compare", "find"]
+__all__ = ["KEPT", "Found", "compare", "find"]
+
+# checkpoints that are kept for their validation accuracy
+KEPT = ("best", "ema")
 
 # other values of these fit no stored tensor
 _SHAPING = ("model", "model_options", "norm", "routes", "optim.name", "optim.decay")
@@ -32,11 +35,12 @@ def find(folder: RunFolder) -> Found:
         raise CheckpointError(f"{folder.path} holds no checkpoint to resume from; start it without --resume")
     stored, damage = read_newest(folder.checkpoints)
     damaged = {"last": f"{damage}; resuming from the checkpoint before it"} if damage else {}
-    if stored.state["best"]["step"] >= 0:
-        try:
-            read(folder.checkpoints, "best")
-        except CheckpointError as error:
-            damaged["best"] = f"{error}; the best of the steps to come takes its place"
+    for name in KEPT:
+        if stored.state.get(name, {"step": -1})["step"] >= 0:
+            try:
+                read(folder.checkpoints, name)
+            except CheckpointError as error:
+                damaged[name] = f"{error}; the best of the steps to come takes its place"
     return Found(stored, damaged)
 
 

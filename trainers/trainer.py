@@ -18,6 +18,7 @@ from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.guard import Guard
+from robustsabn.trainers.keeper import Keeper
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.processes import (
@@ -40,12 +41,13 @@ __all__ = ["RunResult", "Trainer", "run"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ends with: its folder, its length, and the closing evaluation of the best checkpoint."""
+    """What a run ends with: its folder, its length, the closing evaluations of the best and the averaged weights."""
 
     folder: Path
     steps: int
     best_step: int
     evaluation: Evaluation
+    averaged: Evaluation | None = None
 
 
 def run(
@@ -68,7 +70,6 @@ class Trainer:
         # decided once: what one process sees on the disk, another may have just written
         self.folder = shared(acc, lambda: RunFolder.claim(config.out, name, resume, held))
         data = load_data(acc, config)
-        self.classes, self.shape = data.classes, data.train.shape
         if config.test.images is not None:  # said now rather than after hours
             check_fit(config.test.images, len(data.test))
         found = find(self.folder) if resume else None
@@ -76,7 +77,7 @@ class Trainer:
         changes = [] if stored is None else compare(self.folder, stored, config)
 
         torch.manual_seed(derive(config.seed, "model"))
-        self.model = build_model(config, len(data.classes), self.shape, fresh=stored is None)
+        self.model = build_model(config, len(data.classes), data.train.shape, fresh=stored is None)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
@@ -104,9 +105,8 @@ class Trainer:
         )
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch
-        self.step, self.best_score, self.best_step = 0, [-1.0, -1.0], -1
-        if found is not None:
-            self._restore(found)
+        self.keeper = Keeper(acc, self.folder, self.model, self.optimizer, config, data)
+        self.step = 0 if found is None else self.keeper.restore(found)
         acc.wait_for_everyone()
         if self.main:
             self._open(found)
@@ -148,7 +148,7 @@ class Trainer:
             if saves or stops:
                 self.guard.check_weights(self.step - 1, self.model)
                 average_statistics(self.accelerator, self.model)
-                self._save(self._validate() if validates else None)
+                self._save(self._validate() if validates else {})
             if stops:
                 self.monitor.say(
                     f"stopped at step {self.step}, state saved; --resume continues {self.folder.path}"
@@ -170,6 +170,8 @@ class Trainer:
             losses = {**losses, "gradient_norm": norm}
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.keeper.ema is not None:
+            self.keeper.ema.update(self.step)
         self.guard.watch(self.step, losses["loss"])
         self.window.add(losses)
         self.step += 1
@@ -191,38 +193,18 @@ class Trainer:
         self.monitor.advance(self.step, f"loss {values['loss']:.3f}  {speed:.0f} images/s")
         self.last_loss = values["loss"]
 
-    def _validate(self) -> Evaluation:
+    def _validate(self) -> dict[str, Evaluation]:
         epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
-        found = self.validator.validate(self.step, f"{epoch}  loss {self.last_loss:.3f}")
+        found = {"best": self.validator.validate(self.step, f"{epoch}  loss {self.last_loss:.3f}")}
+        if self.keeper.ema is not None:
+            with self.keeper.ema.in_place():
+                found["ema"] = self.validator.validate(self.step, "  averaged weights", "ema")
         self.window.lap()  # evaluating is not training time
         return found
 
-    def _save(self, found: Evaluation | None) -> None:
-        names: tuple[str, ...] = ("last",)
-        if found is not None:
-            score = [found.robust_accuracy, found.clean_accuracy]
-            score = score if self.config.validation.select == "robust" else score[::-1]
-            if score > self.best_score:
-                self.best_score, self.best_step, names = score, self.step, ("last", "best")
+    def _save(self, found: dict[str, Evaluation]) -> None:
         self.monitor.flush()
-        if self.main:
-            tensors = {
-                "model": self.model.state_dict(),
-                "optimizer": store.optimizer_tensors(self.optimizer),
-            }
-            scaler = self.accelerator.scaler
-            state = {
-                "step": self.step,
-                "epoch": self.step / self.per_epoch,
-                "best": {"score": self.best_score, "step": self.best_step},
-                "validation": None if found is None else found.to_dict(),
-                "classes": list(self.classes),
-                "shape": list(self.shape),
-                "scaler": None if scaler is None else scaler.state_dict(),
-                "config": robustsabn.config.to_dict(self.config),
-            }
-            store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
-        self.accelerator.wait_for_everyone()
+        self.keeper.save(self.step, self.step / self.per_epoch, found)
 
     def _open(self, found: Found | None) -> None:
         for name in found.damaged if found else ():
@@ -230,16 +212,6 @@ class Trainer:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         resolved = replace(self.config, out=str(self.folder.path))
         write_text(self.folder.config, robustsabn.config.dump(resolved))
-
-    def _restore(self, found: Found) -> None:
-        stored = found.stored
-        self.model.load_state_dict(stored.tensors["model"])
-        store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
-        if self.accelerator.scaler is not None and stored.state["scaler"]:
-            self.accelerator.scaler.load_state_dict(stored.state["scaler"])
-        self.step = stored.state["step"]
-        if "best" not in found.damaged:
-            self.best_score, self.best_step = stored.state["best"]["score"], stored.state["best"]["step"]
 
     def _stop_requested(self) -> bool:
         if self.accelerator.num_processes == 1:
@@ -250,17 +222,21 @@ class Trainer:
         return bool(reduced(self.accelerator, flag, "sum").item())
 
     def _close(self) -> RunResult:
-        def best() -> tuple[store.Tensors, int]:
-            found = store.read(self.folder.checkpoints, "best")
-            return found.tensors["model"], found.state["step"]
-
         try:
-            weights, step = shared(self.accelerator, best)
-            self.model.load_state_dict(weights)
+            step = self.keeper.weights("best")
             which = "best"
         except CheckpointError as error:  # the weights in memory are the last
             which, step = "last", self.step
             self.monitor.say(f"{error}; the table below is of the last checkpoint instead")
         found = self.validator.close(self.step, f"{which} checkpoint (step {step})")
+        averaged = self._close_average() if self.keeper.ema is not None else None
         self.accelerator.wait_for_everyone()
-        return RunResult(self.folder.path, self.step, step, found)
+        return RunResult(self.folder.path, self.step, step, found, averaged)
+
+    def _close_average(self) -> Evaluation | None:
+        try:
+            step = self.keeper.weights("ema")
+        except CheckpointError as error:
+            self.monitor.say(f"{error}; there is no table of averaged weights")
+            return None
+        return self.validator.close(self.step, f"averaged weights (step {step})", "test_ema")

@@ -28,16 +28,16 @@ class Validator:
         self.validation = data.validation.to(accelerator.device)
         self.test = data.test
 
-    def validate(self, step: int, heading: str) -> Evaluation:
+    def validate(self, step: int, heading: str, kind: str = "validation") -> Evaluation:
         """Clean accuracy through every route and PGD accuracy through the last, on held-out images."""
         attack = build_attack(self.config.attack, self.config.validation.steps)
         routes = routes_of(self.model)
         found = self._evaluate(self.validation, attack, routes[-1:] or None)
-        self.monitor.record("validation", step, {"clean": found.clean, "robust": found.robust})
+        self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust})
         clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
         self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %")
         self._warn(found)
-        if self.monitor.active:
+        if self.monitor.active and kind == "validation":
             x, y = self.validation.batch(
                 torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
             )
@@ -46,12 +46,12 @@ class Validator:
                 self.monitor.images(step, x, attack(self.model, x, y, delta0=delta0), attack.threat.eps_max)
         return found
 
-    def close(self, step: int, which: str) -> Evaluation:
+    def close(self, step: int, which: str, kind: str = "test") -> Evaluation:
         """Clean and PGD accuracy of every route on the test set, as a table; `which` names the weights."""
         attack = build_attack(self.config.attack, self.config.test.steps)
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
         found = self._evaluate(images, attack, None)
-        self.monitor.record("test", step, found.to_dict())
+        self.monitor.record(kind, step, found.to_dict())
         self.monitor.table(results_table(found, f"{which}, {found.setting}"))
         self._warn(found)
         return found

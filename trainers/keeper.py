@@ -1,0 +1,97 @@
+"""The checkpoints of a run: what goes into them, which are kept for their validation accuracy, how a run takes one up."""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+import robustsabn.config
+from robustsabn.data import Data
+from robustsabn.trainers import checkpoint as store
+from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.ema import Ema
+from robustsabn.trainers.evaluation import Evaluation
+from robustsabn.trainers.processes import shared
+from robustsabn.trainers.resume import KEPT, Found
+from robustsabn.trainers.runs import RunFolder
+
+__all__ = ["Keeper"]
+
+
+class Keeper:
+    """Saves and restores one run. `best` keeps the weights of highest score, `ema` the averaged ones of highest score."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        folder: RunFolder,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        data: Data,
+    ) -> None:
+        self.accelerator, self.folder, self.model, self.optimizer = accelerator, folder, model, optimizer
+        self.config, self.classes, self.shape = config, data.classes, data.train.shape
+        self.ema = None if config.ema is None else Ema(model, config.ema)
+        self.kept: dict[str, dict[str, Any]] = {name: {"score": [-1.0, -1.0], "step": -1} for name in KEPT}
+
+    def save(self, step: int, epoch: float, found: dict[str, Evaluation]) -> None:
+        """Store the run after `step` steps as `last`, and under each of the names in `found` if that beats what is kept."""
+        better = [name for name, evaluation in found.items() if self._beats(name, step, evaluation)]
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            state = {
+                "step": step,
+                "epoch": epoch,
+                **self.kept,
+                "validation": {name: evaluation.to_dict() for name, evaluation in found.items()},
+                "classes": list(self.classes),
+                "shape": list(self.shape),
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "config": robustsabn.config.to_dict(self.config),
+            }
+            tensors = {"model": self.model.state_dict(), "optimizer": store.optimizer_tensors(self.optimizer)}
+            if self.ema is not None:
+                tensors["ema"] = self.ema.values
+            if self.ema is not None and "ema" in better:
+                with self.ema.in_place():
+                    averaged = store.Checkpoint({"model": self.model.state_dict()}, state)
+                    store.write(self.folder.checkpoints, averaged, ("ema",))
+            names = ("last", "best") if "best" in better else ("last",)
+            store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
+        self.accelerator.wait_for_everyone()
+
+    def restore(self, found: Found) -> int:
+        """Bring model, optimiser and scores to where they were, and say after how many steps that was."""
+        stored = found.stored
+        self.model.load_state_dict(stored.tensors["model"])
+        store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
+        if self.accelerator.scaler is not None and stored.state["scaler"]:
+            self.accelerator.scaler.load_state_dict(stored.state["scaler"])
+        if self.ema is not None:
+            self.ema.load(stored.tensors.get("ema"))
+        for name in KEPT:
+            if name in stored.state and name not in found.damaged:
+                self.kept[name] = stored.state[name]
+        step: int = stored.state["step"]
+        return step
+
+    def weights(self, name: str) -> int:
+        """Give the model the weights kept as `name`, and say of which step; CheckpointError where they are damaged."""
+
+        def read() -> tuple[store.Tensors, int]:
+            found = store.read(self.folder.checkpoints, name)
+            return found.tensors["model"], found.state["step"]
+
+        tensors, step = shared(self.accelerator, read)
+        self.model.load_state_dict(tensors)
+        return step
+
+    def _beats(self, name: str, step: int, found: Evaluation) -> bool:
+        score = [found.robust_accuracy, found.clean_accuracy]
+        score = score if self.config.validation.select == "robust" else score[::-1]
+        if score <= self.kept[name]["score"]:
+            return False
+        self.kept[name] = {"score": score, "step": step}
+        return True
