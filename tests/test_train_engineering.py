@@ -8,10 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from robustsabn.config import load
 from robustsabn.data import load as load_data
 from robustsabn.errors import ConfigError, TrainingError
-from robustsabn.trainers import load_run_model, train
+from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
 from robustsabn.trainers.checkpoint import read, write
+from robustsabn.trainers.precision import tensor_float32
+from robustsabn.trainers.trainer import Trainer, run
 
 TINY: dict[str, Any] = {
     "images": 32,
@@ -143,3 +146,46 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
         train(config)
     assert (tmp_path / "run" / "batch-of-step-1.safetensors").is_file()
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def switches() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_chosen_for_training_off_for_tests_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tf32: bool
+) -> None:
+    before, seen = switches(), list[tuple[bool, bool]]()
+
+    class Watched(Trainer):
+        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            seen.append(switches())
+            super()._update(x, y)
+
+    real = torch.nn.Linear.forward
+
+    def forward(self: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        seen.append(switches())
+        return real(self, x)
+
+    result = run(load(TrainConfig, {**TINY, "tf32": tf32, "out": str(tmp_path / "run")}), trainer=Watched)
+    assert seen == [(tf32, tf32)]
+    assert switches() == before
+    monkeypatch.setattr(torch.nn.Linear, "forward", forward)
+    seen.clear()
+    evaluate_run(result.folder, n=5, attack="pgd-1")
+    assert set(seen) == {(False, False)}
+    assert switches() == before
+
+
+def test_precisions_set_through_newer_switches_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mixed:
+        @property
+        def allow_tf32(self) -> bool:
+            raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch.backends.cuda, "matmul", Mixed())
+    before = torch.backends.cudnn.allow_tf32
+    with tensor_float32(not before):
+        assert torch.backends.cudnn.allow_tf32 == before

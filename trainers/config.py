@@ -249,6 +249,7 @@ class TrainConfig:
 
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    tf32: bool = True
     compile: bool = False
     channels_last: bool = False
 

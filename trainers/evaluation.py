@@ -16,6 +16,7 @@ from robustsabn.data import ImageSet, load_test
 from robustsabn.errors import ConfigError, DataError, RouteError
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.trainers.bench import build_attack
+from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.randomness import generator
 from robustsabn.trainers.runs import LoadedRun, load_run, load_run_config
 
@@ -180,16 +181,17 @@ def evaluate_run(
     )
     loaded = load_run(folder, checkpoint)
     check_fit(images, loaded, data or config.data)
-    return evaluate(
-        loaded.model.to(device),
-        images.to(device),
-        build_attack(training, steps),
-        restarts=restarts,
-        routes=None if route == "all" else (route,),
-        batch_size=batch_size,
-        seed=seed,
-        device=device,
-    )
+    with tensor_float32(False):
+        return evaluate(
+            loaded.model.to(device),
+            images.to(device),
+            build_attack(training, steps),
+            restarts=restarts,
+            routes=None if route == "all" else (route,),
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+        )
 
 
 def parse_attack(text: str) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
+from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.processes import (
     average_statistics,
     launch_note,
@@ -54,7 +55,7 @@ def run(
     config: TrainConfig, name: str = "run", resume: bool = False, trainer: "type[Trainer] | None" = None
 ) -> RunResult:
     """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
-    with restored(), noted() as signals, contextlib.ExitStack() as held:
+    with restored(), tensor_float32(config.tf32), noted() as signals, contextlib.ExitStack() as held:
         return (trainer or Trainer)(config, name, resume, signals, held).fit()
 
 

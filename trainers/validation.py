@@ -11,6 +11,7 @@ from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation, evaluate, starting_noise
 from robustsabn.trainers.monitor import Monitor, results_table
+from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.processes import reduced
 
 __all__ = ["Validator"]
@@ -50,7 +51,8 @@ class Validator:
         """Clean and PGD accuracy of every route on the test set, as a table; `which` names the weights."""
         attack = build_attack(self.config.attack, self.config.test.steps)
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
-        found = self._evaluate(images, attack, None)
+        with tensor_float32(False):
+            found = self._evaluate(images, attack, None)
         self.monitor.record(kind, step, found.to_dict())
         self.monitor.table(results_table(found, f"{which}, {found.setting}"))
         self._warn(found)
