@@ -148,7 +148,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def switches() -> tuple[bool, bool]:
+def switches() -> tuple[object, object]:
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
@@ -156,7 +156,7 @@ def switches() -> tuple[bool, bool]:
 def test_tf32_is_chosen_for_training_off_for_tests_and_left_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tf32: bool
 ) -> None:
-    before, seen = switches(), list[tuple[bool, bool]]()
+    before, seen = switches(), list[tuple[object, object]]()
 
     class Watched(Trainer):
         def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:

@@ -82,7 +82,7 @@ def test_optimisers_take_their_options() -> None:
 @pytest.mark.parametrize("norm", ["sabn", "auxbn", "saauxbn"])
 @pytest.mark.parametrize("config", [Sgd(decay="weights"), AdamW(decay="weights")])
 def test_decay_can_spare_vectors_and_the_tables_of_routes(norm: str, config: Optim) -> None:
-    inner: list[nn.Module] = [nn.BatchNorm2d(2), nn.LayerNorm((2, 4, 4)), nn.Flatten(), nn.Linear(32, 3)]
+    inner: list[nn.Module] = [nn.BatchNorm2d(2), nn.LayerNorm([2, 4, 4]), nn.Flatten(), nn.Linear(32, 3)]
     model = nn.Sequential(nn.Conv2d(1, 2, 3), convert(inner[0], norm=norm), *inner[1:])
     optimizer = build_optimizer(model, config)
     names = {p: name for name, p in model.named_parameters()}

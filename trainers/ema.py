@@ -25,7 +25,8 @@ class Ema:
     def update(self, step: int) -> None:
         """Follow the model after its step `step`, from 0."""
         rate = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.values.values()), list(self.live.values()), rate)
+        averages, weights = list(self.values.values()), list(self.live.values())
+        torch._foreach_lerp_(averages, weights, rate)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor] | None) -> None:
