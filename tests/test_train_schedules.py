@@ -82,8 +82,8 @@ def test_optimisers_take_their_options() -> None:
 @pytest.mark.parametrize("norm", ["sabn", "auxbn", "saauxbn"])
 @pytest.mark.parametrize("config", [Sgd(decay="weights"), AdamW(decay="weights")])
 def test_decay_can_spare_vectors_and_the_tables_of_routes(norm: str, config: Optim) -> None:
-    inner: list[nn.Module] = [nn.BatchNorm2d(2), nn.LayerNorm([2, 4, 4]), nn.Flatten(), nn.Linear(32, 3)]
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), convert(inner[0], norm=norm), *inner[1:])
+    inner = nn.LayerNorm([2, 4, 4]), nn.Flatten(), nn.Linear(32, 3)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), convert(nn.BatchNorm2d(2), norm=norm), *inner)
     optimizer = build_optimizer(model, config)
     names = {p: name for name, p in model.named_parameters()}
     decayed, spared = ([names[p] for p in group["params"]] for group in optimizer.param_groups)

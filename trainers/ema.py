@@ -18,7 +18,7 @@ class Ema:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.live = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.live: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.values = {name: p.detach().clone() for name, p in self.live.items()}
 
     @torch.no_grad()
