@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from robustsabn.cli import main
 from robustsabn.cli._evaluation import free_folder, options, stoppable
 from robustsabn.errors import UsageError
 
+ROOT = Path(__file__).resolve().parent.parent
 NET = """
 from torch import nn
 
@@ -96,6 +98,24 @@ def test_a_subset_keeps_its_numbers_and_its_verdicts(setting: list[str]) -> None
     some = rows(Path("some"))
     assert len(some) == 5
     assert [row["verdict"] for row in some] == [by_id[row["id"]]["verdict"] for row in some]
+
+
+def test_two_processes_write_one_report_the_same(setting: list[str]) -> None:
+    command = ["autoattack", *setting, *QUICK, "--images", "6"]
+    assert main([*command, "--out", "one"]) == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*launcher, "-m", "robustsabn", *command, "--out", "two"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written to two") == 1
+    assert rows(Path("two")) == rows(Path("one"))
 
 
 def test_robustbench_files(setting: list[str]) -> None:

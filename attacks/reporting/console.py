@@ -28,7 +28,8 @@ def tell(report: Report, console: Console | None = None) -> None:
     console = console or Console(soft_wrap=True, highlight=False)
     console.print(console_table(report))
     console.print(headline(report), style="bold", markup=False)
-    console.print(comparable(report), markup=False)
+    if all(flag.name != "non-standard" for flag in report.flags):  # says the same
+        console.print(comparable(report), markup=False)
     for flag in sorted(report.flags, key=lambda flag: flag.severity != "warning"):
         style = "bold red" if flag.severity == "warning" else ""
         console.print(f"{flag.severity}: {flag.name}: {flag.message}", style=style, markup=False)
