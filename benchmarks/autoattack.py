@@ -4,7 +4,8 @@
     python benchmarks/autoattack.py --table a.json b.json --out benchmarks/results/autoattack.md
 
 Engines take turns on parts of the points, so that both meet the same load of the machine; the ratio is that of the
-summed seconds. Needs pyautoattack.
+summed seconds. `--keep FILE` stores what the official code found and uses it the next time, without a ratio then.
+Needs pyautoattack.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from timing import machine, write_table
 
-from robustsabn.attacks import AutoAttack, Report, ThreatModel
+from robustsabn.attacks import AttackCost, AutoAttack, Report, ThreatModel
 from robustsabn.attacks.adapters import official
 from robustsabn.data import load_test
 from robustsabn.models import resolve
@@ -39,6 +40,8 @@ def main() -> None:
     parser.add_argument("--batch-size", default="auto", help="ours; the official code gets 250, its default")
     parser.add_argument("--name")
     parser.add_argument("--no-official", action="store_true")
+    parser.add_argument("--only-official", action="store_true", help="fill the file of --keep, no more")
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.table:
@@ -60,19 +63,26 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     x, y = images.batch(torch.arange(len(images)), "cpu")
     model = resolve(args.model, weights=args.weights).eval()
     size = args.batch_size if args.batch_size == "auto" else int(args.batch_size)
-    reports: dict[str, list[Report]] = {"ours": [], "fast": [], "official": []}
+    kept = stored(args.keep) if args.keep and args.keep.exists() else []
+    reports: dict[str, list[Report]] = {"ours": [], "fast": [], "official": list(kept)}
     with maybe_route(model, args.route):
         for turn, part in enumerate(torch.arange(len(x)).chunk(args.parts)):
             engines = ["ours", "official"] if turn % 2 == 0 else ["official", "ours"]
             for engine in [*engines, "fast"]:
                 if engine == "official":
-                    if not args.no_official:
+                    if not args.no_official and not kept:
                         reports[engine].append(official(model, x[part], y[part], threat, ids=part))
+                    continue
+                if args.only_official:
                     continue
                 version = "fast" if engine == "fast" else "standard"
                 attack = AutoAttack(threat, version=version, batch_size=size)
                 reports[engine].append(attack(model, x[part], y[part], ids=part))
                 print(engine, turn, f"{reports[engine][-1].seconds:.0f} s", flush=True)
+    if args.keep and not kept:
+        store(reports["official"], args.keep)
+    if args.only_official:
+        return {}
     summary = {engine: summed(parts) for engine, parts in reports.items() if parts}
     return {
         "name": args.name or args.model,
@@ -80,10 +90,29 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         "eps": args.eps,
         "n": len(x),
         "machine": machine(),
+        "alternating": not kept,
         "engines": summary,
         "differing": differing(reports) if reports["official"] else [],
         "flags": sorted({flag.name for report in reports["ours"] for flag in report.flags}),
     }
+
+
+def store(reports: list[Report], path: Path) -> None:
+    """Keep reports as tensors and plain values."""
+    plain = [
+        {**vars(report), "attacks": [vars(cost) for cost in report.attacks], "flags": []}
+        for report in reports
+    ]
+    torch.save(plain, path)
+
+
+def stored(path: Path) -> list[Report]:
+    """The reports of an earlier `store`."""
+    found = torch.load(path, weights_only=True)
+    return [
+        Report(**{**values, "attacks": tuple(AttackCost(**cost) for cost in values["attacks"]), "flags": ()})
+        for values in found
+    ]
 
 
 def summed(parts: list[Report]) -> dict[str, Any]:
@@ -136,7 +165,7 @@ def tables(cases: list[dict[str, Any]], out: Path | None) -> None:
         passes = (fast["forwards"] + fast["backwards"]) / (ours["forwards"] + ours["backwards"])
         each = max(ours["survivors"], 1)
         times = f"{theirs['seconds']:.0f}" if theirs else ""
-        ratio = f"{theirs['seconds'] / ours['seconds']:.2f}" if theirs else ""
+        ratio = f"{theirs['seconds'] / ours['seconds']:.2f}" if theirs and case["alternating"] else ""
         per = f"{ours['forwards'] / each:.0f} + {ours['backwards'] / each:.0f}"
         costs.append((*label, times, f"{ours['seconds']:.0f}", ratio, per, f"{passes:.3f}"))
         points += [(*label[:3], *point.values()) for point in case["differing"]]
