@@ -1,6 +1,7 @@
 """Processes that share one list of work. Without torch.distributed there is one, and it takes everything."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from robustsabn.errors import RobustsabnError
 __all__ = ["Workers"]
 
 T = TypeVar("T")
+_lists = count(1)  # all processes make the same lists in the same order
 
 
 class Workers:
@@ -20,7 +22,6 @@ class Workers:
         together = distributed.is_available() and distributed.is_initialized()
         self.world = distributed.get_world_size() if together else 1
         self.rank = distributed.get_rank() if together else 0
-        self._lists = 0
 
     def share(self, items: list[int]) -> Callable[[int], list[int]]:
         """A function that hands out the next n of `items`, each to one process alone.
@@ -30,8 +31,7 @@ class Workers:
         if self.world == 1:
             left = list(reversed(items))
             return lambda most: [left.pop() for _ in range(min(most, len(left)))]
-        self._lists += 1
-        key = f"robustsabn/work/{self._lists}"
+        key = f"robustsabn/work/{next(_lists)}"
         store = distributed.distributed_c10d._get_default_store()
         equal = max(1, -(-len(items) // self.world))
 

@@ -119,6 +119,15 @@ def test_a_run_can_be_loaded_and_evaluated_by_route(finished: Path) -> None:
         assert found.clean["adv"] == (best(x).argmax(1) == y).sum().item() / 30
 
 
+def test_the_closing_table_can_have_autoattack(tmp_path: Path) -> None:
+    tiny = {**TINY, "test": {"images": 60, "steps": 2, "autoattack": 3}, "out": str(tmp_path / "run")}
+    found = train({**tiny, "images": 32, "epochs": 1}).evaluation
+    assert found.autoattack_n == 3
+    assert set(found.autoattack) == {"clean", "adv"}
+    closing = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert closing["autoattack"] == found.autoattack
+
+
 def test_evaluation_does_not_depend_on_the_batch_size(finished: Path) -> None:
     assert evaluate_run(finished, n=50, batch_size=50) == evaluate_run(finished, n=50, batch_size=7)
 

@@ -192,15 +192,20 @@ class Validation:
 
 @dataclass(frozen=True)
 class Test:
-    """The closing table, of the best checkpoint: PGD-`steps` on `images` of the test set (all by default)."""
+    """The closing table, of the best checkpoint: PGD-`steps` on `images` of the test set (all by default).
+
+    With `autoattack`, also AutoAttack standard on at most that many images, through the last route.
+    """
 
     images: int | None = None
     steps: int = 20
+    autoattack: int | None = None
     batch_size: int = 500
 
     def __post_init__(self) -> None:
         _count("images", self.images)
         _count("steps", self.steps)
+        _count("autoattack", self.autoattack)
         _count("batch_size", self.batch_size)
 
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Evaluation:
 
     `clean[r]`: clean images through route r. `robust[a][r]`: images attacked through route a, scored through route r.
     A model without routes has the one route "all". Logits with NaN or +inf, met on `unusable` of the images, count as wrong.
+    `autoattack[r]`, where it was asked for: the first `autoattack_n` images, attacked by AutoAttack through the last route
+    and scored through r.
     """
 
     n: int
@@ -47,6 +49,8 @@ class Evaluation:
     eps: float
     step_size: float | None = None
     unusable: int = 0
+    autoattack: dict[str, float] = field(default_factory=dict)
+    autoattack_n: int = 0
 
     @property
     def setting(self) -> str:

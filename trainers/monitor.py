@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from robustsabn._files import write_text
+from robustsabn.attacks import ProgressEvent
 from robustsabn.trainers.evaluation import Evaluation
 
 __all__ = ["Monitor", "Window", "image_grid", "results_table"]
@@ -102,6 +103,14 @@ class Monitor:
         if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
             self.say(f"step {step}/{self.total}  {note}")
 
+    def attacking(self, event: ProgressEvent) -> None:
+        """How far AutoAttack is."""
+        if self.active:
+            left = f"autoattack: {event.attack}, {event.left} of {event.total} left, {event.robust} robust"
+            self.progress.update(self.task, note=left)
+            if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
+                self.say(left)
+
     def record(self, kind: str, step: int, values: Record) -> None:
         """One line of metrics.jsonl; its numbers also to TensorBoard, as `kind/name`."""
         if not self.active:
@@ -142,6 +151,12 @@ def results_table(evaluation: Evaluation, title: str) -> Table:
     for source, row in evaluation.robust.items():
         through = f" through {source}" if source != "all" else ""
         table.add_row(f"{evaluation.attack}{through}", *(f"{100 * v:.2f}" for v in row.values()))
+    if evaluation.autoattack:
+        through = f" through {evaluation.routes[-1]}" if evaluation.routes[-1] != "all" else ""
+        fewer = f", {evaluation.autoattack_n} images" if evaluation.autoattack_n < evaluation.n else ""
+        table.add_row(
+            f"autoattack{through}{fewer}", *(f"{100 * v:.2f}" for v in evaluation.autoattack.values())
+        )
     return table
 
 

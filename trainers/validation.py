@@ -1,10 +1,13 @@
 """What a run evaluates of itself: held-out images as it goes, the test set at its end."""
 
+from dataclasses import replace
+
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from robustsabn.attacks import PGD
+from robustsabn.attacks import PGD, AutoAttack, ThreatModel, accuracy
+from robustsabn.baking import bake
 from robustsabn.data import Data, ImageSet
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.trainers.bench import build_attack
@@ -53,10 +56,25 @@ class Validator:
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
         with tensor_float32(False):
             found = self._evaluate(images, attack, None)
+            if self.config.test.autoattack and kind == "test":
+                found = self._autoattack(found, attack.threat)
         self.monitor.record(kind, step, found.to_dict())
         self.monitor.table(results_table(found, f"{which}, {found.setting}"))
         self._warn(found)
         return found
+
+    def _autoattack(self, found: Evaluation, threat: ThreatModel) -> Evaluation:
+        """`found`, and how images that AutoAttack made through the last route fare through every route."""
+        device, routes = self.accelerator.device, routes_of(self.model)
+        images = self.test.sample(self.config.test.autoattack)
+        x, y = images.batch(torch.arange(len(images)), device)
+        plain = bake(self.model, routes[-1]) if routes else self.model
+        report = AutoAttack(threat, progress=self.monitor.attacking)(plain.eval(), x, y, ids=images.ids)
+        scores = {}
+        for name in routes or ("all",):
+            with maybe_route(self.model, name):
+                scores[name] = accuracy(self.model, report.x_adv.to(device), y)
+        return replace(found, autoattack=scores, autoattack_n=len(images))
 
     def _warn(self, found: Evaluation) -> None:
         if found.warning:
