@@ -38,7 +38,7 @@ def build_attack(config: Attack, steps: int) -> PGD:
 
 
 class StepBench:
-    """The bench of step `step`; `share` of a batch of `batch_size` is this process's."""
+    """The bench of step `step`; `share` of a batch of `batch_size` is what it is handed, this process's or a part of that."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class StepBench:
         return self.step / self.per_epoch
 
     @contextmanager
-    def at(self, step: int) -> Iterator[None]:
+    def at(self, step: int, share: slice | None = None) -> Iterator[None]:
         """Step `step`, from the losses until backward has run; then the weights are what they were."""
-        self.step = step
+        self.step, self.share = step, share or self.share
         with ExitStack() as self._until_backward:
             yield
 

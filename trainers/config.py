@@ -225,7 +225,7 @@ class TrainConfig:
     `model` is a name of the registry or a model specification, `model_options` its arguments, `weights` a file to start
     from. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
     `steps` when given. `batch_size` counts all processes together; the last images of an epoch that do not fill a batch
-    wait for the next one. `ema` is the decay of an average of the weights that is evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
+    wait for the next one. Each process takes its share in `accumulate` parts one after the other. `ema` is the decay of an average of the weights that is evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
     """
 
     model: str = "resnet-digits"
@@ -249,6 +249,7 @@ class TrainConfig:
     epochs: int = 20
     steps: int | None = None
     batch_size: int = 128
+    accumulate: int = 1
     ema: float | None = None
     seed: int = 0
 
@@ -269,6 +270,7 @@ class TrainConfig:
         _count("epochs", self.epochs)
         _count("steps", self.steps)
         _count("batch_size", self.batch_size)
+        _count("accumulate", self.accumulate)
         _count("log_every", self.log_every)
         _count("checkpoint_every", self.checkpoint_every)
         _count("seed", self.seed, 0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from robustsabn._files import write_text
 from robustsabn.data.sets import check_fit
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import checkpoint as store
+from robustsabn.trainers.accumulation import check_accumulation, parts
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
+from robustsabn.trainers.methods import Losses
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.precision import tensor_float32
@@ -94,6 +97,7 @@ class Trainer:
             acc.process_index,
             acc.num_processes,
         )
+        check_accumulation(config, self.model, self.batches.share)
         self.bench = StepBench(
             acc,
             self.model,
@@ -163,9 +167,7 @@ class Trainer:
         torch.manual_seed(derive(config.seed, "step", self.step, self.accelerator.process_index))
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        with self.bench.at(self.step):
-            losses = config.method.losses(self.bench, x, y)
-            self.accelerator.backward(losses["loss"])
+        losses = self._backward(x, y)
         if config.optim.clip is not None:
             norm = self.accelerator.clip_grad_norm_(self.model.parameters(), config.optim.clip)
             losses = {**losses, "gradient_norm": norm}
@@ -176,6 +178,19 @@ class Trainer:
         self.guard.watch(self.step, losses["loss"])
         self.window.add(losses)
         self.step += 1
+
+    def _backward(self, x: Tensor, y: Tensor) -> Losses:
+        """The losses of this process's share of the batch, their gradients added to those of the parameters."""
+        count, means = self.config.accumulate, Losses()
+        for i, (part, share) in enumerate(parts(self.batches.share, count), 1):
+            # gradients are averaged over the processes with the last part
+            alone = nullcontext() if i == count else self.accelerator.no_sync(self.bench.wrapped)
+            with alone, self.bench.at(self.step, share):
+                losses = self.config.method.losses(self.bench, x[part], y[part])
+                self.accelerator.backward(losses["loss"] / count)
+            for name, value in losses.items():
+                means[name] = means.get(name, 0) + value.detach() / count
+        return means
 
     def _log(self) -> None:
         if not self.window.steps:

@@ -1,6 +1,7 @@
 """Adversarial weight perturbation, around methods that craft images first."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,8 +18,10 @@ class Awp(Crafting):
 
     Weights of convolutions, linear layers and attention alone are moved. The optimiser steps from the weights as they were;
     the published code steps from the moved ones and subtracts, which differs by the weight decay of the difference.
-    `warmup_epochs` epochs go without. Wu et al., NeurIPS 2020, equations 8 to 10.
+    `warmup_epochs` epochs go without. The gradient is that of the whole batch. Wu et al., NeurIPS 2020, equations 8 to 10.
     """
+
+    whole_batch: ClassVar[bool] = True
 
     gamma: float = 0.01
     warmup_epochs: int = 0
