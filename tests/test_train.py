@@ -26,9 +26,8 @@ from robustsabn.trainers import (
     load_run_model,
     train,
 )
-from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import build_attack
-from robustsabn.trainers.config import Attack, Augment
+from robustsabn.trainers.config import Attack
 from robustsabn.trainers.monitor import image_grid
 from robustsabn.trainers.processes import start as start_processes
 from robustsabn.trainers.runs import RunFolder
@@ -297,47 +296,6 @@ def test_wrong_evaluations(finished: Path, tmp_path: Path) -> None:
         evaluate_run(finished, checkpoint="swa")
     with pytest.raises(CheckpointError, match="start it without --resume"):
         train({**TINY, "out": str(tmp_path)}, resume=True)
-
-
-def test_batches_visit_every_image_once_an_epoch_and_shares_make_the_batch() -> None:
-    images = load_test("digits", 50)
-    augment = Augment(crop=1, flip=True)
-
-    def make(rank: int, world: int) -> Batches:
-        return Batches(images, 16, 7, augment, torch.device("cpu"), rank, world)
-
-    whole = list(make(0, 1).run(0, 6))
-    halves = list(zip(make(0, 2).run(0, 6), make(1, 2).run(0, 6), strict=True))
-    for (x, y), ((x0, y0), (x1, y1)) in zip(whole, halves, strict=True):
-        assert torch.equal(x, torch.cat([x0, x1]))
-        assert torch.equal(y, torch.cat([y0, y1]))
-    with pytest.raises(ConfigError, match="batch_size 16 does not divide by 3 processes"):
-        make(0, 3)
-    later = list(make(0, 1).run(4, 6))
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[4:], later, strict=True))
-    plain = Batches(images, 10, 7, Augment(), torch.device("cpu"))
-    seen = torch.cat([x for x, _ in plain.run(0, 5)]).flatten(1)
-    assert torch.equal(
-        torch.unique(seen, dim=0), torch.unique(images.batch(torch.arange(50))[0].flatten(1), dim=0)
-    )
-
-
-def test_folders_are_read_ahead_in_the_same_order(tmp_path: Path) -> None:
-    from PIL import Image
-
-    from robustsabn.data import load
-
-    for i in range(60):
-        place = tmp_path / f"class{i % 3}"
-        place.mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8), (4 * i, i, 0)).save(place / f"{i}.png")
-    lazy = load(f"imagefolder:{tmp_path},size=8").train
-    batches = Batches(lazy, 6, 1, Augment(), torch.device("cpu"))
-    found = list(batches.run(3, 12))
-    direct = [next(Batches(lazy, 6, 1, Augment(), torch.device("cpu")).run(s, s + 1)) for s in range(3, 12)]
-    assert all(
-        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(found, direct, strict=True)
-    )
 
 
 def test_image_grid_shows_difference_in_grey() -> None:
