@@ -44,6 +44,7 @@ class Scripted:
 
     clean, adv = "clean", "adv"
     threat = ThreatModel("Linf", 0.1)
+    smoothing = 0.0
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -51,10 +51,11 @@ class StepBench:
         batch_size: int,
         share: slice,
         per_epoch: int = 1,
+        smoothing: float = 0.0,
     ) -> None:
         self.accelerator, self.raw, self.wrapped = accelerator, raw, wrapped
         self.config, self.pgd = attack, replace(build_attack(attack, 1), bn_mode=attack.bn_mode)
-        self.threat = self.pgd.threat
+        self.threat, self.smoothing = self.pgd.threat, smoothing
         self.seed, self.batch_size, self.share, self.step = seed, batch_size, share, 0
         names: Sequence[str | int] = routes_of(raw) or (0,)
         self.clean, self.adv = names[0], names[-1]

@@ -243,6 +243,7 @@ class TrainConfig:
 
     method: Method = field(default_factory=Paired, metadata=choices(METHODS))
     attack: Attack = field(default_factory=Attack)
+    label_smoothing: float = 0.0
 
     optim: Optim = field(default_factory=Sgd, metadata=choices(OPTIMISERS))
     schedule: Schedule = field(default_factory=Cosine, metadata=choices(SCHEDULES))
@@ -275,5 +276,10 @@ class TrainConfig:
         _count("checkpoint_every", self.checkpoint_every)
         _count("seed", self.seed, 0)
         _check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
+        smoothing = self.label_smoothing
+        _check(0 <= smoothing < 1, f"label_smoothing must be in [0, 1), got {smoothing:g}")
+        able = [name for name, cls in METHODS.items() if getattr(cls, "smooths", False)]
+        fine = smoothing == 0 or getattr(self.method, "smooths", False)
+        _check(fine, f"label_smoothing is not for this method; methods with it: {', '.join(able)}")
         distinct = len(set(self.routes)) == len(self.routes) > 0
         _check(distinct, f"routes are distinct names such as clean, adv; got {list(self.routes)}")

@@ -107,6 +107,7 @@ class Trainer:
             batch_size=config.batch_size,
             share=self.batches.share,
             per_epoch=self.batches.steps_per_epoch,
+            smoothing=config.label_smoothing,
         )
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch

@@ -48,6 +48,11 @@ class Bench(Protocol):
         """The ball of the perturbations."""
         ...
 
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing of the loss to be minimised, for methods that say `smooths`; attacks know the labels."""
+        ...
+
     def attack(
         self,
         x: Tensor,
@@ -144,7 +149,10 @@ def both(bench: Bench, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tens
     return bench.forward(x, bench.clean), bench.forward(x_adv, bench.adv)
 
 
-def score(kind: str, logits: Tensor, y: Tensor) -> Losses:
-    """Mean cross-entropy and accuracy as `KIND_loss` and `KIND_accuracy`."""
+def score(kind: str, logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Losses:
+    """Mean cross-entropy, with labels smoothed by `smoothing`, and accuracy as `KIND_loss` and `KIND_accuracy`."""
     accuracy = (logits.detach().argmax(1) == y).float().mean()
-    return {f"{kind}_loss": F.cross_entropy(logits, y), f"{kind}_accuracy": accuracy}
+    return {
+        f"{kind}_loss": F.cross_entropy(logits, y, label_smoothing=smoothing),
+        f"{kind}_accuracy": accuracy,
+    }

@@ -4,7 +4,7 @@ They take `norm`, `eps` and `bn_mode` of the configured attack; the rest of it i
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ __all__ = ["FgsmRs", "GradAlign", "NFgsm"]
 
 
 class _Adversarial(Crafting):
+    smooths: ClassVar[bool] = True
+
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
-        adv = score("adv", bench.forward(x_adv, bench.adv), y)
+        adv = score("adv", bench.forward(x_adv, bench.adv), y, bench.smoothing)
         distance = bench.threat.distance(x_adv, x).mean()
         return {"loss": adv["adv_loss"], "distance": distance, **adv}
 

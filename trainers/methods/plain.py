@@ -1,6 +1,7 @@
 """Cross-entropy of clean images, of adversarial ones, and of both."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,8 +15,10 @@ __all__ = ["Paired", "Pgd", "Standard"]
 class Standard:
     """Cross-entropy of clean images through the clean route: CE(f(x), y)."""
 
+    smooths: ClassVar[bool] = True
+
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
-        clean = score("clean", bench.forward(x, bench.clean), y)
+        clean = score("clean", bench.forward(x, bench.clean), y, bench.smoothing)
         return {"loss": clean["clean_loss"], **clean}
 
 
@@ -27,8 +30,10 @@ class Pgd(Crafting):
     Madry et al., ICLR 2018; 10 steps: Rice et al., ICML 2020.
     """
 
+    smooths: ClassVar[bool] = True
+
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
-        adv = score("adv", bench.forward(x_adv, bench.adv), y)
+        adv = score("adv", bench.forward(x_adv, bench.adv), y, bench.smoothing)
         return {"loss": adv["adv_loss"], **adv}
 
 
@@ -42,6 +47,8 @@ class Paired(Crafting):
     Xie et al., CVPR 2020; Gong et al., WACV 2022.
     """
 
+    smooths: ClassVar[bool] = True
+
     forward: Forward = "split"
 
     def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
@@ -49,5 +56,5 @@ class Paired(Crafting):
 
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
         z_clean, z_adv = both(bench, x, x_adv, self.forward)
-        clean, adv = score("clean", z_clean, y), score("adv", z_adv, y)
+        clean, adv = (score(k, z, y, bench.smoothing) for k, z in (("clean", z_clean), ("adv", z_adv)))
         return {"loss": (clean["clean_loss"] + adv["adv_loss"]) / 2, **clean, **adv}

@@ -1,6 +1,7 @@
 """Losses that pull clean and adversarial predictions together: TRADES and MART."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,8 @@ class Trades(Crafting):
     Zhang et al., ICML 2019, equation 5; beta and 10 steps of the published CIFAR-10 runs.
     """
 
+    smooths: ClassVar[bool] = True
+
     beta: float = 6.0
     forward: Forward = "separate"
 
@@ -34,7 +37,7 @@ class Trades(Crafting):
 
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
         z_clean, z_adv = both(bench, x, x_adv, self.forward)
-        clean, adv = score("clean", z_clean, y), score("adv", z_adv.detach(), y)
+        clean, adv = score("clean", z_clean, y, bench.smoothing), score("adv", z_adv.detach(), y)
         divergence = kl(z_adv, z_clean).mean()
         return {"loss": clean["clean_loss"] + self.beta * divergence, "kl": divergence, **clean, **adv}
 
