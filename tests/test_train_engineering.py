@@ -189,3 +189,11 @@ def test_precisions_set_through_newer_switches_are_left_alone(monkeypatch: pytes
     before = torch.backends.cudnn.allow_tf32
     with tensor_float32(not before):
         assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_a_run_smooths_its_labels(tmp_path: Path) -> None:
+    losses = []
+    for share in (0.0, 0.5):
+        train({**TINY, "label_smoothing": share, "out": str(tmp_path / str(share))})
+        losses.append(records(tmp_path / str(share), "train")[0]["clean_loss"])
+    assert losses[0] != losses[1]
