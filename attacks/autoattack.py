@@ -142,7 +142,7 @@ class AutoAttack:
         """Rows of a batch: as asked, or as many as fit the caches of a CPU or keep an accelerator busy."""
         if isinstance(self.batch_size, int):
             return self.batch_size
-        budget = 2**18 if device_of(model, x).type == "cpu" else 2**22
+        budget = 2**19 if device_of(model, x).type == "cpu" else 2**22
         return min(max(budget // math.prod(x.shape[1:]), 16), 1024)
 
     def _journal(

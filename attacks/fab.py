@@ -66,12 +66,11 @@ class FAB(Search[FabState]):
         flat, centre = s.v.flatten(1), x.flatten(1)
         b = (w * flat).sum(1) - value
         norm, bounds = self.threat.norm, self.threat.bounds
-        steps = step_to_hyperplane(norm, torch.cat([flat, centre]), w.repeat(2, 1), b.repeat(2), bounds)
-        length = torch.linalg.vector_norm(steps, _ORDER[norm], dim=1, keepdim=True).clamp_min(_TINY)
-        (here, there), (near, far) = steps.chunk(2), length.chunk(2)
+        here, there = steps = step_to_hyperplane(norm, torch.stack([flat, centre]), w, b, bounds)
+        near, far = torch.linalg.vector_norm(steps, _ORDER[norm], dim=2, keepdim=True).clamp_min(_TINY)
         alpha = (near / (near + far)).clamp(0, _ALPHA_MAX)
-        mixed = (1 - alpha) * (flat + _ETA * here) + alpha * (centre + _ETA * there)
-        v = torch.clamp(mixed, *bounds).view_as(x)
+        near_to, far_to = here.mul_(_ETA).add_(flat), there.mul_(_ETA).add_(centre)
+        v = near_to.mul_(1 - alpha).add_(far_to.mul_(alpha)).clamp_(*bounds).view_as(x)
 
         logits = oracle.logits(v)
         s.count(live, 2, passes)
