@@ -6,28 +6,16 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robustsabn import routing
 from robustsabn.errors import ConversionError
-from robustsabn.layers import (
-    RoutedBatchNorm,
-    RoutedBatchNorm1d,
-    RoutedBatchNorm2d,
-    RoutedBatchNorm3d,
-    RoutedGroupNorm,
-    RoutedInstanceNorm1d,
-    RoutedInstanceNorm2d,
-    RoutedInstanceNorm3d,
-    RoutedLayerNorm,
-    RoutedNorm,
-)
-from robustsabn.routing import Resolved, Router, Selection, routers_of
-from robustsabn.surgery import hollow, move_hooks, restore_fast_path, wrapper_of
+from robustsabn.layers import RoutedNorm
+from robustsabn.layers.plain import Tied, plain_layer
+from robustsabn.routing import Resolved, Router, Selection, is_whole_batch, routers_of
+from robustsabn.surgery import move_hooks, restore_fast_path, wrapper_of
 
 __all__ = ["bake"]
-
-Tied = dict[tuple[int, ...], nn.Parameter]
 
 
 def bake(model: nn.Module, route: Selection) -> nn.Module:
@@ -57,7 +45,7 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
             for layer in layers:
                 if not isinstance(layer, RoutedNorm):
                     raise ConversionError(f"{type(layer).__name__} takes routes and has no plain counterpart")
-                memo[id(layer)] = plain[layer] = _plain(layer, chosen, tied)
+                memo[id(layer)] = plain[layer] = plain_layer(layer, chosen, tied)
     for layer, new in plain.items():
         new._modules.update(copy.deepcopy(layer._modules, memo))
         _copy_hooks(layer, new, memo)
@@ -68,73 +56,12 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
 
 def _whole_batch(router: Router, asked: Selection) -> Resolved:
     chosen = router.selection
-    if isinstance(chosen, tuple) or (isinstance(chosen, Tensor) and not chosen.is_floating_point()):
+    if not is_whole_batch(chosen):
         raise ConversionError(
             f"{type(asked).__name__} sends samples through different routes and a plain network has one; "
             "give a route's name or number, a Blend or None"
         )
     return chosen
-
-
-def _plain(layer: RoutedNorm, selection: Resolved, tied: Tied) -> nn.Module:
-    """The plain layer, without children and hooks, that computes one selection of a routed layer."""
-    new: Any = _fresh(layer) if layer.skeleton is None else hollow(layer.skeleton)
-    new.training, new.eps = layer.training, layer.eps
-    own = {name: getattr(layer, name) for name in ("weight", "route_weight", "bias", "route_bias")}
-    for name, value in zip(("weight", "bias"), layer.effective_affine(selection), strict=True):
-        if value is None:
-            new._parameters[name] = None
-            continue
-        sources = [own[key] for key in (own if name == "bias" else ("weight", "route_weight"))]
-        key = (name == "bias", *map(id, sources))
-        if key not in tied:
-            trained = any(source.requires_grad for source in sources if source is not None)
-            tied[key] = nn.Parameter(value.detach().clone(), requires_grad=trained)
-        new._parameters[name] = tied[key]
-    if isinstance(layer, RoutedBatchNorm):
-        new.momentum, new.track_running_stats = layer.momentum, layer.track_running_stats
-        new._buffers.update(_statistics(layer, selection))
-    return new  # type: ignore[no-any-return]
-
-
-def _statistics(layer: RoutedBatchNorm, selection: Resolved) -> dict[str, Tensor | None]:
-    if layer.running_mean is None:
-        return dict.fromkeys(("running_mean", "running_var", "num_batches_tracked"))
-    mean, var = layer._running(selection)
-    count = layer.num_batches_tracked
-    if count is not None and count.ndim:
-        count = count[selection] if isinstance(selection, int) else count.max()
-    return {
-        "running_mean": mean.detach().clone(),
-        "running_var": var.detach().clone(),
-        "num_batches_tracked": None if count is None else count.clone(),
-    }
-
-
-def _fresh(layer: RoutedNorm) -> nn.Module:
-    """Torch's own layer for a routed one that was built by hand."""
-    affine: dict[str, Any] = {"affine": layer.affine != "none", "device": "meta"}
-    norms: dict[type[RoutedNorm], type[nn.Module]] = {
-        RoutedBatchNorm1d: nn.BatchNorm1d,
-        RoutedBatchNorm2d: nn.BatchNorm2d,
-        RoutedBatchNorm3d: nn.BatchNorm3d,
-        RoutedInstanceNorm1d: nn.InstanceNorm1d,
-        RoutedInstanceNorm2d: nn.InstanceNorm2d,
-        RoutedInstanceNorm3d: nn.InstanceNorm3d,
-    }
-    for routed, plain in norms.items():
-        if isinstance(layer, routed):
-            return plain(layer.num_features, **affine)
-    if isinstance(layer, RoutedBatchNorm):  # any rank, and so is torch's
-        return nn.SyncBatchNorm(layer.num_features, **affine)
-    if isinstance(layer, RoutedGroupNorm):
-        return nn.GroupNorm(layer.num_groups, layer.num_channels, **affine)
-    if isinstance(layer, RoutedLayerNorm) and not layer.channels_first:
-        return nn.LayerNorm(list(layer.shape), elementwise_affine=affine["affine"], device="meta")
-    raise ConversionError(
-        f"{type(layer).__name__} built by hand has no counterpart in torch; "
-        "build the model with plain layers and convert it, then it bakes back to those"
-    )
 
 
 def _copy_hooks(layer: RoutedNorm, new: nn.Module, memo: dict[int, Any]) -> None:

@@ -191,6 +191,13 @@ class Router:
         return routes
 
 
+def is_whole_batch(selection: Resolved) -> bool:
+    """Whether every sample of a batch goes the same way."""
+    return not isinstance(selection, (tuple, Tensor)) or (
+        isinstance(selection, Tensor) and selection.is_floating_point()
+    )
+
+
 def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
     """Every router of a model with the routed layers that read it, in the order of `model.modules()`."""
     if not isinstance(model, nn.Module):

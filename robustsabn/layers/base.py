@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.errors import RouteError
-from robustsabn.routing import Resolved, Router
+from robustsabn.routing import Resolved, Router, is_whole_batch
 
 __all__ = ["Affine", "Init", "RoutedNorm", "Statistics"]
 
@@ -137,6 +138,17 @@ class RoutedNorm(nn.Module):
             raise RouteError(
                 f"{len(selection)} per-sample routes for a batch of {n}; give one route per sample"
             )
+
+    def plain_layer(self) -> nn.Module | None:
+        """A plain layer that does what this one does under the selection in force; None if that differs by sample."""
+        from robustsabn.layers.plain import plain_layer  # which imports this module
+
+        if not is_whole_batch(self.router.selection):
+            return None
+        with torch.no_grad():
+            new = plain_layer(self, self.router.selection, {})
+        new._modules.update(copy.deepcopy(self._modules))
+        return new
 
     def finish(self, y: Tensor) -> Tensor:
         """What a fused layer of the original network did after its normalisation (activation, drop-out)."""

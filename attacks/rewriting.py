@@ -1,0 +1,245 @@
+"""A network in eval mode as a graph of fewer passes over its activations."""
+
+import copy
+import inspect
+import operator
+import warnings
+from collections import Counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["lay_out", "rewritten"]
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_IDLE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_QUESTIONS = (
+    getattr,
+    operator.eq,
+    operator.ne,
+    operator.lt,
+    operator.le,
+    operator.gt,
+    operator.ge,
+    operator.mod,
+)
+_ADD = (operator.add, torch.add)
+_RELU = (torch.relu, torch.relu_, F.relu, F.relu_)
+
+Affine = tuple[Tensor, Tensor]
+
+
+def rewritten(network: nn.Module, x: Tensor) -> fx.GraphModule:
+    """`network`, in eval mode, traced with torch.fx and simplified; `x` is an example batch.
+
+    Batch norms are folded into the convolution or linear layer before them, or become one scale and shift. ReLUs and
+    sums overwrite what nothing else reads. Drop-out and assertions go. Modules without a batch norm inside are
+    called as they are. Parts of the result belong to `network`. Raises what tracing raises.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        graph = _Tracer().trace(network, concrete_args=_defaults(network))
+        traced = fx.GraphModule(network, graph)
+        _Shapes(traced).run(x)
+    for node in list(graph.nodes):
+        if isinstance(_module(traced, node), _IDLE):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    _sweep(graph)
+    _fold_norms(traced)
+    _work_in_place(traced)
+    _sweep(graph)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
+
+
+def lay_out(network: nn.Module, channels_last: bool) -> None:
+    """Lay weights, and so activations, out channels last, in a rewritten network where that is faster; or contiguous.
+
+    oneDNN runs a convolution of large weights on few pixels faster on contiguous activations: the last stage of
+    a ResNet-18 on 32x32 takes half the time.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    network.to(memory_format=layout)  # type: ignore[call-overload]
+    if not channels_last or not isinstance(network, fx.GraphModule):
+        return
+    for node in network.graph.nodes:
+        module = _module(network, node)
+        if type(module) is nn.Conv2d:
+            weights, pixels = module.weight.numel(), node.meta["shape"][1:].numel()
+            if weights > 2**19 and weights > 64 * pixels:
+                module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+                with network.graph.inserting_before(node):
+                    node.args = (network.graph.call_method("contiguous", (node.args[0],)), *node.args[1:])
+    network.recompile()
+
+
+def _holds_norm(module: nn.Module) -> bool:
+    """Whether a batch norm is a part of `module`."""
+    return any(isinstance(part, _BatchNorm) for part in module.modules())
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        closed = not isinstance(m, nn.Sequential) and not _holds_norm(m)
+        return closed or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Shapes(fx.Interpreter):
+    """Notes the shape of every tensor, before anything works in place."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        out = super().run_node(n)
+        if isinstance(out, Tensor):
+            n.meta["shape"] = out.shape
+        return out
+
+
+class _ScaleShift(nn.Module):
+    """What is left of a batch norm with nothing before it to fold into; (C,) over x (N, C, *)."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor, rank: int) -> None:
+        super().__init__()
+        for name, value in (("scale", scale), ("shift", shift)):
+            self.register_buffer(name, value.reshape(-1, *(1,) * (rank - 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, x, self.scale)
+
+
+def _sweep(graph: fx.Graph) -> None:
+    """Erase assertions, and what was read and compared for nothing else."""
+    for node in reversed(graph.nodes):
+        idle = node.op == "get_attr" or (node.op == "call_function" and node.target in _QUESTIONS)
+        if (idle and not node.users) or (node.op == "call_function" and node.target is torch._assert):
+            graph.erase_node(node)
+
+
+def _defaults(network: nn.Module) -> dict[str, Any]:
+    """Arguments of forward after the images, at their defaults: they are no part of the graph."""
+    later = list(inspect.signature(network.forward).parameters.values())[1:]
+    return {p.name: p.default for p in later if p.default is not p.empty}
+
+
+def _module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _fold_norms(traced: fx.GraphModule) -> None:
+    graph = traced.graph
+    calls = Counter(map(id, (_module(traced, node) for node in graph.nodes)))
+    for node in list(graph.nodes):
+        affine = _affine(traced, node)
+        if affine is None:
+            continue
+        source: fx.Node = node.args[0]
+        before = _module(traced, source)
+        alone = len(source.users) == 1 and calls[id(before)] == 1
+        new: nn.Module
+        if alone and _takes_affine(before, source):
+            assert before is not None
+            new, replaced = _with_affine(before, *affine), source
+            node.replace_all_uses_with(source)
+        else:
+            rank = len(source.meta["shape"])
+            scale, shift = (value.to(_dtype(traced)) for value in affine)
+            new, replaced = _ScaleShift(scale, shift, rank), node
+        name = f"folded_{node.name}"
+        traced.add_submodule(name, new)
+        with graph.inserting_before(replaced):
+            call = graph.call_module(name, (replaced.args[0],))
+        call.meta["shape"] = node.meta["shape"]
+        replaced.replace_all_uses_with(call)
+        for old in dict.fromkeys((node, replaced)):
+            graph.erase_node(old)
+
+
+def _affine(traced: fx.GraphModule, node: fx.Node) -> Affine | None:
+    """Scale and shift (C,), float64, of a batch norm in eval mode with running statistics; None for anything else."""
+    module = _module(traced, node)
+    if type(module) in _NORMS and len(node.args) == 1:
+        norm: Any = module
+        values = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
+        eps = norm.eps
+    elif node.op == "call_function" and node.target is F.batch_norm and isinstance(node.args[0], fx.Node):
+        given = inspect.signature(F.batch_norm).bind(*node.args, **node.kwargs)
+        given.apply_defaults()
+        if given.arguments["training"] is not False:
+            return None
+        names = ("running_mean", "running_var", "weight", "bias")
+        sources = [given.arguments[name] for name in names]
+        if any(isinstance(s, fx.Node) and s.op != "get_attr" for s in sources):
+            return None
+        values = [None if s is None else operator.attrgetter(s.target)(traced) for s in sources]
+        eps = given.arguments["eps"]
+    else:
+        return None
+    mean, var, weight, bias = (None if value is None else value.detach().double() for value in values)
+    if mean is None or var is None:
+        return None
+    scale = torch.rsqrt(var + eps) * (1 if weight is None else weight)
+    return scale, (0 if bias is None else bias) - mean * scale
+
+
+def _takes_affine(module: nn.Module | None, node: fx.Node) -> bool:
+    """Whether the norm's channels are the layer's output features."""
+    if len(node.args) != 1:
+        return False
+    if type(module) in _CONVOLUTIONS:
+        return len(node.meta["shape"]) == module.weight.ndim  # type: ignore[union-attr]
+    return type(module) is nn.Linear and len(node.meta["shape"]) == 2
+
+
+def _with_affine(layer: Any, scale: Tensor, shift: Tensor) -> nn.Module:
+    """A copy of a convolution or linear layer that scales and shifts what it computes."""
+    new, weight = copy.deepcopy(layer), layer.weight.detach()
+    rows = scale.view(-1, *(1,) * (weight.ndim - 1))
+    shift = shift if layer.bias is None else shift + scale * layer.bias.detach()
+    new.weight = nn.Parameter((weight * rows).to(weight.dtype), requires_grad=False)
+    new.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=False)
+    return new  # type: ignore[no-any-return]
+
+
+def _dtype(traced: fx.GraphModule) -> torch.dtype:
+    return next(value.dtype for value in traced.parameters() if value.is_floating_point())
+
+
+def _work_in_place(traced: fx.GraphModule) -> None:
+    """ReLUs and sums overwrite an argument that is new, read by them alone, and that no backward needs."""
+    for node in traced.graph.nodes:
+        if node.op == "call_function" and node.target in _ADD and len(node.args) == 2 and not node.kwargs:
+            a, b = node.args
+            if _spare(traced, a, node):
+                node.target = operator.iadd
+            elif _spare(traced, b, node):
+                node.target, node.args = operator.iadd, (b, a)
+        elif _is_relu(traced, node) and _spare(traced, node.args[0], node):
+            node.op, node.target = "call_function", torch.relu_
+            node.args, node.kwargs = (node.args[0],), {}
+
+
+def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return type(_module(traced, node)) is nn.ReLU
+    return node.op == "call_function" and node.target in _RELU
+
+
+def _spare(traced: fx.GraphModule, value: Any, reader: fx.Node) -> bool:
+    """Whether a value may be overwritten by its `reader`."""
+    if not isinstance(value, fx.Node) or set(value.users) != {reader}:
+        return False
+    if "shape" not in value.meta or value.meta["shape"] != reader.meta.get("shape"):
+        return False
+    if value.op == "call_module":
+        return type(_module(traced, value)) in (*_CONVOLUTIONS, nn.Linear, _ScaleShift)
+    if value.op != "call_function" or not all(isinstance(part, fx.Node) for part in value.args):
+        return False
+    return value.target in _ADD or (value.target is operator.iadd and _spare(traced, value.args[0], value))
