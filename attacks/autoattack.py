@@ -104,7 +104,7 @@ class AutoAttack:
             verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
             workers = Workers()
             options = {"fold": self.fold, "compile": self.compile, "autocast": self.autocast}
-            search = search_model(model, x[:16].to(judge.device), **options)
+            search, searched = search_model(model, x[:16].to(judge.device), **options)
             with self._journal(model, attacks, x, y, ids, workers) as journal:
                 shared = (search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress)
                 Ensemble(*shared).run(attacks)
@@ -135,7 +135,7 @@ class AutoAttack:
             attacks=verdicts.costs(workers.world),
             flags=tuple(flags),
             seconds=time.perf_counter() - began,
-            versions=versions(judge.device),
+            versions={**versions(judge.device), "search": searched},
         )
 
     def _rows(self, model: Model, x: Tensor) -> int:

@@ -22,7 +22,7 @@ from robustsabn.attacks.verdicts import Verdicts
 __all__ = ["by_attacks", "by_kind", "in_train_mode", "seen_on"]
 
 _MANY = 0.002
-"""An attack of last resort that lowers robust accuracy by more than this on its own is a warning."""
+"""More than this share of the samples, and more than one, is a warning."""
 
 
 def in_train_mode(model: Model) -> list[Flag]:
@@ -136,7 +136,7 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
     zero = verdicts.flat
     flag(
         "zero-gradients",
-        int(zero.sum()) > _MANY * count,
+        int(zero.sum()) > max(1, _MANY * count),
         zero,
         lambda n: (
             f"{n} samples had a gradient of exactly zero at the start of a run: saturated or piecewise constant "
@@ -151,7 +151,7 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
                 alone |= verdicts.broken_by == index
         flag(
             f"{kind}-only",
-            int(alone.sum()) > _MANY * count,
+            int(alone.sum()) > max(1, _MANY * count),
             alone,
             partial(_alone, who, count),
         )

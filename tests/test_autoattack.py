@@ -163,6 +163,20 @@ def test_a_torn_record_is_ignored_and_a_foreign_journal_refused(tmp_path: Path) 
         attack(model, x, y, folder=tmp_path, resume=True)
 
 
+def test_searching_on_a_folded_copy_changes_no_verdict_of_the_model_itself() -> None:
+    model, x, y = conv_case(count=64)
+    with_copy, without = attack(model, x, y), attack(model, x, y, fold=False)
+    assert with_copy.versions["search"] == "folded copy"
+    assert without.versions["search"] == "the model"
+    assert torch.equal(with_copy.clean, without.clean)
+    assert int((with_copy.robust != without.robust).sum()) <= 1  # another order of float32 sums
+    broken = with_copy.clean & ~with_copy.robust
+    assert verify(model, with_copy.x_adv[broken], x[broken], y[broken], THREAT).all()
+    hooked, _, _ = conv_case(count=1)
+    hooked.register_forward_hook(lambda module, args, output: None)
+    assert "hooks" in attack(hooked, x, y).versions["search"]
+
+
 def test_progress_counts_down() -> None:
     model, x, y = conv_case(count=40)
     events: list[ProgressEvent] = []
