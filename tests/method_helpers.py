@@ -90,7 +90,7 @@ def bench_for(model: nn.Module, n: int, **attack: object) -> StepBench:
     """The bench of one process for batches of n images."""
     config = Attack(**{"eps": 0.06, "steps": 2, **attack})  # type: ignore[arg-type]
     acc = Accelerator(cpu=True)
-    return StepBench(acc, model, model, config, seed=0, batch_size=n, share=slice(0, n))
+    return StepBench(acc, model, model, config, seed=0, batch_size=n, share=slice(0, n), classes=3)
 
 
 X = torch.tensor(

@@ -8,7 +8,7 @@ import torch
 from launch import launch, perform
 from test_method_resume import MORE, NET, TINY
 
-METHODS = ("pgd", "trades", "gradalign", "trades-awp")
+METHODS = ("pgd", "trades", "gradalign", "trades-awp", "fast-advprop", "free")
 CONFIG: dict[str, Any] = {
     **TINY,
     "attack": {"norm": "L2", "eps": 0.5, "steps": 2},  # no signs, which amplify the order of float32 sums

@@ -30,6 +30,8 @@ MORE: dict[str, dict[str, Any]] = {
     "gradalign": {"lam": 0.2},
     "trades-awp": {"warmup_epochs": 1},
     "mart-awp": {"warmup_epochs": 1},
+    "fast-advprop": {"every": 2},
+    "free": {"replays": 2},
 }
 
 

@@ -21,7 +21,7 @@ class Batches:
     """This process's share of the batches of a run.
 
     `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole batch, so
-    the number of processes changes nothing. Images in memory are kept on the device; others are read ahead.
+    the number of processes changes nothing. Every batch is given `replays` times running. Images in memory are kept on the device; others are read ahead.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Batches:
         device: torch.device,
         rank: int = 0,
         world: int = 1,
+        replays: int = 1,
     ) -> None:
         if batch_size > len(images):
             raise ConfigError(
@@ -44,48 +45,57 @@ class Batches:
             )
         self.images = images.to(device)
         self.batch_size, self.seed, self.augment, self.device = batch_size, seed, augment, device
-        self.steps_per_epoch = len(images) // batch_size
+        self.replays, self._batches = replays, len(images) // batch_size
+        self.steps_per_epoch = self._batches * replays
         self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         self._epoch, self._order = -1, torch.empty(0)
 
     def run(self, start: int, stop: int) -> Iterator[Batch]:
         """Images (n, C, H, W) in [0, 1] and labels (n,) of steps `start` … `stop` - 1, in order."""
+        first = start // self.replays
+        for index, batch in enumerate(self._run(first, -(-stop // self.replays)), first):
+            last = index * self.replays + self.replays
+            for _ in range(max(start, last - self.replays), min(stop, last)):
+                yield batch
+
+    def _run(self, start: int, stop: int) -> Iterator[Batch]:
         if isinstance(self.images, ArraySet):
-            for step in range(start, stop):
-                yield self._augmented(step, self._read(step), self.share)
+            for index in range(start, stop):
+                yield self._augmented(index, self._read(index), self.share)
             return
         ahead: list[Future[Batch]] = []
         with ThreadPoolExecutor(1) as reader:
             try:
-                for step in range(start, stop):
-                    while len(ahead) < min(3, stop - step):
-                        ahead.append(reader.submit(self._read, step + len(ahead)))
-                    yield self._augmented(step, ahead.pop(0).result(), self.share)
+                for index in range(start, stop):
+                    while len(ahead) < min(3, stop - index):
+                        ahead.append(reader.submit(self._read, index + len(ahead)))
+                    yield self._augmented(index, ahead.pop(0).result(), self.share)
             finally:
                 for future in ahead:
                     future.cancel()
 
     def whole(self, step: int) -> dict[str, Tensor]:
         """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places` in the set, on the CPU."""
-        places, share = self._places(step), slice(0, self.batch_size)
-        x, y = self._augmented(step, self.images.batch(places, self.device), share)
+        index = step // self.replays
+        places, share = self._places(index), slice(0, self.batch_size)
+        x, y = self._augmented(index, self.images.batch(places, self.device), share)
         return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": places.clone()}
 
-    def _places(self, step: int) -> Tensor:
-        epoch, place = divmod(step, self.steps_per_epoch)
+    def _places(self, index: int) -> Tensor:
+        epoch, place = divmod(index, self._batches)
         if epoch != self._epoch:
             order = epoch_order(len(self.images), self.seed, epoch)
             self._epoch, self._order = epoch, order
         return self._order[place * self.batch_size :][: self.batch_size]
 
-    def _read(self, step: int) -> Batch:
-        return self.images.batch(self._places(step)[self.share], self.device)
+    def _read(self, index: int) -> Batch:
+        return self.images.batch(self._places(index)[self.share], self.device)
 
-    def _augmented(self, step: int, batch: Batch, share: slice) -> Batch:
+    def _augmented(self, index: int, batch: Batch, share: slice) -> Batch:
         x, y = batch
         crop, flip = self.augment.crop, self.augment.flip
         if crop or flip:
-            source = generator(self.device, self.seed, "augment", step)
+            source = generator(self.device, self.seed, "augment", index)
             draws = draw_crop_flip(self.batch_size, source, padding=crop, flip=flip)
             x = apply_crop_flip(x, draws[share], padding=crop)
         return x, y

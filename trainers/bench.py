@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,11 +15,12 @@ from robustsabn.attacks import PGD, ThreatModel, attack_mode
 from robustsabn.attacks.losses import Loss
 from robustsabn.attacks.mode import frozen_statistics
 from robustsabn.attacks.noise import Start
-from robustsabn.routing import Selection, maybe_route, routes_of
+from robustsabn.routing import Blend, Selection, maybe_route, routers_of, routes_of
 from robustsabn.trainers.config import Attack
+from robustsabn.trainers.gradients import taken
 from robustsabn.trainers.perturbation import layer_weights, moved
 from robustsabn.trainers.processes import reduced
-from robustsabn.trainers.randomness import generator
+from robustsabn.trainers.randomness import derive, generator
 
 __all__ = ["StepBench", "build_attack"]
 
@@ -52,13 +54,16 @@ class StepBench:
         share: slice,
         per_epoch: int = 1,
         smoothing: float = 0.0,
+        classes: int = 2,
     ) -> None:
         self.accelerator, self.raw, self.wrapped = accelerator, raw, wrapped
         self.config, self.pgd = attack, replace(build_attack(attack, 1), bn_mode=attack.bn_mode)
         self.threat, self.smoothing = self.pgd.threat, smoothing
         self.seed, self.batch_size, self.share, self.step = seed, batch_size, share, 0
         names: Sequence[str | int] = routes_of(raw) or (0,)
-        self.clean, self.adv = names[0], names[-1]
+        self.routes, self.clean, self.adv = names, names[0], names[-1]
+        self.classes = classes
+        self.carried: dict[str, Tensor] = {}
         self.per_epoch, self._network, self._until_backward = per_epoch, wrapped, ExitStack()
 
     @property
@@ -81,6 +86,20 @@ class StepBench:
         drawn = self.draw(x, purpose, lambda whole, source: self.threat.noise(whole, start, source))
         return torch.empty_like(x).copy_(drawn)  # in the memory format of x
 
+    def other_classes(self, y: Tensor) -> Tensor:
+        def draw(whole: Tensor, source: torch.Generator) -> Tensor:
+            return torch.randint(1, self.classes, (len(whole),), generator=source, device=y.device)
+
+        return (y + self.draw(y, "target", draw)) % self.classes
+
+    def pick(self, values: Sequence[float]) -> float:
+        return values[derive(self.seed, "pick", self.step) % len(values)]
+
+    def blend(self, share: float) -> Blend:
+        weights = torch.zeros(len(self.routes), device=self.accelerator.device)
+        weights[0], weights[-1] = 1 - share, share
+        return Blend(weights)
+
     def attack(
         self,
         x: Tensor,
@@ -89,11 +108,14 @@ class StepBench:
         loss: Literal["ce"] | Loss = "ce",
         start: Start = "uniform",
         steps: int = 10,
+        targeted: bool = False,
+        through: Selection = None,
     ) -> Tensor:
         config = self.config
-        pgd = replace(self.pgd, steps=config.steps or steps, loss=config.loss or loss)
+        pgd = replace(self.pgd, steps=config.steps or steps, loss=config.loss or loss, targeted=targeted)
         delta0 = self.noise(x, config.start or start)
-        with maybe_route(self.raw, self.adv), self.accelerator.autocast():
+        selection = self.adv if through is None else through
+        with maybe_route(self.raw, selection), self.accelerator.autocast():
             return pgd(self.raw, x, y, delta0=delta0)
 
     def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
@@ -118,21 +140,53 @@ class StepBench:
         return _wide(logits)
 
     def perturb_weights(self, loss: Callable[[], Tensor], gamma: float) -> None:
-        weights, scaler = layer_weights(self.raw), self.accelerator.scaler
-        self._network = self.raw  # the gradient is taken and averaged here
+        weights = layer_weights(self.raw)
+        with self._unwrapped(), frozen_statistics(self.raw):
+            value = loss()
+        directions = self._averaged(self._gradients(value, weights)[0])
+        self._until_backward.enter_context(moved(weights, directions, gamma))
+
+    def ascend(self, loss: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = x.detach().requires_grad_()
+        weights = [p for p in self.raw.parameters() if p.requires_grad]
+        with self._unwrapped():
+            value = loss(leaf)
+        (gradient, *found), scale = self._gradients(value, [leaf, *weights])
+        return gradient / scale, taken(value.detach(), weights, [g / scale for g in found])
+
+    def scale_routes(self, factors: dict[str | int, float]) -> None:
+        for router, layers in routers_of(self.raw).items():
+            rows = torch.ones(len(router), device=self.accelerator.device)
+            for chosen, factor in factors.items():
+                rows[router.index(chosen)] = factor
+            for layer in layers:
+                for name in ("route_weight", "route_bias"):
+                    table = getattr(layer, name)
+                    if isinstance(table, nn.Parameter) and table.requires_grad:
+                        shaped = rows.to(table).view(-1, *(1,) * (table.ndim - 1))
+                        handle = table.register_hook(partial(torch.mul, shaped))  # type: ignore[no-untyped-call]
+                        self._until_backward.callback(handle.remove)
+
+    @contextmanager
+    def _unwrapped(self) -> Iterator[None]:
+        """Forwards go through the raw network: their gradients are taken here, and not averaged."""
+        self._network = self.raw
         try:
-            with frozen_statistics(self.raw):
-                value = loss()
+            yield
         finally:
             self._network = self.wrapped
-        if scaler is not None:
-            value = scaler.scale(value)
-        found = torch.autograd.grad(value, weights, allow_unused=True)
-        directions = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)]
-        directions = self._averaged(directions)
-        if scaler is not None:  # an overflow moves nothing: in the statistics its NaN would stay
-            directions = [g.nan_to_num(0, 0, 0) for g in directions]
-        self._until_backward.enter_context(moved(weights, directions, gamma))
+
+    def _gradients(self, loss: Tensor, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Gradients of `loss`, zero where it does not depend on an input, times the scale of half precision; that scale.
+
+        An overflow is zero: in running statistics its NaN would stay.
+        """
+        scale, scaler = loss.new_ones(()), self.accelerator.scaler
+        if scaler is None:
+            found = torch.autograd.grad(loss, inputs, materialize_grads=True)
+            return list(found), scale
+        found = torch.autograd.grad(scaler.scale(loss), inputs, materialize_grads=True)
+        return [g.nan_to_num(0, 0, 0) for g in found], scaler.scale(scale)
 
     def _averaged(self, tensors: list[Tensor]) -> list[Tensor]:
         if self.accelerator.num_processes == 1:

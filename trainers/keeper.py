@@ -9,10 +9,11 @@ from torch import nn
 import robustsabn.config
 from robustsabn.data import Data
 from robustsabn.trainers import checkpoint as store
+from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.ema import Ema
 from robustsabn.trainers.evaluation import Evaluation
-from robustsabn.trainers.processes import shared
+from robustsabn.trainers.processes import gathered, shared
 from robustsabn.trainers.resume import KEPT, Found
 from robustsabn.trainers.runs import RunFolder
 
@@ -28,17 +29,19 @@ class Keeper:
         folder: RunFolder,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        bench: StepBench,
         config: TrainConfig,
         data: Data,
     ) -> None:
         self.accelerator, self.folder, self.model, self.optimizer = accelerator, folder, model, optimizer
-        self.config, self.classes, self.shape = config, data.classes, data.train.shape
+        self.bench, self.config, self.classes, self.shape = bench, config, data.classes, data.train.shape
         self.ema = None if config.ema is None else Ema(model, config.ema)
         self.kept: dict[str, dict[str, Any]] = {name: {"score": [-1.0, -1.0], "step": -1} for name in KEPT}
 
     def save(self, step: int, epoch: float, found: dict[str, Evaluation]) -> None:
         """Store the run after `step` steps as `last`, and under each of the names in `found` if that beats what is kept."""
         better = [name for name, evaluation in found.items() if self._beats(name, step, evaluation)]
+        carried = {name: gathered(self.accelerator, value) for name, value in self.bench.carried.items()}
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
             state = {
@@ -52,6 +55,8 @@ class Keeper:
                 "config": robustsabn.config.to_dict(self.config),
             }
             tensors = {"model": self.model.state_dict(), "optimizer": store.optimizer_tensors(self.optimizer)}
+            if carried:
+                tensors["method"] = carried
             if self.ema is not None:
                 tensors["ema"] = self.ema.values
             if self.ema is not None and "ema" in better:
@@ -69,6 +74,8 @@ class Keeper:
         store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
         if self.accelerator.scaler is not None and stored.state["scaler"]:
             self.accelerator.scaler.load_state_dict(stored.state["scaler"])
+        carried, device = stored.tensors.get("method", {}), self.accelerator.device
+        self.bench.carried = {name: value[self.bench.share].to(device) for name, value in carried.items()}
         if self.ema is not None:
             self.ema.load(stored.tensors.get("ema"))
         for name in KEPT:

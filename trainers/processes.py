@@ -19,6 +19,7 @@ from robustsabn.trainers.config import TrainConfig
 __all__ = [
     "accelerator",
     "average_statistics",
+    "gathered",
     "launch_note",
     "load_data",
     "prepare",
@@ -88,6 +89,13 @@ def reduced(accelerator: Accelerator, tensor: Tensor, how: Literal["sum", "mean"
     total = accelerator.reduce(tensor, how)
     assert isinstance(total, Tensor)
     return total
+
+
+def gathered(accelerator: Accelerator, share: Tensor) -> Tensor:
+    """The shares (n, ...) of all processes in their order, on each of them."""
+    whole = accelerator.gather(share)
+    assert isinstance(whole, Tensor)
+    return whole
 
 
 def prepare(

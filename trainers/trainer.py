@@ -96,6 +96,7 @@ class Trainer:
             self.device,
             acc.process_index,
             acc.num_processes,
+            getattr(config.method, "replays", 1),
         )
         check_accumulation(config, self.model, self.batches.share)
         self.bench = StepBench(
@@ -108,10 +109,11 @@ class Trainer:
             share=self.batches.share,
             per_epoch=self.batches.steps_per_epoch,
             smoothing=config.label_smoothing,
+            classes=len(data.classes),
         )
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch
-        self.keeper = Keeper(acc, self.folder, self.model, self.optimizer, config, data)
+        self.keeper = Keeper(acc, self.folder, self.model, self.optimizer, self.bench, config, data)
         self.step = 0 if found is None else self.keeper.restore(found)
         acc.wait_for_everyone()
         if self.main:

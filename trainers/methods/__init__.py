@@ -4,6 +4,7 @@ A method is a frozen dataclass of its hyperparameters with one function, `losses
 bench lends it the attack, the forward through each route, and nothing of the loop.
 """
 
+from robustsabn.trainers.methods.advprop import AdvProp, FastAdvProp
 from robustsabn.trainers.methods.awp import Awp, MartAwp, PairedAwp, PgdAwp, TradesAwp
 from robustsabn.trainers.methods.base import (
     METHODS,
@@ -17,15 +18,19 @@ from robustsabn.trainers.methods.base import (
     score,
 )
 from robustsabn.trainers.methods.fgsm import FgsmRs, GradAlign, NFgsm
+from robustsabn.trainers.methods.free import Free
 from robustsabn.trainers.methods.plain import Paired, Pgd, Standard
 from robustsabn.trainers.methods.trades import Mart, Trades
 
 __all__ = [
     "METHODS",
+    "AdvProp",
     "Awp",
     "Bench",
     "Crafting",
+    "FastAdvProp",
     "FgsmRs",
+    "Free",
     "GradAlign",
     "Losses",
     "Mart",

@@ -39,6 +39,11 @@ class Bench(Protocol):
         ...
 
     @property
+    def carried(self) -> dict[str, Tensor]:
+        """What a method keeps from step to step, (N, ...) per image of the batch; saved in checkpoints."""
+        ...
+
+    @property
     def epoch(self) -> float:
         """Passes over the training set so far."""
         ...
@@ -61,12 +66,18 @@ class Bench(Protocol):
         loss: Literal["ce"] | Loss = "ce",
         start: Start = "uniform",
         steps: int = 10,
+        targeted: bool = False,
+        through: Selection = None,
     ) -> Tensor:
-        """Adversarial images (N, C, H, W) by PGD through the adversarial route.
+        """Adversarial images (N, C, H, W) by PGD, through the adversarial route or another selection.
 
         What the configuration's `attack` leaves open is as said here: the `loss` per sample to maximise, a function of
-        logits and y; the random start; the number of steps.
+        logits and y; the random start; the number of steps. `targeted`: y are the classes to reach.
         """
+        ...
+
+    def other_classes(self, y: Tensor) -> Tensor:
+        """A random class other than y for each image, (N,)."""
         ...
 
     def noise(self, x: Tensor, start: Start = "uniform", purpose: str = "attack") -> Tensor:
@@ -93,6 +104,17 @@ class Bench(Protocol):
 
         `loss` calls `forward`, which then moves no running statistics; its gradient is averaged over the processes.
         """
+        ...
+
+    def ascend(self, loss: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of `loss(x)` with respect to x, and its value to be part of the step's loss.
+
+        Gradients of the weights are taken along in the same backward, and come out again with the step's.
+        """
+        ...
+
+    def scale_routes(self, factors: dict[str | int, float]) -> None:
+        """Multiply the gradients of the named routes' own parameters in this step's backward."""
         ...
 
 
@@ -143,9 +165,9 @@ def check(fine: bool, message: str) -> None:
 def both(bench: Bench, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tensor, Tensor]:
     """Logits of clean images through the clean route and of adversarial ones through theirs."""
     if forward == "split" and bench.clean != bench.adv:
-        halves = Split((bench.clean, len(x)), (bench.adv, len(x)))
-        z_clean, z_adv = bench.forward(torch.cat([x, x_adv]), halves).chunk(2)
-        return z_clean, z_adv
+        halves = Split((bench.clean, len(x)), (bench.adv, len(x_adv)))
+        logits = bench.forward(torch.cat([x, x_adv]), halves)
+        return logits[: len(x)], logits[len(x) :]
     return bench.forward(x, bench.clean), bench.forward(x_adv, bench.adv)
 
 

@@ -1,0 +1,83 @@
+"""Adversarial images as a help for clean accuracy: AdvProp and Fast AdvProp. Both need a route for each kind of image."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, both, check, method, score
+
+__all__ = ["AdvProp", "FastAdvProp"]
+
+
+@method("advprop")
+@dataclass(frozen=True)
+class AdvProp(Crafting):
+    """CE(f_clean(x), y) + CE(f_adv(x'), y), x' by 5 steps of PGD towards a random wrong class through the adversarial route.
+
+    The clean route is the one to use. Published: eps 4/255 in 5 steps of 1/255 for large networks, eps 1/255 in one step
+    for small ones. Xie et al., CVPR 2020, section 4 and algorithm 1.
+    """
+
+    smooths: ClassVar[bool] = True
+
+    def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
+        _need_routes(bench, "advprop")
+        return bench.attack(x, bench.other_classes(y), targeted=True, steps=5)
+
+    def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
+        z_clean, z_adv = both(bench, x, x_adv, "split")
+        clean, adv = (score(k, z, y, bench.smoothing) for k, z in (("clean", z_clean), ("adv", z_adv)))
+        return {"loss": clean["clean_loss"] + adv["adv_loss"], **clean, **adv}
+
+
+@method("fast-advprop")
+@dataclass(frozen=True)
+class FastAdvProp:
+    """Every image either clean or adversarial, one in `every` the latter: mean CE, and no gradient taken for x' alone.
+
+    x' is one step of `alpha` eps from a uniform start. The forward and backward that make it are a training pass as well (of
+    weight 1/2, like the pass of x'): batch statistics that move, whatever `bn_mode` says. Gradients of a route's own
+    parameters are means over the images of that route, as those of shared ones are over all. 3.6 forwards an image
+    with one in 5; the published schedules are a sixth shorter than those of normal training, which makes it 3.
+    Mei et al., ICLR 2022, section 4. Their shuffling between processes is left out.
+    """
+
+    every: int = 5
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(self.every >= 2, f"every must be at least 2, got {self.every}")
+        check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        _need_routes(bench, "fast-advprop")
+        n, threat = len(x), bench.threat
+        check(
+            n >= self.every,
+            f"method.every is {self.every}, for batches of {n} images: none would be adversarial",
+        )
+        place = torch.arange(n - n // self.every, device=x.device)
+        place = place + place // (self.every - 1)  # all but every `every`-th
+        (x_clean, y_clean), (x_, y_) = (
+            (x[place], y[place]),
+            (x[self.every - 1 :: self.every], y[self.every - 1 :: self.every]),
+        )
+        start = threat.project(x_ + bench.noise(x)[self.every - 1 :: self.every], x_)
+        gradient, first = bench.ascend(lambda at: F.cross_entropy(bench.forward(at, bench.adv), y_), start)
+        x_adv = threat.project(start + self.alpha * threat.eps_max * threat.ascent(gradient, start), x_)
+        z_clean, z_adv = both(bench, x_clean, x_adv, "split")
+        clean, adv = score("clean", z_clean, y_clean), score("adv", z_adv, y_)
+        share = len(x_) / n
+        bench.scale_routes({bench.clean: 1 / (1 - share), bench.adv: 1 / share})
+        loss = (1 - share) * clean["clean_loss"] + share * (first + adv["adv_loss"]) / 2
+        return {"loss": loss, "start_loss": first, **clean, **adv}
+
+
+def _need_routes(bench: Bench, name: str) -> None:
+    check(
+        bench.clean != bench.adv,
+        f"method {name} needs a route for clean and one for adversarial images; convert with norm=auxbn or norm=saauxbn",
+    )

@@ -1,0 +1,45 @@
+"""Free adversarial training: one gradient for weights and perturbation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks import ThreatModel
+from robustsabn.trainers.methods.base import Bench, Losses, check, method, score
+
+__all__ = ["Free"]
+
+
+@method("free")
+@dataclass(frozen=True)
+class Free:
+    """CE(f_adv(x + delta), y); the same backward moves the weights, and delta by eps along the steepest ascent.
+
+    Every batch is seen in `replays` steps running, and delta is carried from batch to batch. An epoch is a pass of all
+    replays: 200 published epochs are 25 here. Takes `norm` and `eps` of the configured attack; the network is
+    attacked in train mode whatever `bn_mode` says. Shafahi et al., NeurIPS 2019, algorithm 1.
+    """
+
+    replays: int = 8
+    whole_batch: ClassVar[bool] = True  # the weights move between the replays
+
+    def __post_init__(self) -> None:
+        check(self.replays >= 1, f"replays must be at least 1, got {self.replays}")
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        threat = bench.threat
+        low, high = threat.bounds
+        ball = ThreatModel(threat.norm, threat.eps_max, (low - high, high - low))
+        delta = bench.carried.get("delta")
+        delta = torch.zeros_like(x) if delta is None else delta.to(x).requires_grad_(False)
+        delta = delta.clone().requires_grad_()
+
+        def ascend(gradient: Tensor) -> None:
+            step = threat.eps_max * threat.ascent(gradient.nan_to_num(0.0))
+            bench.carried["delta"] = ball.project(delta.detach() + step, torch.zeros_like(delta))
+
+        delta.register_hook(ascend)  # type: ignore[no-untyped-call]
+        adv = score("adv", bench.forward((x + delta).clamp(low, high), bench.adv), y)
+        return {"loss": adv["adv_loss"], **adv}
