@@ -17,6 +17,7 @@ TINY = [
     "validation.steps=1",
     "test.images=8",
     "test.steps=1",
+    "test.autoattack=none",
     "device=cpu",
 ]
 

@@ -66,7 +66,7 @@ class Validator:
     def _autoattack(self, found: Evaluation, threat: ThreatModel) -> Evaluation:
         """`found`, and how images that AutoAttack made through the last route fare through every route."""
         device, routes = self.accelerator.device, routes_of(self.model)
-        images = self.test.sample(self.config.test.autoattack)
+        images = self.test.sample(min(self.config.test.autoattack or 0, len(self.test)))
         x, y = images.batch(torch.arange(len(images)), device)
         plain = bake(self.model, routes[-1]) if routes else self.model
         report = AutoAttack(threat, progress=self.monitor.attacking)(plain.eval(), x, y, ids=images.ids)
