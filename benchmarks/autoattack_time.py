@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from robustsabn.attacks import APGD, APGDT, FABT, AutoAttack, Square, ThreatModel
 from robustsabn.models import build
 
-# name, classes of the registry, points
-NETWORKS = {"resnet-small": 64, "resnet18": 16}
+# name, points
+NETWORKS = {"cnn": 128, "resnet-small": 128, "resnet18": 16}
 EPS = 1e-5
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     rows = []
     for name in args.networks:
         torch.manual_seed(0)
-        model = build(name, 10).eval().to(args.device)
+        model = (cnn() if name == "cnn" else build(name, 10)).to(args.device)
         settle(model, args.device)
         x = torch.rand(args.points or NETWORKS[name], 3, 32, 32, device=args.device)
         with torch.no_grad():
@@ -50,6 +50,14 @@ def main() -> None:
         rows,
         args.out,
     )
+
+
+def cnn() -> nn.Module:
+    """Three convolutions of 32, 64 and 128 channels, each with batch norm and ReLU, then mean and linear."""
+    layers: list[nn.Module] = []
+    for before, after, stride in ((3, 32, 1), (32, 64, 2), (64, 128, 2)):
+        layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
 
 
 def settle(model: nn.Module, device: str) -> None:
