@@ -164,10 +164,12 @@ def tables(cases: list[dict[str, Any]], out: Path | None) -> None:
         )
         passes = (fast["forwards"] + fast["backwards"]) / (ours["forwards"] + ours["backwards"])
         each = max(ours["survivors"], 1)
-        times = f"{theirs['seconds']:.0f}" if theirs else ""
-        ratio = f"{theirs['seconds'] / ours['seconds']:.2f}" if theirs and case["alternating"] else ""
+        timed = bool(theirs) and case["alternating"]
+        times = f"{theirs['seconds']:.0f}" if timed else ""
+        mine = f"{ours['seconds']:.0f}" if timed else ""
+        ratio = f"{theirs['seconds'] / ours['seconds']:.2f}" if timed else ""
         per = f"{ours['forwards'] / each:.0f} + {ours['backwards'] / each:.0f}"
-        costs.append((*label, times, f"{ours['seconds']:.0f}", ratio, per, f"{passes:.3f}"))
+        costs.append((*label, times, mine, ratio, per, f"{passes:.3f}"))
         points += [(*label[:3], *point.values()) for point in case["differing"]]
     head = ("network", "norm", "eps", "points")
     write_table(
