@@ -51,7 +51,9 @@ def test_two_processes_give_the_report_of_one(whole: dict[str, torch.Tensor], tm
     assert cost["points"] == int(whole["clean"].sum())  # each point once, none padded
 
 
-@pytest.mark.parametrize("lines", [1, 6, 14])
+@pytest.mark.parametrize(
+    "lines", [pytest.param(1, marks=pytest.mark.slow), 6, pytest.param(14, marks=pytest.mark.slow)]
+)
 def test_killed_at_any_moment_and_resumed(whole: dict[str, torch.Tensor], tmp_path: Path, lines: int) -> None:
     words = command(tmp_path, False, True, 1)
     with subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:

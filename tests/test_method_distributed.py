@@ -8,6 +8,8 @@ import torch
 from launch import launch, perform
 from test_method_resume import MORE, NET, TINY
 
+pytestmark = pytest.mark.slow  # processes that train take their time
+
 METHODS = ("pgd", "trades", "gradalign", "trades-awp", "fast-advprop", "free")
 CONFIG: dict[str, Any] = {
     **TINY,
