@@ -31,7 +31,7 @@ class Workers:
         if self.world == 1:
             left = list(reversed(items))
             return lambda most: [left.pop() for _ in range(min(most, len(left)))]
-        key = f"robustsabn/work/{next(_lists)}"
+        key = f"robustsabn/points/{next(_lists)}"
         store = distributed.distributed_c10d._get_default_store()
         equal = max(1, -(-len(items) // self.world))
 
