@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -120,11 +121,12 @@ class Router:
         if not all(isinstance(name, str) and name for name in self.names):
             raise RouteError(f"routes={self.names}: names are non-empty strings")
         self.selection: Resolved = 0
-        self.pinned = False
+        self.pinned = False  # the selection holds for a recomputation in backward
+        self.kept = False  # the selection will be pinned in that of the forward that runs now
 
     def __getstate__(self) -> dict[str, object]:
         """Copies and pickles made inside a `route` block start with no route active: nothing would end theirs."""
-        return {**self.__dict__, "selection": 0, "pinned": False}
+        return {**self.__dict__, "selection": 0, "pinned": False, "kept": False}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -220,15 +222,18 @@ def _in_backward() -> bool:
 
 
 @contextlib.contextmanager
-def _selected(selections: Sequence[tuple[Router, Resolved]], pinned: bool) -> Iterator[None]:
-    before = [(router.selection, router.pinned) for router, _ in selections]
+def _selected(
+    selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
+) -> Iterator[None]:
+    before = [(router, router.selection, router.pinned, router.kept) for router, _ in selections]
     try:
         for router, value in selections:
-            router.selection, router.pinned = value, pinned
+            router.selection = value
+            router.pinned, router.kept = pinned or router.pinned, kept or router.kept
         yield
     finally:
-        for (router, _), (selection, was_pinned) in zip(selections, before, strict=True):
-            router.selection, router.pinned = selection, was_pinned
+        for router, selection, was_pinned, was_kept in before:
+            router.selection, router.pinned, router.kept = selection, was_pinned, was_kept
 
 
 @contextlib.contextmanager
@@ -271,7 +276,7 @@ def checkpoint_context(
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         now = [(router, router.selection) for router in routers_of(model)]
-        return contextlib.nullcontext(), _selected(now, pinned=True)
+        return _selected(now, kept=True), _selected(now, pinned=True)
 
     return contexts
 
@@ -284,11 +289,12 @@ def current_selection(router: Router) -> tuple[Resolved, bool]:
     (`record_selection`), so the nearest marks upstream tell the route. RouteError where there is none, where they differ,
     and under reentrant checkpointing, whose first forward leaves no graph: its marks would be those of earlier layers.
     """
+    if torch.compiler.is_compiling():
+        if not (router.pinned or router.kept):
+            _refuse_checkpoint()
+        return router.selection, router.pinned
     if not _in_backward():
-        return (
-            router.selection,
-            router.pinned,
-        )  # a compiled block cannot ask; pinned tells it that it is recomputed
+        return router.selection, False
     if router.pinned:  # set by checkpoint_context, or by a `route` block inside the recomputed function
         return router.selection, True
     start: Any = torch._C._current_autograd_node()
@@ -299,6 +305,23 @@ def current_selection(router: Router) -> tuple[Resolved, bool]:
         "a routed layer is recomputed in backward (activation checkpointing) and its route is not known; use "
         "checkpoint(..., use_reentrant=False, context_fn=robustsabn.checkpoint_context(model))"
     )
+
+
+def _refuse_checkpoint() -> None:
+    """RouteError where a graph is traced for a call inside `torch.utils.checkpoint`, or for its recomputation."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
+        frame = frame.f_back
+    if frame is not None:
+        raise RouteError(
+            "a compiled block inside activation checkpointing cannot look up its route in backward; use "
+            "checkpoint(..., use_reentrant=False, context_fn=robustsabn.checkpoint_context(model))"
+        )
+
+
+# What torch.compiler.assume_constant_result sets, which would import the compiler at start-up: the function is called
+# while tracing, not traced.
+_refuse_checkpoint._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _nearest_marks(router: Router, start: Any) -> list[Resolved]:

@@ -77,3 +77,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for job in json.loads(Path(sys.argv[1]).read_text()):
         perform(**job)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -152,3 +152,37 @@ def test_helper_with_a_compiled_block() -> None:
     expected, got = one_step(model, plain, "clean", "adv"), one_step(model, compiled, "clean", "adv")
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, while it traces a non-leaf input
+@pytest.mark.parametrize("fullgraph", [True, False])
+def test_a_compiled_block_without_the_helper_raises(fullgraph: bool) -> None:
+    torch._dynamo.reset()
+
+    def compiled(block: nn.Module, x: Tensor) -> Tensor:
+        fast = torch.compile(block, backend="aot_eager", fullgraph=fullgraph)
+        out: Tensor = checkpoint(fast, x, use_reentrant=False)
+        return out
+
+    with pytest.raises(
+        Exception, match="checkpoint_context"
+    ):  # the compiler wraps what happens while it traces
+        one_step(Block("saauxbn"), compiled, "clean", "adv")
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_route_inside_a_compiled_block_moves_statistics_once() -> None:
+    class Inside(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            with route(self, "adv"):
+                return super().forward(x)
+
+    def compiled(block: nn.Module, x: Tensor) -> Tensor:
+        fast = torch.compile(block, backend="aot_eager")
+        out: Tensor = checkpoint(fast, x, use_reentrant=False, context_fn=checkpoint_context(block))
+        return out
+
+    model = Inside("saauxbn")
+    expected, got = one_step(model, plain, "clean", "clean"), one_step(model, compiled, "clean", "clean")
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, msg=name)

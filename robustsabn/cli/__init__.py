@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parse(argv)
         args.run(args)
+        _leave()
     except RobustsabnError as error:
         print(f"robustsabn: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -43,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("robustsabn: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _leave() -> None:
+    """Part from the other processes, where there are any: those that do not may abort while Python shuts down."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 class _Parser(argparse.ArgumentParser):
