@@ -1,87 +1,22 @@
 """AdvProp and Fast AdvProp against a routed linear network in float64, worked out in plain Python."""
 
-import math
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from method_helpers import LINEAR, bench_for, images, mean, network, pixels
-from torch import Tensor, nn
+from method_helpers import bench_for, images, network, pixels
+from routed_linear import ascended, batch, lost, routed, started
+from torch import Tensor
 
 from robustsabn.conversion import convert
 from robustsabn.errors import ConfigError
-from robustsabn.layers import RoutedBatchNorm1d
 from robustsabn.routing import route
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.methods import AdvProp, FastAdvProp
 
 Row = list[float]
-SCALE = {"clean": [1.2, 0.8, 1.0], "adv": [0.7, 1.5, 1.1]}
-SHIFT = {"clean": [0.1, 0.0, -0.2], "adv": [-0.3, 0.2, 0.0]}
 EPS = 0.1
-
-
-def routed() -> nn.Module:
-    """Images (N, 1, 2, 2) to three logits: W x + b, normalised and scaled per route."""
-    norm = RoutedBatchNorm1d(3, statistics="per_route", affine="independent")
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), norm).double().train()
-    with torch.no_grad():
-        model.get_parameter("1.weight").copy_(torch.tensor(LINEAR[0], dtype=torch.float64))
-        model.get_parameter("1.bias").copy_(torch.tensor(LINEAR[1], dtype=torch.float64))
-        model.get_parameter("2.route_weight").copy_(torch.tensor(list(SCALE.values()), dtype=torch.float64))
-        model.get_parameter("2.route_bias").copy_(torch.tensor(list(SHIFT.values()), dtype=torch.float64))
-    return model
-
-
-def log_probabilities(rows: list[Row], name: str, training: bool) -> list[Row]:
-    """What `routed` gives images, in train mode or with its initial running statistics (mean 0, variance 1)."""
-    z = [
-        [sum(w * v for w, v in zip(LINEAR[0][k], x, strict=True)) + LINEAR[1][k] for k in range(3)]
-        for x in rows
-    ]
-    center, spread = [0.0] * 3, [1.0] * 3
-    if training:
-        center = [mean([row[k] for row in z]) for k in range(3)]
-        spread = [mean([(row[k] - center[k]) ** 2 for row in z]) for k in range(3)]
-    out = []
-    for row in z:
-        scaled = [
-            SCALE[name][k] * (row[k] - center[k]) / math.sqrt(spread[k] + 1e-5) + SHIFT[name][k]
-            for k in range(3)
-        ]
-        total = math.log(sum(math.exp(v) for v in scaled))
-        out.append([v - total for v in scaled])
-    return out
-
-
-def lost(rows: list[Row], labels: list[int], name: str, training: bool = True) -> float:
-    return mean([-p[y] for p, y in zip(log_probabilities(rows, name, training), labels, strict=True)])
-
-
-def ascended(
-    rows: list[Row], around: list[Row], labels: list[int], size: float, training: bool, sign: int = 1
-) -> list[Row]:
-    """One step by the signs of central differences of the loss through the adversarial route, in the ball and the box."""
-    moved = []
-    for i, row in enumerate(rows):
-        new = []
-        for j, value in enumerate(row):
-            ends = []
-            for shift in (1e-6, -1e-6):
-                other = [list(r) for r in rows]
-                other[i][j] += shift
-                ends.append(lost(other, labels, "adv", training))
-            slope = sign * (ends[0] - ends[1])
-            reached = value + size * ((slope > 0) - (slope < 0))
-            new.append(min(max(reached, around[i][j] - EPS, 0.0), around[i][j] + EPS, 1.0))
-        moved.append(new)
-    return moved
-
-
-def batch(n: int) -> tuple[Tensor, Tensor]:
-    source = torch.Generator().manual_seed(3)
-    return torch.rand(n, 1, 2, 2, generator=source, dtype=torch.float64), torch.arange(n) % 3
 
 
 def test_advprop_adds_images_on_their_way_to_a_wrong_class() -> None:
@@ -89,14 +24,10 @@ def test_advprop_adds_images_on_their_way_to_a_wrong_class() -> None:
     bench = bench_for(routed(), 4, eps=EPS, steps=3, step_size=0.04)
     losses = AdvProp().losses(bench, x, y)
     targets = bench.other_classes(y).tolist()
-    rows = pixels(x)
-    x_adv = [
-        [min(max(v + d, v - EPS, 0.0), v + EPS, 1.0) for v, d in zip(row, noise, strict=True)]
-        for row, noise in zip(rows, pixels(bench.noise(x)), strict=True)
-    ]
+    rows, x_adv = pixels(x), started(x, bench.noise(x), EPS)
     for _ in range(3):
-        x_adv = ascended(x_adv, rows, targets, 0.04, training=False, sign=-1)
-    expected = lost(rows, y.tolist(), "clean") + lost(x_adv, y.tolist(), "adv")
+        x_adv = ascended(x_adv, rows, targets, 0.04, EPS, training=False, sign=-1)
+    expected = lost(rows, y.tolist(), 0) + lost(x_adv, y.tolist(), 1)
     assert losses["loss"].item() == pytest.approx(expected, rel=1e-10)
 
 
@@ -138,15 +69,11 @@ def test_fast_advprop_takes_every_so_many_th_image_for_the_attack(n: int, every:
     bench, given, x, y, x_, y_ = fast(n, every)
     losses = FastAdvProp(every=every).losses(bench, **given)
     rows = pixels(x_)
-    noise = pixels(bench.noise(given["x"])[every - 1 :: every])
-    start = [
-        [min(max(v + d, 0.0), 1.0) for v, d in zip(a, b, strict=True)]
-        for a, b in zip(rows, noise, strict=True)
-    ]
-    x_adv = ascended(start, rows, y_.tolist(), EPS, training=True)
+    start = started(x_, bench.noise(given["x"])[every - 1 :: every], EPS)
+    x_adv = ascended(start, rows, y_.tolist(), EPS, EPS, training=True)
     s = len(rows) / n
-    first, last = lost(start, y_.tolist(), "adv"), lost(x_adv, y_.tolist(), "adv")
-    expected = (1 - s) * lost(pixels(x), y.tolist(), "clean") + s * (first + last) / 2
+    first, last = lost(start, y_.tolist(), 1), lost(x_adv, y_.tolist(), 1)
+    expected = (1 - s) * lost(pixels(x), y.tolist(), 0) + s * (first + last) / 2
     assert losses["loss"].item() == pytest.approx(expected, rel=1e-10)
     assert losses["start_loss"].item() == pytest.approx(first, rel=1e-10)
 

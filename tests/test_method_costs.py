@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from robustsabn.conversion import convert
-from robustsabn.trainers.methods import METHODS
+from robustsabn.trainers.methods import METHODS, Method, Oat
 
 COSTS: dict[str, float] = {
     "standard": 3,
@@ -65,7 +65,7 @@ def network() -> nn.Sequential:
     )
 
 
-def forwards(name: str, norm: str) -> float:
+def forwards(method: Method, norm: str) -> float:
     n = 10
     model = network() if norm == "none" else convert(network(), norm=norm)
     model.train()
@@ -74,7 +74,7 @@ def forwards(name: str, norm: str) -> float:
     with Flops() as once, torch.no_grad():
         model(x)
     with Flops() as step, bench.at(10):  # past the warm-up epochs
-        losses: dict[str, Any] = METHODS[name]().losses(bench, x, y)
+        losses: dict[str, Any] = method.losses(bench, x, y)
         losses["loss"].backward()
     return float(step.total / once.total)
 
@@ -88,8 +88,13 @@ ROUTED = ("advprop", "fast-advprop")  # without routes they refuse
     [(n, r) for n in COSTS for r in ("none", "saauxbn") if not (r == "none" and n in ROUTED)],
 )
 def test_cost(name: str, norm: str) -> None:
-    assert forwards(name, norm) == pytest.approx(COSTS[name], rel=0.005)
+    assert forwards(METHODS[name](), norm) == pytest.approx(COSTS[name], rel=0.005)
+
+
+@pytest.mark.parametrize(("share", "cost"), [(0.0, 3), (0.5, 20), (1.0, 17)])
+def test_cost_of_oat_depends_on_what_was_drawn(share: float, cost: float) -> None:
+    assert forwards(Oat((share,)), "saauxbn") == pytest.approx(cost, rel=0.005)
 
 
 def test_every_method_is_counted() -> None:
-    assert set(COSTS) == NAMES
+    assert {*COSTS, "oat"} == NAMES

@@ -62,7 +62,7 @@ def test_split_and_separate_forwards_agree_where_routes_have_their_own_statistic
     torch.testing.assert_close(buffers, buffers2, rtol=1e-5, atol=1e-6)
 
 
-ROUTED = ("advprop", "fast-advprop")  # without routes they refuse
+ROUTED = ("advprop", "fast-advprop", "oat")  # without routes they refuse
 CASES = [(m, n) for m in METHODS for n in ("none", *PRESETS) if not (n == "none" and m in ROUTED)]
 
 

@@ -95,7 +95,9 @@ class StepBench:
     def pick(self, values: Sequence[float]) -> float:
         return values[derive(self.seed, "pick", self.step) % len(values)]
 
-    def blend(self, share: float) -> Blend:
+    def blend(self, share: float) -> Selection:
+        if share in (0, 1):  # the route itself, without the work of mixing
+            return self.adv if share else self.clean
         weights = torch.zeros(len(self.routes), device=self.accelerator.device)
         weights[0], weights[-1] = 1 - share, share
         return Blend(weights)

@@ -19,6 +19,7 @@ from robustsabn.trainers.methods.base import (
 )
 from robustsabn.trainers.methods.fgsm import FgsmRs, GradAlign, NFgsm
 from robustsabn.trainers.methods.free import Free
+from robustsabn.trainers.methods.oat import Oat
 from robustsabn.trainers.methods.plain import Paired, Pgd, Standard
 from robustsabn.trainers.methods.trades import Mart, Trades
 
@@ -37,6 +38,7 @@ __all__ = [
     "MartAwp",
     "Method",
     "NFgsm",
+    "Oat",
     "Paired",
     "PairedAwp",
     "Pgd",

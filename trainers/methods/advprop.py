@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Crafting, Losses, both, check, method, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, both, check, method, need_routes, score
 
 __all__ = ["AdvProp", "FastAdvProp"]
 
@@ -24,7 +24,7 @@ class AdvProp(Crafting):
     smooths: ClassVar[bool] = True
 
     def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
-        _need_routes(bench, "advprop")
+        need_routes(bench, "advprop")
         return bench.attack(x, bench.other_classes(y), targeted=True, steps=5)
 
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
@@ -53,7 +53,7 @@ class FastAdvProp:
         check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
 
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
-        _need_routes(bench, "fast-advprop")
+        need_routes(bench, "fast-advprop")
         n, threat = len(x), bench.threat
         check(
             n >= self.every,
@@ -74,10 +74,3 @@ class FastAdvProp:
         bench.scale_routes({bench.clean: 1 / (1 - share), bench.adv: 1 / share})
         loss = (1 - share) * clean["clean_loss"] + share * (first + adv["adv_loss"]) / 2
         return {"loss": loss, "start_loss": first, **clean, **adv}
-
-
-def _need_routes(bench: Bench, name: str) -> None:
-    check(
-        bench.clean != bench.adv,
-        f"method {name} needs a route for clean and one for adversarial images; convert with norm=auxbn or norm=saauxbn",
-    )

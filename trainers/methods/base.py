@@ -1,6 +1,6 @@
 """What a training method is, and what it works with during one step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeVar
 
 import torch
@@ -13,7 +13,19 @@ from robustsabn.attacks.noise import Start
 from robustsabn.errors import ConfigError
 from robustsabn.routing import Selection, Split
 
-__all__ = ["METHODS", "Bench", "Crafting", "Forward", "Losses", "Method", "both", "check", "method", "score"]
+__all__ = [
+    "METHODS",
+    "Bench",
+    "Crafting",
+    "Forward",
+    "Losses",
+    "Method",
+    "both",
+    "check",
+    "method",
+    "need_routes",
+    "score",
+]
 
 Losses = dict[str, Tensor]
 """`loss` to be minimised, and what else is to be logged: scalars, means over the batch."""
@@ -74,6 +86,14 @@ class Bench(Protocol):
         What the configuration's `attack` leaves open is as said here: the `loss` per sample to maximise, a function of
         logits and y; the random start; the number of steps. `targeted`: y are the classes to reach.
         """
+        ...
+
+    def pick(self, values: Sequence[float]) -> float:
+        """One of `values` at random, the same on every process."""
+        ...
+
+    def blend(self, share: float) -> Selection:
+        """The mix of the clean route and `share` of the adversarial one."""
         ...
 
     def other_classes(self, y: Tensor) -> Tensor:
@@ -160,6 +180,14 @@ def check(fine: bool, message: str) -> None:
     """ConfigError with `message`, which begins with the key, unless `fine`."""
     if not fine:
         raise ConfigError(message)
+
+
+def need_routes(bench: Bench, name: str) -> None:
+    """ConfigError where one route would have to do for both kinds of image: that would be another method."""
+    check(
+        bench.clean != bench.adv,
+        f"method {name} needs a route for clean and one for adversarial images; convert with norm=auxbn or norm=saauxbn",
+    )
 
 
 def both(bench: Bench, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,44 @@
+"""One network for every mix of clean and robust accuracy: the dial is a Blend of the routes."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from robustsabn.trainers.methods.base import Bench, Losses, check, method, need_routes, score
+
+__all__ = ["Oat"]
+
+
+@method("oat")
+@dataclass(frozen=True)
+class Oat:
+    """(1 - l) CE(f_l(x), y) + l CE(f_l(x'), y), f_l the network through Blend(clean = 1 - l, adv = l), x' its own attack.
+
+    Every step draws one l from `lambdas`; x' by 7 steps of PGD through f_l. Steps with l = 0 make no attack, those with l = 1
+    see no clean image. At test time any l in [0, 1] can be dialled: `route(model, Blend(clean=0.7, adv=0.3))`.
+    Wang et al., NeurIPS 2020, equation 3. There l is an input of every layer, one per image and one of 0, .1, .2, .3, .4, 1,
+    and the normalisation is one of two; here it mixes the affines and statistics of the routes, so it is spread evenly.
+    """
+
+    smooths: ClassVar[bool] = True
+
+    lambdas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+    def __post_init__(self) -> None:
+        fine = self.lambdas and all(0 <= share <= 1 for share in self.lambdas)
+        check(bool(fine), f"lambdas are shares of the adversarial route in [0, 1], got {list(self.lambdas)}")
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        need_routes(bench, "oat")
+        share = bench.pick(self.lambdas)
+        through = bench.blend(share)
+        parts = [] if share == 1 else [("clean", 1 - share, x)]
+        if share > 0:
+            parts.append(("adv", share, bench.attack(x, y, steps=7, through=through)))
+        logits = bench.forward(torch.cat([images for _, _, images in parts]), through)
+        loss = logits.new_zeros(())
+        for (kind, weight, _), z in zip(parts, logits.split_with_sizes([len(x)] * len(parts)), strict=True):
+            loss = loss + weight * score(kind, z, y, bench.smoothing)[f"{kind}_loss"]
+        return {"loss": loss, "lambda": logits.new_full((), share)}
