@@ -7,7 +7,7 @@ __all__ = ["Radius", "greater", "project_l1", "project_l2", "project_linf", "rad
 
 Radius = float | Tensor
 
-_ROUNDS = 60
+_HALVINGS = 24
 
 
 def radius_like(eps: Radius, x: Tensor) -> Tensor:
@@ -64,18 +64,22 @@ def greater(a: Tensor, b: Tensor) -> Tensor:
 def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
     """Smallest lam >= 0 (N,) with sum_j min(room_j, max(size_j - lam, 0)) <= radius (N,); (N, D).
 
-    Newton's method on a falling, piecewise linear function, halving the bracket where a step would leave it.
+    Bisection to the dtype's precision, then a step of Newton's method on the linear piece that is left. Always the
+    same number of rounds: to ask whether fewer would do is to wait for the device.
     """
-    lam, low, high = torch.zeros_like(radius), torch.zeros_like(radius), size.amax(1)
-    tiny = torch.finfo(size.dtype).eps
-    for _ in range(_ROUNDS):  # always as many: to ask whether fewer would do is to wait for the device
-        left = (size - lam[:, None]).clamp_min_(0)
-        moving = greater(room, left).mul_(greater(left, left.new_zeros(()))).sum(1)
-        excess = torch.minimum(left, room, out=left).sum(1) - radius
-        low = torch.where(excess > 0, lam, low)
-        high = torch.where(excess > 0, high, lam)
-        done = (excess.abs() <= 4 * tiny * radius) | (high - low <= tiny * high)
-        step = lam + excess / moving
-        inside = (step > low) & (step < high)
-        lam = torch.where(done, lam, torch.where(inside, step, (low + high) / 2))
-    return lam
+    kept = torch.empty_like(size, requires_grad=False)
+
+    def excess(lam: Tensor) -> Tensor:
+        torch.sub(size, lam[:, None], out=kept).clamp_min_(0)
+        return torch.minimum(kept, room, out=kept).sum(1) - radius
+
+    low, high = torch.zeros_like(radius), size.amax(1)
+    outside = excess(low) > 0
+    for _ in range(_HALVINGS * (2 if size.dtype == torch.float64 else 1)):
+        middle = (low + high) / 2
+        over = excess(middle) > 0
+        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+    left = excess(high)
+    moving = greater(kept, kept.new_zeros(())).mul_(greater(room, kept)).sum(1)
+    lam = torch.maximum(low, torch.minimum(high, high + left / moving.clamp_min(1)))
+    return torch.where(outside, lam, 0.0)
