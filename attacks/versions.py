@@ -49,11 +49,17 @@ def attacks_of(
     if version == "rand":
         return [APGD(threat, loss=loss, eot=20, seed=seed) for loss in ("ce", "dlr")]
     if version == "fast":
-        return [
-            APGD(threat, steps=30, seed=seed),
-            FocusedAPGDT(threat, seed=seed),
-            Square(threat, steps=100, seed=seed),
+        first: list[Search[Any]] = [
+            APGD(threat, steps=20, seed=seed),
+            FocusedAPGDT(threat, steps=15, most=2, long=60, seed=seed),
+            FABT(threat, targets=3, steps=20, seed=seed),
         ]
+        if threat.norm == "L1":  # where restarts and the larger radii find more than targets do
+            first = [
+                APGD(threat, steps=50, restarts=5, large_eps=True, seed=seed),
+                APGDT(threat, targets=2, steps=70, large_eps=True, seed=seed),
+            ]
+        return [*first, Square(threat, steps=50, seed=seed)]
     names = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
     chosen: list[Search[Any]] = []
     for entry in custom or names:

@@ -1,5 +1,6 @@
 """The fast version: all targets briefly, the nearest ones for longer."""
 
+import pytest
 import torch
 from attack_helpers import conv_case
 
@@ -7,6 +8,7 @@ from robustsabn.attacks import AutoAttack, ThreatModel
 from robustsabn.attacks.focused import FocusedAPGDT, FocusedState
 from robustsabn.attacks.oracle import Oracle
 from robustsabn.attacks.search import Points
+from robustsabn.attacks.threat import Norm
 
 
 def test_the_targets_that_came_nearest_are_tried_again() -> None:
@@ -34,9 +36,10 @@ def test_the_targets_that_came_nearest_are_tried_again() -> None:
     assert torch.equal(state.forwards, state.backwards)
 
 
-def test_a_tenth_of_the_passes_and_a_flag_that_says_so() -> None:
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+def test_a_tenth_of_the_passes_and_a_flag_that_says_so(norm: Norm) -> None:
     model, x, y = conv_case(count=6)
-    report = AutoAttack(ThreatModel("Linf", 1e-4), version="fast")(model, x, y)
+    report = AutoAttack(ThreatModel(norm, 1e-4), version="fast")(model, x, y)
     assert report.robust.all()
     assert report.forwards + report.backwards <= 6 * (7856 + 1910) / 10
     assert "non-standard" in [flag.name for flag in report.flags]
