@@ -3,11 +3,21 @@
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from robustsabn import convert
 from robustsabn.errors import ConfigError
-from robustsabn.trainers.config import AdamW, Constant, Cosine, MultiStep, OneCycle, Optim, Schedule, Sgd
+from robustsabn.trainers.config import (
+    AdamW,
+    Constant,
+    Cosine,
+    Cyclic,
+    MultiStep,
+    OneCycle,
+    Optim,
+    Schedule,
+    Sgd,
+)
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.randomness import derive, epoch_order, generator, restored
 
@@ -46,8 +56,29 @@ def test_one_cycle_is_torchs() -> None:
     assert ours(OneCycle(), 100) == pytest.approx(theirs(scheduler, 100), rel=1e-6)
 
 
+@pytest.mark.parametrize("peak", [0.5, 0.4, 0.37])
+def test_cyclic_is_torchs(peak: float) -> None:
+    scheduler = CyclicLR(sgd(), 0, 0.2, 50 * peak, 50 * (1 - peak), cycle_momentum=False)
+    assert ours(Cyclic(peak=peak), 50, 0.2) == pytest.approx(theirs(scheduler, 50), rel=1e-9)
+
+
+def test_cyclic_under_a_warm_up() -> None:
+    rates = ours(Cyclic(warmup_steps=8, warmup_start=0.1), 10, 1.0)
+    assert rates == pytest.approx([0, 0.2, 0.325, 0.4375, 0.55, 0.6625, 0.775, 0.6, 0.4, 0.2])
+
+
 @pytest.mark.parametrize(
-    "schedule", [OneCycle(), OneCycle(peak=0.01), OneCycle(peak=0.5), Cosine(), MultiStep(), Constant()]
+    "schedule",
+    [
+        OneCycle(),
+        OneCycle(peak=0.01),
+        OneCycle(peak=0.5),
+        Cyclic(),
+        Cyclic(peak=0.01),
+        Cosine(),
+        MultiStep(),
+        Constant(),
+    ],
 )
 def test_the_shortest_runs_have_a_finite_rate(schedule: Schedule) -> None:
     for total in (1, 2, 3):
@@ -104,6 +135,7 @@ def test_decay_can_spare_vectors_and_the_tables_of_routes(norm: str, config: Opt
         (lambda: MultiStep(milestones=(0.75, 0.5)), "milestones are rising"),
         (lambda: MultiStep(milestones=(50,)), "milestones are rising"),
         (lambda: OneCycle(peak=1), "peak must be"),
+        (lambda: Cyclic(peak=0), "peak must be"),
         (lambda: Cosine(final=2), "final must be"),
         (lambda: Constant(warmup_steps=-1), "warmup_steps must be"),
     ],

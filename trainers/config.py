@@ -14,6 +14,7 @@ __all__ = [
     "Augment",
     "Constant",
     "Cosine",
+    "Cyclic",
     "MultiStep",
     "OneCycle",
     "Optim",
@@ -172,6 +173,17 @@ class OneCycle(Schedule):
 
 
 @dataclass(frozen=True)
+class Cyclic(Schedule):
+    """A triangle: linear up from 0 until the fraction `peak` of the run, linear down to 0. Wong et al., ICLR 2020."""
+
+    peak: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
+
+
+@dataclass(frozen=True)
 class Validation:
     """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images.
 
@@ -215,6 +227,7 @@ SCHEDULES: Mapping[str, type[Schedule]] = {
     "multistep": MultiStep,
     "cosine": Cosine,
     "one-cycle": OneCycle,
+    "cyclic": Cyclic,
 }
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from robustsabn._plain_norms import is_norm
 from robustsabn.layers import RoutedNorm
-from robustsabn.trainers.config import AdamW, Cosine, MultiStep, OneCycle, Optim, Schedule, Sgd
+from robustsabn.trainers.config import AdamW, Cosine, Cyclic, MultiStep, OneCycle, Optim, Schedule, Sgd
 
 __all__ = ["build_optimizer", "learning_rate", "set_learning_rate"]
 
@@ -63,6 +63,9 @@ def _factor(schedule: Schedule, step: int, total: int) -> float:
         if step <= top:
             return _cosine(schedule.start, 1, step / top if top else 1)
         return _cosine(1, schedule.final, (step - top) / max(last - top, 1))
+    if isinstance(schedule, Cyclic):
+        top = schedule.peak * total
+        return min(step / top, (total - step) / (total - top))
     return 1.0
 
 
