@@ -1,0 +1,272 @@
+"""Seconds of a training step beside straightforward ones, written the way that published scripts are.
+
+python benchmarks/train_step.py [--networks resnet-small] [--batch 64] [--rounds 5] [--threads 2] [--out benchmarks/results/train_step.md]
+
+The reference steps find the perturbation by `loss.backward()`, which computes gradients of the weights too; PGD and AWP evaluate
+the last perturbation once more to keep the strongest and once the clean images for the log; TRADES passes the clean images through
+the network in every iteration; AWP moves a second network. The paired ones keep a batch norm for each route and apply
+normalisation, shared and route affine one after the other, and send clean and adversarial images through one at a time. Both
+sides start from the same weights and take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from timing import alternate, write_table
+from torch import Tensor, nn
+
+from robustsabn import convert
+from robustsabn.models import build
+from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.config import Attack
+from robustsabn.trainers.methods import Method, Paired, Pgd, PgdAwp, Trades
+
+EPS, ALPHA = 8 / 255, 2 / 255
+Step = Callable[[], object]
+
+
+class ThreeSteps(nn.Module):
+    """Batch norm of the selected route, then a shared affine, then that of the route."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels, affine=False) for _ in range(2))
+        self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.table = nn.Embedding(2, 2 * channels)
+        self.table.weight.data[:, :channels], self.table.weight.data[:, channels:] = 1, 0
+        self.route = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norms[self.route](x) * self.scale[:, None, None] + self.shift[:, None, None]
+        rows = torch.full((len(x),), self.route, device=x.device)
+        scale, shift = self.table(rows).chunk(2, 1)
+        out: Tensor = scale[:, :, None, None] * x + shift[:, :, None, None]
+        return out
+
+
+def in_three_steps(model: nn.Module) -> nn.Module:
+    """`model` with every batch norm replaced by `ThreeSteps`."""
+    for name, child in model.named_children():
+        setattr(
+            model,
+            name,
+            ThreeSteps(child.num_features) if isinstance(child, nn.BatchNorm2d) else in_three_steps(child),
+        )
+    return model
+
+
+def select(model: nn.Module, index: int) -> None:
+    for module in model.modules():
+        if isinstance(module, ThreeSteps):
+            module.route = index
+
+
+def started(x: Tensor) -> Tensor:
+    return (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1) - x
+
+
+def by_backward(model: nn.Module, x: Tensor, y: Tensor, steps: int, keep_strongest: bool) -> Tensor:
+    """Adversarial images by `loss.backward()`."""
+    delta = started(x).requires_grad_()
+    for _ in range(steps):
+        torch.autograd.backward(F.cross_entropy(model(x + delta), y))
+        assert delta.grad is not None
+        moved = (delta.detach() + ALPHA * delta.grad.sign()).clamp(-EPS, EPS)
+        delta.data = (x + moved).clamp(0, 1) - x
+        delta.grad.zero_()
+    if keep_strongest:
+        with torch.no_grad():
+            F.cross_entropy(model(x + delta), y, reduction="none")
+    return (x + delta).detach()
+
+
+def by_input(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Tensor:
+    """Adversarial images by gradients of the images alone."""
+    x_adv = x + started(x)
+    for _ in range(steps):
+        x_adv.requires_grad_()
+        (grad,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
+        x_adv = torch.min(torch.max(x_adv.detach() + ALPHA * grad.sign(), x - EPS), x + EPS).clamp(0, 1)
+    return x_adv.detach()
+
+
+def pgd_reference(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    x_adv = by_backward(model, x, y, 10, keep_strongest=True)
+    optimizer.zero_grad()
+    torch.autograd.backward(F.cross_entropy(model(x_adv), y))
+    optimizer.step()
+    with torch.no_grad():
+        model(x)
+
+
+def trades_reference(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+    model.eval()
+    x_adv = x + 0.001 * torch.randn_like(x)
+    for _ in range(10):
+        x_adv.requires_grad_()
+        loss = F.kl_div(F.log_softmax(model(x_adv), 1), F.softmax(model(x), 1), reduction="sum")
+        (grad,) = torch.autograd.grad(loss, x_adv)
+        x_adv = torch.min(torch.max(x_adv.detach() + ALPHA * grad.sign(), x - EPS), x + EPS).clamp(0, 1)
+    model.train()
+    optimizer.zero_grad()
+    logits = model(x)
+    robust = F.kl_div(F.log_softmax(model(x_adv.detach()), 1), F.softmax(model(x), 1), reduction="batchmean")
+    torch.autograd.backward(F.cross_entropy(logits, y) + 6 * robust)
+    optimizer.step()
+
+
+class AwpReference:
+    """A second network makes the step of ascent; the difference, rescaled per layer, is added and taken away again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.proxy = copy.deepcopy(model)
+        self.ascent = torch.optim.SGD(self.proxy.parameters(), lr=0.01)
+
+    def __call__(self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        x_adv = by_backward(model, x, y, 10, keep_strongest=True)
+        self.proxy.load_state_dict(model.state_dict())
+        self.proxy.train()
+        self.ascent.zero_grad()
+        torch.autograd.backward(-F.cross_entropy(self.proxy(x_adv), y))
+        self.ascent.step()
+        there = self.proxy.state_dict()
+        moves = {}
+        for name, old in model.named_parameters():
+            if old.ndim > 1:
+                difference = there[name] - old.detach()
+                moves[name] = 0.01 * old.detach().norm() / (difference.norm() + 1e-20) * difference
+        for name, parameter in model.named_parameters():
+            if name in moves:
+                parameter.data.add_(moves[name])
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(model(x_adv), y))
+        optimizer.step()
+        for name, parameter in model.named_parameters():
+            if name in moves:
+                parameter.data.sub_(moves[name])
+        with torch.no_grad():
+            model(x)
+
+
+def paired_reference(evaluates: bool) -> Callable[..., None]:
+    """The attack by `loss.backward()` in eval mode, or as published: input gradients alone, in train mode."""
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        select(model, 1)
+        model.train(not evaluates)
+        x_adv = by_backward(model, x, y, 7, False) if evaluates else by_input(model, x, y, 7)
+        model.train()
+        optimizer.zero_grad()
+        select(model, 0)
+        clean = F.cross_entropy(model(x), y)
+        select(model, 1)
+        torch.autograd.backward((clean + F.cross_entropy(model(x_adv), y)) / 2)
+        optimizer.step()
+
+    return step
+
+
+def ours(
+    method: Method, model: nn.Module, x: Tensor, y: Tensor, steps: int, mode: Any, channels_last: bool
+) -> Step:
+    """A step of the trainer: losses, backward, optimiser."""
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = x.contiguous(memory_format=torch.channels_last)
+    attack = Attack(eps=EPS, step_size=ALPHA, steps=steps, bn_mode=mode)
+    bench = StepBench(
+        accelerator, model, model, attack, seed=0, batch_size=len(x), share=slice(0, len(x)), classes=10
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        with bench.at(count):
+            accelerator.backward(method.losses(bench, x, y)["loss"])
+        optimizer.step()
+        optimizer.zero_grad()
+        count += 1
+
+    return step
+
+
+def cases() -> dict[str, tuple[Any, Method, int, str, str]]:
+    """Reference, method, attack steps, bn_mode and norm of each row."""
+    return {
+        "pgd": (pgd_reference, Pgd(), 10, "train", "none"),
+        "trades": (trades_reference, Trades(), 10, "eval", "none"),
+        "pgd-awp": (AwpReference, PgdAwp(warmup_epochs=0), 10, "train", "none"),
+        "paired, attack in eval mode": (paired_reference(True), Paired(), 7, "eval", "saauxbn"),
+        "paired, attack in train mode": (paired_reference(False), Paired(), 7, "train", "saauxbn"),
+    }
+
+
+def measure(name: str, network: str, batch: int, rounds: int) -> list[object]:
+    reference, method, steps, mode, norm = cases()[name]
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plain = build(network, 10, in_channels=3).to(device).train()
+    x, y = torch.rand(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
+    theirs = copy.deepcopy(plain) if norm == "none" else in_three_steps(copy.deepcopy(plain))
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    run = reference(theirs) if isinstance(reference, type) else reference
+    twins = [
+        copy.deepcopy(plain) if norm == "none" else convert(copy.deepcopy(plain), norm=norm) for _ in range(2)
+    ]
+    found = alternate(
+        {
+            "reference": lambda: run(theirs, optimizer, x, y),
+            "ours": ours(method, twins[0].train(), x, y, steps, mode, False),
+            "channels_last": ours(method, twins[1].train(), x, y, steps, mode, True),
+        },
+        rounds,
+        warmup=1,
+    )
+    base = found["reference"]
+    return [
+        network,
+        batch,
+        name,
+        *(f"{value / 1000:.2f}" for value in found.values()),
+        *(f"{base / found[key]:.2f}" for key in ("ours", "channels_last")),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", default=["resnet-small"])
+    parser.add_argument("--methods", nargs="+", default=list(cases()))
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows = [measure(m, network, args.batch, args.rounds) for network in args.networks for m in args.methods]
+    head = (
+        "network",
+        "batch",
+        "method",
+        "reference s",
+        "ours s",
+        "ours channels_last s",
+        "ratio",
+        "ratio channels_last",
+    )
+    write_table("A training step", head, rows, args.out)
+
+
+if __name__ == "__main__":
+    main()
