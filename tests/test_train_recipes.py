@@ -8,12 +8,14 @@ import torch
 from robustsabn.config import load, recipes
 from robustsabn.routing import route, routes_of
 from robustsabn.trainers import RunResult, TrainConfig, train
-from robustsabn.trainers.config import MultiStep, Sgd
-from robustsabn.trainers.methods import Paired
+from robustsabn.trainers.config import Augment, MultiStep, Sgd
+from robustsabn.trainers.methods import METHODS, Paired
 from robustsabn.trainers.optim import learning_rate
 from robustsabn.trainers.runs import build_model
 
 NAMES = sorted(recipes())
+LARGE = [name for name in NAMES if name.startswith("cifar10-") and name != "cifar10-small"]
+UNNAMED = ("paired", "mart-awp", "paired-awp")  # `digits` is paired; no recipe of the others was published
 
 
 def test_the_promised_recipes_are_there() -> None:
@@ -25,8 +27,53 @@ def test_the_promised_recipes_are_there() -> None:
         "cifar10-auxbn",
         "cifar10-bn",
         "cifar10-small",
+        "cifar10-wrn34-10-trades-awp",
+        *(f"digits-{name.removeprefix('pgd-')}" for name in METHODS if name not in UNNAMED),
+        *(
+            f"cifar10-rn18-{name}"
+            for name in ("pgd", "trades", "mart", "awp", "trades-awp", "n-fgsm", "free")
+        ),
+        *(f"cifar10-rn18-{name}" for name in ("fgsm-rs", "gradalign", "saauxbn", "oat")),
     }
     assert promised <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_recipe_for_the_gpu_says_what_to_expect_and_which_checkpoint_counts(name: str) -> None:
+    head = [
+        line for line in recipes()[name].read_text(encoding="utf-8").splitlines() if line.startswith("# ")
+    ]
+    for start in ("# Expected: ", "# Not yet run here", "# Kept is the checkpoint of best robust validation"):
+        assert any(line.startswith(start) for line in head), start
+    validation = load(TrainConfig, name).validation
+    assert validation.select == "robust"
+    assert f"PGD-{validation.steps} on {validation.images} held-out" in "".join(head)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "decay", "epochs"),
+    [
+        ("pgd", [(0, 0.1), (99, 0.1), (100, 0.01), (150, 0.001)], 5e-4, 200),
+        ("trades-awp", [(0, 0.1), (99, 0.1), (100, 0.01), (150, 0.001)], 5e-4, 200),
+        ("mart", [(0, 0.01), (74, 0.01), (75, 1e-3), (90, 1e-4), (100, 1e-5)], 3.5e-3, 120),
+        ("n-fgsm", [(0, 0), (15, 0.2), (24, 0.08)], 5e-4, 30),
+        ("fgsm-rs", [(0, 0), (7.5, 0.2), (12, 0.08)], 5e-4, 15),
+        ("gradalign", [(0, 0), (12, 0.3), (21, 0.15)], 5e-4, 30),
+        ("free", [(0, 0), (5.5, 0.04), (8.25, 0.02)], 5e-4, 11),
+    ],
+)
+def test_cifar10_recipes_of_methods_are_their_authors(
+    name: str, lr: list[tuple[float, float]], decay: float, epochs: int
+) -> None:
+    config = load(TrainConfig, f"cifar10-rn18-{name}")
+    assert (config.epochs, config.batch_size, config.augment) == (epochs, 128, Augment(4, True))
+    assert (config.attack.norm, config.attack.eps, config.attack.step_size) == ("Linf", 8 / 255, 2 / 255)
+    assert config.optim == Sgd(lr=max(rate for _, rate in lr), momentum=0.9, weight_decay=decay)
+    per_epoch = 392
+    for epoch, expected in lr:
+        step = round(epoch * per_epoch)
+        rate = learning_rate(config.schedule, config.optim.lr, step, epochs * per_epoch)
+        assert rate == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
