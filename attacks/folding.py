@@ -2,9 +2,9 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from robustsabn.attacks.logits import Model, logits_function
 from robustsabn.attacks.mode import attack_mode
-from robustsabn.attacks.rewriting import lay_out, rewritten
+from robustsabn.attacks.rewriting import Fold, lay_out, rewritten
 
-__all__ = ["Folded", "folded"]
+__all__ = ["Folded", "Mirror", "folded", "mirrored"]
 
 _WRAPPERS = ("torch.nn.parallel.", "torch.distributed.", "torch._dynamo.", "torch.jit.")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -27,6 +27,25 @@ class Folded(NamedTuple):
 
     model: nn.Module | None
     why: str
+
+
+class Mirror(NamedTuple):
+    """A folded copy, `network`, that can follow the weights of its model; `twin` is the copy before it was folded."""
+
+    network: nn.Module
+    why: str
+    twin: nn.Module
+    folds: Sequence[Fold]
+
+    def refresh(self, model: nn.Module) -> None:
+        """Take over the weights that `model`, of which this is a copy, has by now; its route is that of the making."""
+        with torch.no_grad():
+            for name, module in model.named_modules():
+                source = module.plain_layer() if _is_routed(module) else module
+                for old, new in zip(_tensors(self.twin.get_submodule(name)), _tensors(source), strict=True):
+                    old.copy_(new)
+            for fold in self.folds:
+                fold.again()
 
 
 def folded(model: Model, x: Tensor) -> Folded:
@@ -41,10 +60,17 @@ def folded(model: Model, x: Tensor) -> Folded:
     the same to every image now, None if there is none.
     """
     try:
-        with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False), _same_randomness(x):
-            return _folded(_fit(model, x), x)
+        return Folded(*_mirrored(model, x)[:2])
     except _Refusal as refusal:
         return Folded(None, str(refusal))
+
+
+def mirrored(model: Model, x: Tensor) -> Mirror | None:
+    """Like `folded`, to be brought up to date as the weights move; None where there is no safe copy."""
+    try:
+        return _mirrored(model, x)
+    except _Refusal:
+        return None
 
 
 class _Refusal(Exception):
@@ -75,17 +101,23 @@ def _fit(model: Model, x: Tensor) -> nn.Module:
     return model
 
 
-def _folded(model: nn.Module, x: Tensor) -> Folded:
+def _mirrored(model: Model, x: Tensor) -> Mirror:
+    with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False), _same_randomness(x):
+        return _made(_fit(model, x), x)
+
+
+def _made(model: nn.Module, x: Tensor) -> Mirror:
     truth, context_changes = _truth(model, x)
     with _refusing("it cannot be copied"):
         twin = _copied(model)
     candidates: list[tuple[nn.Module, bool]] = []
+    folds: list[Fold] = []
     channels_last, why = x.is_cpu and x.ndim == 4, ""
     try:
         with _refusing("not rewritten"):
             if context_changes:
                 raise _Refusal("its forward switches gradients or autocast")
-            new = rewritten(twin, x)
+            new, folds = rewritten(twin, x)
         candidates = [(new, True), (new, False)] if channels_last else [(new, False)]
     except _Refusal as refusal:
         why = str(refusal)
@@ -95,7 +127,7 @@ def _folded(model: nn.Module, x: Tensor) -> Folded:
         lay_out(network, last)
         trouble = _trouble(network, x, truth)
         if not trouble:
-            return Folded(network, why)
+            return Mirror(network, why, twin, [] if network is twin else folds)
         why = why or f"not rewritten: the rewritten network {trouble}"
     raise _Refusal(why)
 
@@ -156,12 +188,21 @@ def _agree(found: _Seen, truth: _Seen) -> bool:
     return bool((off <= 1e-3 * size).double().mean() > 0.5 and (off <= 0.1 * size).all())
 
 
+def _is_routed(module: nn.Module) -> TypeGuard[Any]:
+    return callable(getattr(module, "plain_layer", None))
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters and buffers of a module, without those of its parts."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
 def _copied(model: nn.Module) -> nn.Module:
     """A copy in eval mode, with constant parameters, that shares nothing with the model."""
     memo: dict[int, Any] = {}
     for module in model.modules():
-        if callable(plain_layer := getattr(module, "plain_layer", None)):
-            memo[id(module)] = plain_layer()
+        if _is_routed(module):
+            memo[id(module)] = module.plain_layer()
             if memo[id(module)] is None:
                 raise _Refusal(f"{type(module).__name__} treats the images of a batch differently")
     twin = copy.deepcopy(model, memo)

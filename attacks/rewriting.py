@@ -5,14 +5,14 @@ import inspect
 import operator
 import warnings
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["lay_out", "rewritten"]
+__all__ = ["Fold", "lay_out", "rewritten"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -30,11 +30,29 @@ _QUESTIONS = (
 _ADD = (operator.add, torch.add)
 _RELU = (torch.relu, torch.relu_, F.relu, F.relu_)
 
-Affine = tuple[Tensor, Tensor]
+
+class Fold(NamedTuple):
+    """Where a batch norm went: into `target`, from `layer` (None for a scale and shift alone), by `values` and eps.
+
+    `values` are running mean and variance, weight and bias.
+    """
+
+    target: nn.Module
+    layer: nn.Module | None
+    values: tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+    eps: float
+
+    def again(self) -> None:
+        """Fold what `layer` and `values` are by now."""
+        scale, shift = _affine(self.values, self.eps)
+        if self.layer is not None:
+            scale, shift = _with_affine(self.layer, scale, shift)
+        for old, new in zip((*self.target.parameters(), *self.target.buffers()), (scale, shift), strict=True):
+            old.copy_(new.view_as(old))
 
 
-def rewritten(network: nn.Module, x: Tensor) -> fx.GraphModule:
-    """`network`, in eval mode, traced with torch.fx and simplified; `x` is an example batch.
+def rewritten(network: nn.Module, x: Tensor) -> tuple[fx.GraphModule, list[Fold]]:
+    """`network`, in eval mode, traced with torch.fx and simplified, and what was folded; `x` is an example batch.
 
     Batch norms are folded into the convolution or linear layer before them, or become one scale and shift. ReLUs and
     sums overwrite what nothing else reads. Drop-out and assertions go. Modules without a batch norm inside are
@@ -50,12 +68,12 @@ def rewritten(network: nn.Module, x: Tensor) -> fx.GraphModule:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     _sweep(graph)
-    _fold_norms(traced)
+    folds = _fold_norms(traced)
     _work_in_place(traced)
     _sweep(graph)
     traced.delete_all_unused_submodules()
     traced.recompile()
-    return traced
+    return traced, folds
 
 
 def lay_out(network: nn.Module, channels_last: bool) -> None:
@@ -133,25 +151,25 @@ def _module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def _fold_norms(traced: fx.GraphModule) -> None:
-    graph = traced.graph
+def _fold_norms(traced: fx.GraphModule) -> list[Fold]:
+    graph, folds = traced.graph, []
     calls = Counter(map(id, (_module(traced, node) for node in graph.nodes)))
     for node in list(graph.nodes):
-        affine = _affine(traced, node)
-        if affine is None:
+        norm = _norm(traced, node)
+        if norm is None:
             continue
         source: fx.Node = node.args[0]
         before = _module(traced, source)
         alone = len(source.users) == 1 and calls[id(before)] == 1
+        scale, shift = _affine(*norm)
         new: nn.Module
         if alone and _takes_affine(before, source):
-            assert before is not None
-            new, replaced = _with_affine(before, *affine), source
+            new, replaced, layer = _layer_like(before, *_with_affine(before, scale, shift)), source, before
             node.replace_all_uses_with(source)
         else:
-            rank = len(source.meta["shape"])
-            scale, shift = (value.to(_dtype(traced)) for value in affine)
-            new, replaced = _ScaleShift(scale, shift, rank), node
+            rank, dtype = len(source.meta["shape"]), _dtype(traced)
+            new, replaced, layer = _ScaleShift(scale.to(dtype), shift.to(dtype), rank), node, None
+        folds.append(Fold(new, layer, *norm))
         name = f"folded_{node.name}"
         traced.add_submodule(name, new)
         with graph.inserting_before(replaced):
@@ -160,10 +178,11 @@ def _fold_norms(traced: fx.GraphModule) -> None:
         replaced.replace_all_uses_with(call)
         for old in dict.fromkeys((node, replaced)):
             graph.erase_node(old)
+    return folds
 
 
-def _affine(traced: fx.GraphModule, node: fx.Node) -> Affine | None:
-    """Scale and shift (C,), float64, of a batch norm in eval mode with running statistics; None for anything else."""
+def _norm(traced: fx.GraphModule, node: fx.Node) -> tuple[Any, float] | None:
+    """Running mean and variance, weight, bias, and eps of a batch norm in eval mode; None for anything else."""
     module = _module(traced, node)
     if type(module) in _NORMS and len(node.args) == 1:
         norm: Any = module
@@ -182,9 +201,14 @@ def _affine(traced: fx.GraphModule, node: fx.Node) -> Affine | None:
         eps = given.arguments["eps"]
     else:
         return None
+    return None if values[0] is None or values[1] is None else (tuple(values), eps)
+
+
+def _affine(values: tuple[Tensor, Tensor, Tensor | None, Tensor | None], eps: float) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,), float64."""
     mean, var, weight, bias = (None if value is None else value.detach().double() for value in values)
-    if mean is None or var is None:
-        return None
+    assert mean is not None
+    assert var is not None
     scale = torch.rsqrt(var + eps) * (1 if weight is None else weight)
     return scale, (0 if bias is None else bias) - mean * scale
 
@@ -198,13 +222,17 @@ def _takes_affine(module: nn.Module | None, node: fx.Node) -> bool:
     return type(module) is nn.Linear and len(node.meta["shape"]) == 2
 
 
-def _with_affine(layer: Any, scale: Tensor, shift: Tensor) -> nn.Module:
-    """A copy of a convolution or linear layer that scales and shifts what it computes."""
-    new, weight = copy.deepcopy(layer), layer.weight.detach()
+def _with_affine(layer: Any, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution or linear layer that scales and shifts what `layer` computes."""
+    weight = layer.weight.detach()
     rows = scale.view(-1, *(1,) * (weight.ndim - 1))
     shift = shift if layer.bias is None else shift + scale * layer.bias.detach()
-    new.weight = nn.Parameter((weight * rows).to(weight.dtype), requires_grad=False)
-    new.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=False)
+    return (weight * rows).to(weight.dtype), shift.to(weight.dtype)
+
+
+def _layer_like(layer: Any, weight: Tensor, bias: Tensor) -> nn.Module:
+    new = copy.deepcopy(layer)
+    new.weight, new.bias = (nn.Parameter(value, requires_grad=False) for value in (weight, bias))
     return new  # type: ignore[no-any-return]
 
 
