@@ -30,20 +30,26 @@ class Folded(NamedTuple):
 
 
 class Mirror(NamedTuple):
-    """A folded copy, `network`, that can follow the weights of its model; `twin` is the copy before it was folded."""
+    """A folded copy, `network`, that can follow the weights of its model.
+
+    `same` pairs tensors of the copy before it was folded with those of the model; `routed` does so with layers that
+    have a `plain_layer()`.
+    """
 
     network: nn.Module
     why: str
-    twin: nn.Module
+    same: Sequence[tuple[Tensor, Tensor]]
+    routed: Sequence[tuple[nn.Module, Any]]
     folds: Sequence[Fold]
 
-    def refresh(self, model: nn.Module) -> None:
-        """Take over the weights that `model`, of which this is a copy, has by now; its route is that of the making."""
+    def refresh(self) -> None:
+        """Take over the weights that the model has by now; its route is that of the making."""
         with torch.no_grad():
-            for name, module in model.named_modules():
-                source = module.plain_layer() if _is_routed(module) else module
-                for old, new in zip(_tensors(self.twin.get_submodule(name)), _tensors(source), strict=True):
-                    old.copy_(new)
+            for own, of_model in self.same:
+                own.copy_(of_model)
+            for layer, of_model in self.routed:
+                for own, new in zip(_tensors(layer), _tensors(of_model.plain_layer()), strict=True):
+                    own.copy_(new)
             for fold in self.folds:
                 fold.again()
 
@@ -127,7 +133,7 @@ def _made(model: nn.Module, x: Tensor) -> Mirror:
         lay_out(network, last)
         trouble = _trouble(network, x, truth)
         if not trouble:
-            return Mirror(network, why, twin, [] if network is twin else folds)
+            return Mirror(network, why, *_pairs(twin, model), [] if network is twin else folds)
         why = why or f"not rewritten: the rewritten network {trouble}"
     raise _Refusal(why)
 
@@ -195,6 +201,16 @@ def _is_routed(module: nn.Module) -> TypeGuard[Any]:
 def _tensors(module: nn.Module) -> list[Tensor]:
     """Parameters and buffers of a module, without those of its parts."""
     return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
+def _pairs(
+    twin: nn.Module, model: nn.Module
+) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[nn.Module, nn.Module]]]:
+    """Tensors of the copy and of the model that are the same, and the layers whose are worked out."""
+    modules = [(twin.get_submodule(name), module) for name, module in model.named_modules()]
+    routed = [pair for pair in modules if _is_routed(pair[1])]
+    others = [pair for pair in modules if not _is_routed(pair[1])]
+    return [pair for a, b in others for pair in zip(_tensors(a), _tensors(b), strict=True)], routed
 
 
 def _copied(model: nn.Module) -> nn.Module:

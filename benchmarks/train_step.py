@@ -184,7 +184,15 @@ def ours(
         x = x.contiguous(memory_format=torch.channels_last)
     attack = Attack(eps=EPS, step_size=ALPHA, steps=steps, bn_mode=mode)
     bench = StepBench(
-        accelerator, model, model, attack, seed=0, batch_size=len(x), share=slice(0, len(x)), classes=10
+        accelerator,
+        model,
+        model,
+        attack,
+        seed=0,
+        batch_size=len(x),
+        share=slice(0, len(x)),
+        classes=10,
+        fold=True,
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     count = 0

@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 from randomise import randomise
 from torch import nn
 
-from robustsabn import convert, route
+from robustsabn import Blend, convert, route
 from robustsabn.attacks.folding import mirrored
 from robustsabn.models import build
+from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.config import Attack
+from robustsabn.trainers.mirrors import Mirrors
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "sabn", "saauxbn"])
@@ -36,7 +40,7 @@ def test_the_copy_follows_weights_and_statistics(name: str, norm: str) -> None:
         routed.train()
         for _ in range(3):
             routed(torch.rand(8, channels, 16, 16))
-        mirror.refresh(routed)
+        mirror.refresh()
         assert not torch.allclose(mirror.network(x), before, rtol=1e-2)
         compare()
 
@@ -45,3 +49,31 @@ def test_there_is_none_where_copies_are_not_safe() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
     model.register_forward_hook(lambda *_: None)
     assert mirrored(model, torch.rand(2, 1, 2, 2)) is None
+
+
+def test_training_attacks_the_copy_in_eval_mode_alone() -> None:
+    model = convert(build("resnet-digits", 10, 1), norm="saauxbn").train()
+    mirrors, x = Mirrors(model, wanted=True), torch.rand(4, 1, 8, 8)
+    first = mirrors.network("adv", x)
+    assert first is not model
+    assert mirrors.network("adv", x) is first
+    assert mirrors.network("clean", x) not in (first, model)
+    assert mirrors.network(Blend(clean=0.5, adv=0.5), x) is model
+    assert Mirrors(model, wanted=False).network("adv", x) is model
+    assert all(module.training for module in model.modules())
+    mirrors.clear()
+    assert mirrors.network("adv", x) is not first
+
+
+@pytest.mark.parametrize("mode", ["eval", "train", "frozen"])
+def test_an_attack_on_the_copy_finds_the_same_images(mode: str) -> None:
+    model = convert(randomise(build("resnet-digits", 10, 1)), norm="saauxbn").double().train()
+    x, y = torch.rand(8, 1, 8, 8, dtype=torch.float64), torch.arange(8)
+    acc, config = Accelerator(cpu=True), Attack(eps=0.1, steps=5, bn_mode=mode)  # type: ignore[arg-type]
+    benches = [
+        StepBench(acc, model, model, config, seed=0, batch_size=8, share=slice(0, 8), fold=fold)
+        for fold in (True, False)
+    ]
+    folded, plain = (bench.attack(x, y) for bench in benches)
+    torch.testing.assert_close(folded, plain, rtol=0, atol=1e-12)
+    assert bool(benches[0].mirrors.made) == (mode == "eval")

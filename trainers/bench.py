@@ -18,6 +18,7 @@ from robustsabn.attacks.noise import Start
 from robustsabn.routing import Blend, Selection, maybe_route, routers_of, routes_of
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.gradients import taken
+from robustsabn.trainers.mirrors import Mirrors
 from robustsabn.trainers.perturbation import layer_weights, moved
 from robustsabn.trainers.processes import reduced
 from robustsabn.trainers.randomness import derive, generator
@@ -55,6 +56,7 @@ class StepBench:
         per_epoch: int = 1,
         smoothing: float = 0.0,
         classes: int = 2,
+        fold: bool = False,
     ) -> None:
         self.accelerator, self.raw, self.wrapped = accelerator, raw, wrapped
         self.config, self.pgd = attack, replace(build_attack(attack, 1), bn_mode=attack.bn_mode)
@@ -63,6 +65,8 @@ class StepBench:
         names: Sequence[str | int] = routes_of(raw) or (0,)
         self.routes, self.clean, self.adv = names, names[0], names[-1]
         self.classes = classes
+        exact = attack.bn_mode == "eval" and accelerator.mixed_precision == "no"
+        self.mirrors = Mirrors(raw, fold and attack.fold and exact)
         self.carried: dict[str, Tensor] = {}
         self.per_epoch, self._network, self._until_backward = per_epoch, wrapped, ExitStack()
 
@@ -117,8 +121,9 @@ class StepBench:
         pgd = replace(self.pgd, steps=config.steps or steps, loss=config.loss or loss, targeted=targeted)
         delta0 = self.noise(x, config.start or start)
         selection = self.adv if through is None else through
+        network = self.mirrors.network(selection, x)
         with maybe_route(self.raw, selection), self.accelerator.autocast():
-            return pgd(self.raw, x, y, delta0=delta0)
+            return pgd(network, x, y, delta0=delta0)
 
     def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
         leaf = x.detach().requires_grad_()

@@ -42,7 +42,8 @@ class Attack:
     `steps`, `start` and `loss` left out are those of the method; evaluation then starts uniformly and maximises the
     cross-entropy. `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says what batch normalisation does during
     the attack: `eval` running statistics; `train` batch statistics, and the running ones follow (as the official code);
-    `frozen` batch statistics, the running ones untouched.
+    `frozen` batch statistics, the running ones untouched. With `fold` an attack in `eval` mode searches on a copy of the
+    network with batch norms folded away, brought up to date every step, where one can be made safely (float32 alone).
     """
 
     norm: Literal["Linf", "L2", "L1"] = "Linf"
@@ -52,6 +53,7 @@ class Attack:
     start: Literal["uniform", "normal", "none"] | None = None
     loss: Literal["ce", "margin", "dlr"] | None = None
     bn_mode: Literal["eval", "train", "frozen"] = "eval"
+    fold: bool = True
 
     def __post_init__(self) -> None:
         _check(self.eps > 0, f"eps must be positive, got {self.eps:g}")

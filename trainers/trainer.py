@@ -110,6 +110,7 @@ class Trainer:
             per_epoch=self.batches.steps_per_epoch,
             smoothing=config.label_smoothing,
             classes=len(data.classes),
+            fold=not config.compile,
         )
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch
@@ -224,6 +225,7 @@ class Trainer:
     def _save(self, found: dict[str, Evaluation]) -> None:
         self.monitor.flush()
         self.keeper.save(self.step, self.step / self.per_epoch, found)
+        self.bench.mirrors.clear()
 
     def _open(self, found: Found | None) -> None:
         for name in found.damaged if found else ():
