@@ -58,8 +58,9 @@ def test_one_cycle_is_torchs() -> None:
 
 @pytest.mark.parametrize("peak", [0.5, 0.4, 0.37])
 def test_cyclic_is_torchs(peak: float) -> None:
-    scheduler = CyclicLR(sgd(), 0, 0.2, 50 * peak, 50 * (1 - peak), cycle_momentum=False)
-    assert ours(Cyclic(peak=peak), 50, 0.2) == pytest.approx(theirs(scheduler, 50), rel=1e-9)
+    up = round(100 * peak)
+    scheduler = CyclicLR(sgd(), 0, 0.2, up, 100 - up, cycle_momentum=False)
+    assert ours(Cyclic(peak=peak), 100, 0.2) == pytest.approx(theirs(scheduler, 100), rel=1e-9)
 
 
 def test_cyclic_under_a_warm_up() -> None:
