@@ -90,6 +90,14 @@ def test_a_killed_run_resumes_to_the_bit(
     assert (tmp_path / "hurt" / "checkpoints" / "damaged-last").is_dir()
 
 
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path: Path, whole: Path) -> None:
+    config = {**CONFIG, "out": str(tmp_path / "run")}
+    die(config, 1)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    train(config, resume=True)
+    same(tmp_path / "run", whole)
+
+
 def hurt(folder: Path) -> Path:
     file = folder / "checkpoints" / "best" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])

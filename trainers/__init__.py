@@ -12,33 +12,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from robustsabn.trainers.comparison import Comparison, compare
     from robustsabn.trainers.config import TrainConfig
     from robustsabn.trainers.evaluation import Evaluation, evaluate, evaluate_run
     from robustsabn.trainers.runs import load_run_config, load_run_model
     from robustsabn.trainers.signals import Interrupted
+    from robustsabn.trainers.sweeps import sweep
     from robustsabn.trainers.trainer import RunResult
 
 __all__ = [
+    "Comparison",
     "Evaluation",
     "Interrupted",
     "RunResult",
     "TrainConfig",
+    "compare",
     "evaluate",
     "evaluate_run",
     "load_run_config",
     "load_run_model",
+    "sweep",
     "train",
 ]
 
 _HOMES = {
+    "Comparison": "comparison",
     "Evaluation": "evaluation",
     "Interrupted": "signals",
     "RunResult": "trainer",
     "TrainConfig": "config",
+    "compare": "comparison",
     "evaluate": "evaluation",
     "evaluate_run": "evaluation",
     "load_run_config": "runs",
     "load_run_model": "runs",
+    "sweep": "sweeps",
 }
 
 
@@ -56,10 +64,10 @@ def train(
     """
     from robustsabn.config import load
     from robustsabn.trainers.config import TrainConfig
+    from robustsabn.trainers.runs import run_name
     from robustsabn.trainers.trainer import run
 
-    name = Path(config).stem if isinstance(config, (str, Path)) else "run"
-    return run(load(TrainConfig, config, overrides), name, resume)
+    return run(load(TrainConfig, config, overrides), run_name(config), resume)
 
 
 def __getattr__(name: str) -> object:

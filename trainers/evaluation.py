@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import PGD
 from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.reporting.words import eps_text
 from robustsabn.data import ImageSet, load_test
 from robustsabn.errors import ConfigError, DataError, RouteError
 from robustsabn.routing import maybe_route, routes_of
@@ -55,8 +56,8 @@ class Evaluation:
     @property
     def setting(self) -> str:
         """What was measured, in words."""
-        step = "" if self.step_size is None else f", step size {self.step_size:.4g}"
-        return f"{self.n} test images, {self.norm} eps {self.eps:.4g}{step}"
+        step = "" if self.step_size is None else f", step size {eps_text(self.step_size)}"
+        return f"{self.n} test images, {self.norm} eps {eps_text(self.eps)}{step}"
 
     @property
     def warning(self) -> str | None:

@@ -8,6 +8,7 @@ import robustsabn.config
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.trainers.checkpoint import Checkpoint, read, read_newest
 from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.records import read_records, robust_course
 from robustsabn.trainers.runs import RunFolder
 
 __all__ = ["KEPT", "Found", "compare", "find"]
@@ -29,9 +30,11 @@ class Found:
     damaged: dict[str, str]
 
 
-def find(folder: RunFolder) -> Found:
-    """Which checkpoint to go on from; CheckpointError where none is sound."""
+def find(folder: RunFolder) -> Found | None:
+    """Which checkpoint to go on from, None for a run that ended before its first; CheckpointError where none is sound."""
     if not folder.checkpoints.is_dir():
+        if folder.metrics.exists() and not robust_course(list(read_records(folder.metrics))):
+            return None
         raise CheckpointError(f"{folder.path} holds no checkpoint to resume from; start it without --resume")
     stored, damage = read_newest(folder.checkpoints)
     damaged = {"last": f"{damage}; resuming from the checkpoint before it"} if damage else {}

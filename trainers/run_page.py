@@ -2,10 +2,9 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import robustsabn.config
@@ -14,12 +13,12 @@ from robustsabn.attacks.reporting.page import boxes, figure, page, table, tiles
 from robustsabn.attacks.reporting.svg import lines
 from robustsabn.attacks.reporting.words import eps_text, percent
 from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.records import Point, Record, read_records, robust_course
 from robustsabn.trainers.runs import RunFolder, load_run_config
 
 __all__ = ["write_run_page"]
 
-Record = dict[str, Any]
-Series = dict[str, list[tuple[float, float]]]
+Series = dict[str, list[Point]]
 
 MOST_POINTS = 400
 
@@ -27,17 +26,17 @@ MOST_POINTS = 400
 def write_run_page(folder: str | Path) -> Path:
     """Write report/index.html in a run folder and return its path; CheckpointError where there is no run."""
     config, place = load_run_config(folder), RunFolder(folder)
-    records = list(_records(place.metrics))
+    found = list(read_records(place.metrics))
     target = place.path / "report" / "index.html"
     target.parent.mkdir(exist_ok=True)
-    matrices = _matrices(records, target.parent)
+    matrices = _matrices(found, target.parent)
     parts = [
         f"<h1>Run {escape(place.path.resolve().name)}</h1>",
         f"<p>{escape(_setting(config))}</p>",
         _numbers(matrices, target.parent),
-        *_overfitting(records),
-        *_curves(records),
-        *(_matrix(title, found) for title, found in matrices),
+        *_overfitting(found),
+        *_curves(found),
+        *(_matrix(title, matrix) for title, matrix in matrices),
         _attacks(target.parent),
         _pictures(place.tb),
         f"<h2>Configuration</h2><pre>{escape(robustsabn.config.dump(config))}</pre>",
@@ -53,15 +52,6 @@ def _setting(config: TrainConfig) -> str:
         f"{config.model} on {config.data}, norm {config.norm}, {length}, seed {config.seed}; "
         f"{attack.norm} perturbations of at most {eps_text(attack.eps)}."
     )
-
-
-def _records(metrics: Path) -> Iterator[Record]:
-    if metrics.is_file():
-        for line in metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:  # a last line that was cut off
-                return
 
 
 def _matrices(records: Sequence[Record], report: Path) -> list[tuple[str, Record]]:
@@ -92,7 +82,7 @@ def _through(route: str) -> str:
 
 
 def _overfitting(records: Sequence[Record]) -> list[str]:
-    course = _robust(records)
+    course = robust_course(records)
     if len(course) < 2:
         return []
     best, last = max(course, key=lambda point: point[1]), course[-1]
@@ -109,20 +99,11 @@ def _overfitting(records: Sequence[Record]) -> list[str]:
     return [boxes([("good", "No robust overfitting.", said + ".")])]
 
 
-def _robust(records: Sequence[Record]) -> list[tuple[float, float]]:
-    course = []
-    for record in records:
-        if record["kind"] == "validation":
-            last = list(record["robust"])[-1]
-            course.append((record["step"], record["robust"][last][last]))
-    return course
-
-
 def _curves(records: Sequence[Record]) -> list[str]:
     train = [r for r in records if r["kind"] == "train"]
     validation = [r for r in records if r["kind"] == "validation"]
     losses = _series(train, lambda name: name == "loss" or name.endswith("_loss"))
-    course = _robust(validation)
+    course = robust_course(validation)
     held_out: Series = {"robust": course} if course else {}
     for record in validation:
         for name, value in record["clean"].items():

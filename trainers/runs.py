@@ -4,8 +4,10 @@ config.yaml  metrics.jsonl  tb/  checkpoints/{best,last,previous}/  report/
 """
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +18,15 @@ from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.lock import LOCK, locked
 
-__all__ = ["LoadedRun", "RunFolder", "build_model", "load_run", "load_run_config", "load_run_model"]
+__all__ = [
+    "LoadedRun",
+    "RunFolder",
+    "build_model",
+    "load_run",
+    "load_run_config",
+    "load_run_model",
+    "run_name",
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,11 @@ class RunFolder:
         """Whether a run has begun here."""
         return self.checkpoints.is_dir() or self.metrics.exists()
 
+    @property
+    def sweep(self) -> bool:
+        """Whether the runs of a sweep are in here."""
+        return any(self.path.glob("seed-*"))
+
     @staticmethod
     def claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> "RunFolder":
         """The folder that `choose` gives, locked until `held` closes; TrainingError where another process trains in it."""
@@ -69,16 +84,24 @@ class RunFolder:
                 raise ConfigError(
                     f"out: {out} holds a run; continue it with --resume or choose another folder"
                 )
+            if folder.sweep:
+                raise ConfigError(f"out: {out} holds a sweep; give its seeds= or choose another folder")
             for place in (folder.path, *folder.path.parents):
                 if place.exists() and not place.is_dir():
                     raise ConfigError(f"out: {place} is a file; choose a folder")
             return folder
-        taken, n = RunFolder(Path("runs") / name), 1
-        following = taken
-        while following.used or (following.path / LOCK).exists():
-            taken, n = following, n + 1
-            following = RunFolder(Path("runs") / f"{name}-{n}")
-        return taken if resume else following
+        taken, free = RunFolder.default(name)
+        runs = [folder for folder in taken if not folder.sweep]
+        return (runs or [RunFolder(Path("runs") / name)])[-1] if resume else free
+
+    @staticmethod
+    def default(name: str) -> "tuple[list[RunFolder], RunFolder]":
+        """Those of runs/NAME, runs/NAME-2, … that are taken by runs or sweeps, and the next one, which is free."""
+        taken, free = list[RunFolder](), RunFolder(Path("runs") / name)
+        while free.used or free.sweep or (free.path / LOCK).exists():
+            taken.append(free)
+            free = RunFolder(Path("runs") / f"{name}-{len(taken) + 1}")
+        return taken, free
 
 
 def build_model(
@@ -104,6 +127,11 @@ def build_model(
             )
         return model
     return convert(model, norm=config.norm, routes=config.routes, init=config.init, sync=config.sync_bn)
+
+
+def run_name(config: str | Path | Mapping[str, Any] | TrainConfig) -> str:
+    """What a run is called that `config`, a file, a recipe or neither, configures."""
+    return Path(config).stem if isinstance(config, (str, Path)) else "run"
 
 
 def load_run_config(folder: str | Path) -> TrainConfig:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import cycle
 
 __all__ = ["COLOURS", "bars", "histogram", "lines"]
 
@@ -36,7 +37,8 @@ def histogram(groups: Mapping[str, Sequence[float]], label: str, axis: str, *, w
     low, high = min(everything), max(everything)
     low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
     ticks = _ticks(low, high)
-    bins, left, top, height = 40, 46, 26, 190
+    bins, left, height = 40, 46, 190
+    legend, top = _legend(list(groups), left, width)
     scale = (width - left - 10) / bins
     counts = {name: _counts(values, low, high, bins) for name, values in finite.items()}
     tallest = max(map(sum, zip(*counts.values(), strict=True)))
@@ -54,7 +56,7 @@ def histogram(groups: Mapping[str, Sequence[float]], label: str, axis: str, *, w
     parts += [_tick_x(x_of(t), top, height, t) for t in ticks]
     parts += [_tick_y(left, top + height, "0"), _tick_y(left, top, str(tallest))]
     parts.append(_text(left + bins * scale / 2, top + height + 38, axis, "middle", "muted"))
-    return _svg(width, top + height + 46, label, parts + _legend(list(groups), left))
+    return _svg(width, top + height + 46, label, parts + legend)
 
 
 def lines(
@@ -64,14 +66,20 @@ def lines(
     *,
     span: tuple[float, float] | None = None,
     mark: Point | None = None,
+    thin: Mapping[str, Sequence[Sequence[Point]]] | None = None,
     width: int = 720,
 ) -> str:
-    """Polylines over a common x axis of whole numbers; `span` fixes the y axis, `mark` puts a ring on one point."""
-    sound = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
-    points = [p for part in sound.values() for p in part]
+    """Polylines over a common x axis of whole numbers; `span` fixes the y axis, `mark` puts a ring on one point.
+
+    `thin`: further lines of a series, such as those of single runs below their mean, thinner in its colour.
+    """
+    sound = {name: _finite(points) for name, points in series.items()}
+    single = {name: [_finite(points) for points in (thin or {}).get(name, ())] for name in series}
+    points = [p for name, part in sound.items() for own in (part, *single[name]) for p in own]
     if not points:
         return ""
-    left, top, height = 52, 26, 200
+    left, height = 52, 200
+    legend, top = _legend(list(series), left, width)
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     bottom, ceiling = span or (min(ys), max(ys))
     bottom, ceiling = (bottom - 0.5, ceiling + 0.5) if bottom == ceiling else (bottom, ceiling)
@@ -80,9 +88,14 @@ def lines(
     y_of = _scaler(bottom, ceiling, top + height, top)
     parts = [_tick_x(x_of(t), top, height, t) for t in _ticks(start, end, least=1)]
     parts += [_tick_y(left, y_of(t), f"{t:g}", width - 14) for t in _ticks(bottom, ceiling, 4)]
-    for colour, part in zip(COLOURS * 3, sound.values(), strict=False):
-        path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in part)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+
+    def drawn(line: Sequence[Point], colour: str, stroke: str) -> str:
+        path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line)
+        return f'<polyline points="{path}" fill="none" stroke="{colour}" {stroke}/>'
+
+    for colour, (name, part) in zip(cycle(COLOURS), sound.items(), strict=False):
+        parts += [drawn(line, colour, 'stroke-width="1" stroke-opacity="0.4"') for line in single[name]]
+        parts.append(drawn(part, colour, 'stroke-width="2"'))
         if len(part) <= 40:
             parts += [
                 f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="2.5" fill="{colour}"/>' for x, y in part
@@ -92,7 +105,7 @@ def lines(
             f'<circle cx="{x_of(mark[0]):.1f}" cy="{y_of(mark[1]):.1f}" r="7" fill="none" stroke="#222"/>'
         )
     parts.append(_text((left + width) / 2, top + height + 38, axis, "middle", "muted"))
-    return _svg(width, top + height + 46, label, parts + _legend(list(series), left))
+    return _svg(width, top + height + 46, label, parts + legend)
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
@@ -106,13 +119,17 @@ def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") 
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(text)}</text>'
 
 
-def _legend(names: Sequence[str], left: float) -> list[str]:
-    parts, x = [], left
-    for colour, name in zip(COLOURS * 3, names, strict=False):
-        parts.append(f'<rect x="{x:.0f}" y="4" width="11" height="11" fill="{colour}"/>')
-        parts.append(_text(x + 16, 14, name))
-        x += 40 + 7.2 * len(name)
-    return parts
+def _legend(names: Sequence[str], left: float, width: float) -> tuple[list[str], float]:
+    """Coloured names in as many rows as they need, and where the rows end."""
+    parts, x, y = [], left, 4
+    for colour, name in zip(cycle(COLOURS), names, strict=False):
+        wide = 40 + 7.2 * len(name)
+        if x > left and x + wide - 24 > width:
+            x, y = left, y + 18
+        parts.append(f'<rect x="{x:.0f}" y="{y}" width="11" height="11" fill="{colour}"/>')
+        parts.append(_text(x + 16, y + 10, name))
+        x += wide
+    return parts, y + 22
 
 
 def _tick_x(x: float, top: float, height: float, value: float) -> str:
@@ -123,6 +140,10 @@ def _tick_x(x: float, top: float, height: float, value: float) -> str:
 def _tick_y(left: float, y: float, text: str, to: float = 0) -> str:
     mark = f'<line x1="{left}" x2="{to or left}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
     return mark + _text(left - 6, y + 4, text, "end", "muted")
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [p for p in points if all(map(math.isfinite, p))]
 
 
 def _scaler(low: float, high: float, first: float, last: float) -> Callable[[float], float]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn.cli import autoattack, evaluate, export, info, recipes, report, train
+from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, train
 from robustsabn.errors import RobustsabnError, UsageError
 
 __all__ = ["main"]
@@ -18,6 +18,7 @@ VERBS = {
     "train": train,
     "evaluate": evaluate,
     "autoattack": autoattack,
+    "compare": compare,
     "report": report,
     "export": export,
     "recipes": recipes,

@@ -17,21 +17,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "overrides",
         metavar="key=value",
         nargs="*",
-        help="laid over the configuration, such as out=runs/mine epochs=5 attack.eps=8/255 norm=auxbn",
+        help="laid over the configuration, such as out=runs/mine epochs=5 attack.eps=8/255 norm=auxbn; seeds=0,1,2 "
+        "trains each seed in turn and compares them",
     )
-    parser.add_argument("--resume", action="store_true", help="continue the run from its last checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run, or the sweep, from its last checkpoint"
+    )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved configuration, and stop"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, or print the configuration."""
-    from robustsabn.trainers import TrainConfig, train
+    """Train, once or with each of several seeds, or print the configuration."""
+    from robustsabn.config import dump, load
+    from robustsabn.trainers import TrainConfig, sweep, train
+    from robustsabn.trainers.sweeps import common, split
 
+    seeds, overrides = split(args.overrides)
     if args.print_config:
-        from robustsabn.config import dump, load
-
-        print(dump(load(TrainConfig, args.config, args.overrides)), end="")
-        return
-    train(args.config, args.overrides, resume=args.resume)
+        note = "" if seeds is None else f"# seeds {', '.join(map(str, seeds))} in turn, in folders seed-N\n"
+        config = (
+            load(TrainConfig, args.config, overrides) if seeds is None else common(args.config, overrides)
+        )
+        print(note + dump(config), end="")
+    elif seeds is not None:
+        sweep(args.config, overrides, seeds, resume=args.resume)
+    else:
+        train(args.config, overrides, resume=args.resume)

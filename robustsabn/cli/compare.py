@@ -1,0 +1,47 @@
+"""`robustsabn compare RUN…`: one table of several runs, mean and spread over seeds."""
+
+import argparse
+from pathlib import Path
+
+from robustsabn.errors import UsageError
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "one table of several runs: mean and spread over the seeds of each configuration"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument(
+        "run_folders",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="a run folder, or a folder that holds run folders, such as that of a sweep",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the table; write the numbers and the page where they are asked for."""
+    import json
+
+    from robustsabn._files import write_text
+    from robustsabn.trainers import compare
+    from robustsabn.trainers.comparison_page import tell_comparison, write_comparison_page
+
+    targets: list[Path] = [path for path in (args.json, args.html) if path is not None]
+    for path in targets:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file in it, such as {path / 'comparison.html'}")
+    found = compare(args.run_folders)
+    for path in targets:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    tell_comparison(found)
+    if args.json is not None:
+        write_text(args.json, json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
+    if args.html is not None:
+        write_comparison_page(found, args.html)
+    for path in targets:
+        print(f"written to {path}")

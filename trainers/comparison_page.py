@@ -1,0 +1,178 @@
+"""A comparison of runs for the reader: a table on the terminal, a page with plots."""
+
+from collections.abc import Sequence
+from html import escape
+from itertools import chain
+from math import ceil, floor
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robustsabn._files import write_text
+from robustsabn.attacks.reporting.page import boxes, definitions, figure, page, table
+from robustsabn.attacks.reporting.svg import lines
+from robustsabn.attacks.reporting.words import duration, percent
+from robustsabn.trainers.comparison import Comparison, EndedRun, Group
+from robustsabn.trainers.naming import words
+from robustsabn.trainers.records import Point
+
+__all__ = ["tell_comparison", "write_comparison_page"]
+
+_SPREAD = "Accuracy in %, mean ± standard deviation over the seeds"
+
+
+def tell_comparison(found: Comparison) -> None:
+    """Print the table, and a line on each run that was left out and on whatever keeps numbers from being compared."""
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:  # a file has no margin
+        console.width = max(console.width, 200)
+    head, rows = _cells(found)
+    longest = max(len(word) for name, *_ in rows for word in name.split())
+    shown = Table(title=_title(found), title_justify="left")
+    for i, name in enumerate(head):
+        shown.add_column(Text(name), justify="right" if i else "left", min_width=0 if i else longest)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    console.print(shown)
+    for group in _unnamed(found):
+        console.print(f"{group.name}: {words(group.differing)}", markup=False)
+    for line in found.skipped:
+        console.print(f"skipped: {line}", markup=False)
+    for line in found.warnings:
+        console.print(f"warning: {line}", markup=False, style="bold red")
+
+
+def write_comparison_page(found: Comparison, target: Path) -> None:
+    """Write a page that needs no other file: the table, validation accuracy over epochs, every run."""
+    title = f"{len(found.runs)} runs compared"
+    (head, rows), (single, every) = _cells(found), _single(found)
+    parts = [
+        f"<h1>{title}</h1>",
+        f"<p>{escape(_title(found))}.</p>",
+        boxes([("warning", "Warning.", line) for line in found.warnings]),
+        boxes([("note", "Left out.", line) for line in found.skipped]),
+        table(head, _unbroken(rows)),
+        _differences(found),
+        "<h2>While training</h2>",
+        _curve(found, "robust"),
+        _curve(found, "clean"),
+        "<h2>Every run</h2>",
+        table(single, _unbroken(every)),
+    ]
+    write_text(target, page(title, parts))
+
+
+def _unnamed(found: Comparison) -> list[Group]:
+    """The groups whose names do not say in what they differ."""
+    return [group for group in found.groups if group.differing and group.name != words(group.differing)]
+
+
+def _differences(found: Comparison) -> str:
+    pairs = [(group.name, words(group.differing)) for group in _unnamed(found)]
+    return f"<h2>In what they differ</h2>{definitions(pairs)}" if pairs else ""
+
+
+def _unbroken(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Rows whose numbers stay in one line."""
+    return [[row[0], *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in row[1:])] for row in rows]
+
+
+def _title(found: Comparison) -> str:
+    measured = {run.measured for run in found.runs}
+    return f"{_SPREAD}; {measured.pop()}" if len(measured) == 1 else _SPREAD
+
+
+def _headings(found: Comparison) -> dict[str, str]:
+    """What is measured of any run, and its heading."""
+    runs = [run.evaluation for run in found.runs]
+    routed = {run.routes for run in runs if len(run.routes) > 1}
+    first, last = ("", "")
+    if routed:
+        ends = {(routes[0], routes[-1]) for routes in routed}
+        first, last = (f", {name} route" for name in (ends.pop() if len(ends) == 1 else ("first", "last")))
+    attacks = {run.attack for run in runs}
+    known = dict.fromkeys(chain.from_iterable(run.numbers for run in found.runs))
+    headings = {
+        "clean_accuracy": f"clean accuracy{first}",
+        "clean_accuracy_last_route": f"clean accuracy{last}",
+        "robust_accuracy": (attacks.pop() if len(attacks) == 1 else "PGD") + last,
+    }
+    every = {run.n for run in runs}
+    for number in known:
+        if number.startswith("autoattack"):
+            n = int(number.rpartition("_")[2])
+            headings[number] = f"AutoAttack{last}" + ("" if every == {n} else f", {n} images")
+    headings["training_seconds"] = "training time"
+    return {number: heading for number, heading in headings.items() if number in known}
+
+
+def _cells(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    headings = _headings(found)
+    rows = [
+        [group.name, str(len(group.runs)), *(_cell(group, number) for number in headings)]
+        for group in found.groups
+    ]
+    return ["runs", "seeds", *headings.values()], rows
+
+
+def _cell(group: Group, number: str) -> str:
+    spread = group.spread(number)
+    if spread is None:
+        return ""
+    if number == "training_seconds":
+        return duration(spread.mean)
+    deviation = "" if spread.deviation is None else f" ± {100 * spread.deviation:.2f}"
+    some = f" ({spread.n} of {len(group.runs)})" if spread.n < len(group.runs) else ""
+    return f"{100 * spread.mean:.2f}{deviation}{some}"
+
+
+def _single(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    headings = _headings(found)
+
+    def said(run: EndedRun, number: str) -> str:
+        if number not in run.numbers:
+            return ""
+        return (duration if number == "training_seconds" else percent)(run.numbers[number])
+
+    rows = [
+        [f"{group.name}, seed {run.seed}", *(said(run, number) for number in headings), str(run.folder)]
+        for group in found.groups
+        for run in group.runs
+    ]
+    return ["run", *headings.values(), "folder"], rows
+
+
+def _curve(found: Comparison, which: str) -> str:
+    single = {group.name: [_percents(getattr(run, which)) for run in group.runs] for group in found.groups}
+    means = {name: _mean(courses) for name, courses in single.items()}
+    several = {name: courses for name, courses in single.items() if len(courses) > 1}
+    span = _span([value for courses in single.values() for course in courses for _, value in course])
+    return figure(
+        lines(means, f"{which} validation accuracy in %", "epoch", span=span, thin=several),
+        f"{which.capitalize()} accuracy in % on held-out images: the mean of the seeds"
+        + (", and each seed as a thin line." if several else "."),
+    )
+
+
+def _percents(course: Sequence[Point]) -> list[Point]:
+    return [(epoch, 100 * accuracy) for epoch, accuracy in course]
+
+
+def _span(values: Sequence[float]) -> tuple[float, float] | None:
+    """Round numbers around the values."""
+    if not values:
+        return None
+    step = 20 if max(values) - min(values) > 40 else 5
+    return step * floor(min(values) / step), step * max(
+        ceil(max(values) / step), floor(min(values) / step) + 1
+    )
+
+
+def _mean(courses: Sequence[Sequence[Point]]) -> list[Point]:
+    """The mean course, at epochs that all have."""
+    values = [dict(course) for course in courses]
+    common = [epoch for epoch, _ in courses[0] if all(epoch in each for each in values)]
+    return [(epoch, fmean(each[epoch] for each in values)) for epoch in common]

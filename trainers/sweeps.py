@@ -1,0 +1,114 @@
+"""One configuration with several seeds, one run after the other, compared at the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import robustsabn.config
+from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.trainers.comparison import Comparison, compare
+from robustsabn.trainers.comparison_page import tell_comparison
+from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.processes import shared, start
+from robustsabn.trainers.records import closing, read_records
+from robustsabn.trainers.runs import RunFolder, load_run_config, run_name
+from robustsabn.trainers.trainer import run
+
+__all__ = ["Seeds", "common", "split", "sweep"]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of a sweep."""
+
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        given = ",".join(map(str, self.seeds))
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds are distinct whole numbers from 0, such as 0,1,2; got {given}")
+
+
+@dataclass(frozen=True)
+class _Job:
+    config: TrainConfig
+    begun: bool
+    ended: bool
+
+
+def split(overrides: Sequence[str]) -> tuple[tuple[int, ...] | None, list[str]]:
+    """The seeds that `seeds=0,1,2` among `overrides` asks for (None without it), and the other overrides."""
+    asked = [word for word in overrides if word.startswith("seeds=")]
+    rest = [word for word in overrides if word not in asked]
+    return (robustsabn.config.load(Seeds, overrides=asked).seeds if asked else None), rest
+
+
+def common(
+    config: str | Path | Mapping[str, Any] | TrainConfig, overrides: Sequence[str] = ()
+) -> TrainConfig:
+    """The configuration that the runs of a sweep share; ConfigError where `overrides` give one seed."""
+    clash = [word for word in overrides if word.startswith("seed=")]
+    if clash:
+        raise ConfigError(f"{clash[0]} beside seeds=: leave it out, or seeds= for a single run")
+    return robustsabn.config.load(TrainConfig, config, overrides)
+
+
+def sweep(
+    config: str | Path | Mapping[str, Any] | TrainConfig = "digits",
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] = (0, 1, 2),
+    resume: bool = False,
+) -> Comparison:
+    """Train with each of `seeds`, one after the other, into OUT/seed-0, OUT/seed-1, …, and compare what they reach.
+
+    OUT is the configuration's `out`, or the next free one of runs/NAME, runs/NAME-2, …. `resume` leaves ended runs as they
+    are, continues the one that was interrupted and begins the others. Raises what `train` raises.
+    """
+    chosen, shared_config = Seeds(tuple(seeds)).seeds, common(config, overrides)
+    acc = start(shared_config)
+    console = Console(quiet=not acc.is_main_process, soft_wrap=True, highlight=False)
+    # decided once: what one process sees on the disk, another may have just written
+    jobs = shared(acc, lambda: _plan(shared_config, run_name(config), chosen, resume))
+    for job in jobs:
+        state = "has ended" if job.ended else "continues" if job.begun else "begins"
+        console.print(f"seed {job.config.seed} {state}: {job.config.out}", markup=False)
+        if not job.ended:
+            run(job.config, resume=job.begun)
+    found = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
+    if acc.is_main_process:
+        tell_comparison(found)
+    return found
+
+
+def _plan(config: TrainConfig, name: str, seeds: Sequence[int], resume: bool) -> list[_Job]:
+    place = _place(config.out, name, resume)
+    jobs = []
+    for seed in seeds:
+        folder = RunFolder.choose(str(place / f"seed-{seed}"), name, resume)
+        own = replace(config, seed=seed, out=str(folder.path))
+        jobs.append(_Job(own, folder.used, folder.used and _ended(folder, own)))
+    if resume and not any(job.begun for job in jobs):
+        raise CheckpointError(
+            f"{place} holds no run of seed {', '.join(map(str, seeds))} to resume; start without --resume"
+        )
+    return jobs
+
+
+def _place(out: str | None, name: str, resume: bool) -> Path:
+    if out is None:
+        taken, free = RunFolder.default(name)
+        sweeps = [folder for folder in taken if folder.sweep]
+        return (sweeps[-1] if resume and sweeps else free).path
+    if RunFolder(out).used:
+        raise ConfigError(f"out: {out} holds a single run; choose another folder for seeds=")
+    return Path(out)
+
+
+def _ended(folder: RunFolder, config: TrainConfig) -> bool:
+    """Whether the run has its closing evaluation, and was asked for what is asked for now."""
+    if closing(list(read_records(folder.metrics))) is None:
+        return False
+    return replace(load_run_config(folder.path), out=config.out) == config
