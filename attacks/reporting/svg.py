@@ -7,7 +7,10 @@ from itertools import cycle
 
 __all__ = ["COLOURS", "bars", "histogram", "lines"]
 
-COLOURS = ("#1b6ca8", "#d1495b", "#8a8f98", "#e9a03b", "#3a8f6b", "#7d5ba6")
+COLOURS = (
+    *("#1b6ca8", "#d1495b", "#8a8f98", "#e9a03b", "#3a8f6b", "#7d5ba6"),
+    *("#12b5cb", "#8c564b", "#e377c2", "#222831"),
+)
 
 Point = tuple[float, float]
 
