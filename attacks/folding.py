@@ -260,8 +260,8 @@ def _state(model: nn.Module) -> list[object]:
 def _randomness(x: Tensor) -> tuple[object, ...]:
     """Where the generators that a network might draw from stand."""
     on_device = torch.cuda.get_rng_state(x.device).tolist() if x.is_cuda else None
-    of_numpy = np.random.get_state(legacy=False)
-    return torch.get_rng_state().tolist(), on_device, random.getstate(), repr(of_numpy["state"])
+    _, keys, *rest = np.random.get_state(legacy=True)
+    return torch.get_rng_state().tolist(), on_device, random.getstate(), np.asarray(keys).tobytes(), rest
 
 
 @contextmanager
