@@ -52,6 +52,20 @@ def test_robust_overfitting_is_said(tmp_path: Path) -> None:
     assert page.count("<svg") == 3
 
 
+def test_the_gap_to_training_images_and_one_step_accuracy_are_drawn(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.3, 0.44, 0.4])
+    metrics = folder / "metrics.jsonl"
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for record in records:
+        if record["kind"] == "validation":
+            record |= {"fgsm": 0.5, "collapsed": False, "train_robust": 0.75, "robust_gap": 0.35}
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = write_run_page(folder).read_text()
+    assert "4.0 points lost, while it ended at 75.0 % on training images" in page
+    assert "robust, training images" in page
+    assert "FGSM" in page
+
+
 def test_a_run_that_ends_at_its_best_is_said_too(tmp_path: Path) -> None:
     page = write_run_page(run_folder(tmp_path / "run", [0.3, 0.44])).read_text()
     assert "No robust overfitting." in page

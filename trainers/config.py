@@ -190,13 +190,14 @@ class Validation:
     """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images.
 
     The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on the first;
-    the other one decides between equals.
+    the other one decides between equals. With `gap`, also PGD accuracy on as many training images, for as much time again.
     """
 
     images: int = 1000
     every: int = 1
     steps: int = 10
     select: Literal["robust", "clean"] = "robust"
+    gap: bool = True
 
     def __post_init__(self) -> None:
         _count("images", self.images)

@@ -52,16 +52,17 @@ class Window:
 
 
 class Monitor:
-    """The main process's log of one run; `active=False` makes every call do nothing."""
+    """The main process's log of one run, with its validations so far in `validations`; `active=False`: calls do nothing."""
 
     def __init__(self, metrics: Path, tb: Path, total: int, start: int, active: bool) -> None:
         self.active, self.total, self.spoken = active, total, time.monotonic()
         self.console = Console(quiet=not active, soft_wrap=True, highlight=False)
+        self.validations: list[Record] = []
         if not active:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        _truncate(metrics, start)
+        self.validations = [entry for entry in _truncate(metrics, start) if entry["kind"] == "validation"]
         self.file = metrics.open("a", encoding="utf-8")
         self.writer = SummaryWriter(str(tb), purge_step=start + 1 if start else None)
         self.progress = Progress(
@@ -115,7 +116,10 @@ class Monitor:
         """One line of metrics.jsonl; its numbers also to TensorBoard, as `kind/name`."""
         if not self.active:
             return
-        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        entry = {"kind": kind, "step": step, **values}
+        self.file.write(json.dumps(entry) + "\n")
+        if kind == "validation":
+            self.validations.append(entry)
         for name, value in _flat(values):
             self.writer.add_scalar(f"{kind}/{name}", value, step)
 
@@ -168,14 +172,16 @@ def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield prefix + name, value
 
 
-def _truncate(metrics: Path, start: int) -> None:
-    """Drop what was recorded after step `start`, and a last line that was cut off."""
+def _truncate(metrics: Path, start: int) -> list[Record]:
+    """Drop what was recorded after step `start`, and a last line that was cut off; what is left."""
     if not metrics.exists():
-        return
-    kept = []
+        return []
+    kept, lines = [], []
     for line in metrics.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
             if entry["step"] <= start and not entry["kind"].startswith("test"):
-                kept.append(line + "\n")
-    write_text(metrics, "".join(kept))
+                kept.append(entry)
+                lines.append(line + "\n")
+    write_text(metrics, "".join(lines))
+    return kept

@@ -13,7 +13,9 @@ from robustsabn.attacks.reporting.page import boxes, figure, page, table, tiles
 from robustsabn.attacks.reporting.svg import lines
 from robustsabn.attacks.reporting.words import eps_text, percent
 from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.records import Point, Record, read_records, robust_course
+from robustsabn.trainers.methods import Standard
+from robustsabn.trainers.overfitting import Reading, collapse, course, decline
+from robustsabn.trainers.records import Point, Record, read_records
 from robustsabn.trainers.runs import RunFolder, load_run_config
 
 __all__ = ["write_run_page"]
@@ -34,7 +36,7 @@ def write_run_page(folder: str | Path) -> Path:
         f"<h1>Run {escape(place.path.resolve().name)}</h1>",
         f"<p>{escape(_setting(config))}</p>",
         _numbers(matrices, target.parent),
-        *_overfitting(found),
+        *_overfitting(course(found), config),
         *_curves(found),
         *(_matrix(title, matrix) for title, matrix in matrices),
         _attacks(target.parent),
@@ -81,39 +83,51 @@ def _through(route: str) -> str:
     return "" if route == "all" else f"{route} route"
 
 
-def _overfitting(records: Sequence[Record]) -> list[str]:
-    course = robust_course(records)
-    if len(course) < 2:
+def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[str]:
+    if isinstance(config.method, Standard):  # which has no robustness to lose
         return []
-    best, last = max(course, key=lambda point: point[1]), course[-1]
-    lost = 100 * (best[1] - last[1])
-    said = (
-        f"Robust validation accuracy was best at step {best[0]:g} with {percent(best[1], 1)} and ended at "
-        f"{percent(last[1], 1)}"
-    )
-    if lost >= 2:
-        advice = (
-            f": {lost:.1f} points lost to robust overfitting. The best checkpoint was kept; train it shorter."
-        )
-        return [boxes([("warning", "Robust overfitting.", said + advice)])]
-    return [boxes([("good", "No robust overfitting.", said + ".")])]
+    kept, found = config.validation.select == "robust", []
+    if fallen := collapse(points, kept):
+        found.append(("warning", "Catastrophic overfitting.", f"{fallen[0].upper()}{fallen[1:]}."))
+    if len(points) >= 2 and not points[-1].collapsed:
+        lost = decline(points, kept)
+        if lost:
+            found.append(
+                (
+                    "warning",
+                    "Robust overfitting.",
+                    f"{lost[0].upper()}{lost[1:]}. Train it shorter, or with AWP.",
+                )
+            )
+        else:
+            best, last = max(points, key=lambda point: point.robust), points[-1]
+            said = (
+                f"Robust validation accuracy was best at step {best.step} with {percent(best.robust, 1)} and ended at "
+                f"{percent(last.robust, 1)}."
+            )
+            found.append(("good", "No robust overfitting.", said))
+    return [boxes(found)] if found else []
 
 
 def _curves(records: Sequence[Record]) -> list[str]:
     train = [r for r in records if r["kind"] == "train"]
     validation = [r for r in records if r["kind"] == "validation"]
     losses = _series(train, lambda name: name == "loss" or name.endswith("_loss"))
-    course = robust_course(validation)
-    held_out: Series = {"robust": course} if course else {}
+    held_out: Series = {}
+    for point in course(validation):
+        measured = {"robust": point.robust, "FGSM": point.fgsm, "robust, training images": point.train_robust}
+        for name, value in measured.items():
+            if value is not None:
+                held_out.setdefault(name, []).append((point.step, value))
     for record in validation:
         for name, value in record["clean"].items():
             held_out.setdefault(f"clean, {name}", []).append((record["step"], value))
-    best = max(course, key=lambda point: point[1]) if course else None
+    best = max(held_out["robust"], key=lambda point: point[1]) if held_out else None
     accuracies = _series(train, lambda name: name.endswith("accuracy"))
     parts = [
         figure(
             lines(held_out, "validation accuracy", "step", span=(0, 1), mark=best),
-            "Accuracy on held-out images; the ring is the best robust accuracy.",
+            "Accuracy on held-out images unless said otherwise; the ring is the best robust accuracy.",
         ),
         figure(lines(losses, "training loss", "step"), "Loss on training images."),
         figure(lines(accuracies, "training accuracy", "step", span=(0, 1)), "Accuracy on training images."),

@@ -13,13 +13,16 @@ from robustsabn.routing import maybe_route, routes_of
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation, evaluate, starting_noise
+from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.monitor import Monitor, results_table
+from robustsabn.trainers.overfitting import begins, collapse, collapsed, course, decline
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.processes import reduced
 
 __all__ = ["Validator"]
 
 SHOWN = 8  # images in a grid
+SIGNS = {"train_robust": "on training images", "fgsm": "fgsm"}
 
 
 class Validator:
@@ -30,17 +33,29 @@ class Validator:
     ) -> None:
         self.accelerator, self.model, self.config, self.monitor = accelerator, model, config, monitor
         self.validation = data.validation.to(accelerator.device)
+        self.seen = data.train.sample(min(len(data.validation), len(data.train))).to(accelerator.device)
         self.test = data.test
+        self.by_robustness = config.validation.select == "robust"
+        self.defended = not isinstance(config.method, Standard)
 
     def validate(self, step: int, heading: str, kind: str = "validation") -> Evaluation:
-        """Clean accuracy through every route and PGD accuracy through the last, on held-out images."""
+        """Clean accuracy through every route and PGD accuracy through the last, on held-out images.
+
+        Validations proper, not those of another `kind`, also look for overfitting.
+        """
         attack = build_attack(self.config.attack, self.config.validation.steps)
         routes = routes_of(self.model)
         found = self._evaluate(self.validation, attack, routes[-1:] or None)
-        self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust})
+        signs = self._overfitting(found, attack) if kind == "validation" else {}
+        self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust, **signs})
         clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
-        self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %")
+        beside = "".join(
+            f"  {word} {100 * signs[name]:.1f} %" for name, word in SIGNS.items() if name in signs
+        )
+        self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %{beside}")
         self._warn(found)
+        if kind == "validation" and begins(points := course(self.monitor.validations)):
+            self.monitor.say(f"warning: catastrophic overfitting: {collapse(points, self.by_robustness)}")
         if self.monitor.active and kind == "validation":
             x, y = self.validation.batch(
                 torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
@@ -52,6 +67,9 @@ class Validator:
 
     def close(self, step: int, which: str, kind: str = "test") -> Evaluation:
         """Clean and PGD accuracy of every route on the test set, as a table; `which` names the weights."""
+        told = self.monitor.validations if kind == "test" and self.defended else []
+        if lost := decline(course(told), self.by_robustness):
+            self.monitor.say(f"overfitting: {lost}")
         attack = build_attack(self.config.attack, self.config.test.steps)
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
         with tensor_float32(False):
@@ -76,17 +94,37 @@ class Validator:
                 scores[name] = accuracy(self.model, report.x_adv.to(device), y)
         return replace(found, autoattack=scores, autoattack_n=len(images))
 
+    def _overfitting(self, found: Evaluation, attack: PGD) -> dict[str, float]:
+        """What tells of overfitting: accuracy under one step on the same images, and under `attack` on training images."""
+        last = routes_of(self.model)[-1:] or None
+        one_step = replace(attack, steps=1, step_size=attack.threat.eps_max, start="none", loss="ce")
+        fgsm = self._evaluate(self.validation, one_step, last, last).robust_accuracy
+        signs: dict[str, float] = {"fgsm": fgsm}
+        if self.defended:
+            signs["collapsed"] = collapsed(found.robust_accuracy, fgsm)
+        if self.config.validation.gap:
+            seen = self._evaluate(self.seen, attack, last, last).robust_accuracy
+            signs |= {"train_robust": seen, "robust_gap": seen - found.robust_accuracy}
+        return signs
+
     def _warn(self, found: Evaluation) -> None:
         if found.warning:
             self.monitor.say(f"warning: {found.warning}")
 
-    def _evaluate(self, images: ImageSet, attack: PGD, attacked: tuple[str, ...] | None) -> Evaluation:
+    def _evaluate(
+        self,
+        images: ImageSet,
+        attack: PGD,
+        attacked: tuple[str, ...] | None,
+        scored: tuple[str, ...] | None = None,
+    ) -> Evaluation:
         acc = self.accelerator
         return evaluate(
             self.model,
             images,
             attack,
             attacked=attacked,
+            routes=scored,
             batch_size=self.config.test.batch_size,
             device=acc.device,
             rank=acc.process_index,
