@@ -1,12 +1,19 @@
-"""Every test starts from the same seed, on one thread."""
+"""Every test starts from the same seed, on one thread, and leaves no method of its own behind."""
+
+from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from robustsabn.trainers.methods import METHODS
+
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _alike() -> Iterator[None]:
     torch.manual_seed(0)
+    with patch.dict(METHODS):
+        yield
 
 
 def pytest_configure() -> None:

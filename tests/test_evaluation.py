@@ -114,7 +114,7 @@ def test_the_step_size_is_the_runs_unless_given_and_is_told(
         evaluate_run(run, attack="pgd-2", n=10, step_size=-1)
     options = ["--n", "10", "--attack", "pgd-2-2", "--step-size", "8/255"]
     assert main(["evaluate", str(run), *options]) == 0
-    assert "step size 0.03137" in " ".join(capsys.readouterr().out.split())
+    assert "step size 8/255" in " ".join(capsys.readouterr().out.split())
     written = json.loads((run / "report" / "evaluation.json").read_text())
     assert written["step_size"] == 8 / 255
     assert written["attack"] == "pgd-2-2"
