@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +53,10 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "per_sample.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def journalled(folder: str) -> int:
+    return sum(part.stat().st_size for part in Path(folder, "journal").glob("part-*.bin"))
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -116,6 +121,30 @@ def test_two_processes_write_one_report_the_same(setting: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("written to two") == 1
     assert rows(Path("two")) == rows(Path("one"))
+
+
+def test_killed_at_three_moments_the_command_line_goes_on_to_the_same_files(setting: list[str]) -> None:
+    command = ["autoattack", *setting, "--attacks", "apgd-ce,square", "--batch-size", "4", "--device", "cpu"]
+    assert main([*command, "--out", "whole"]) == 0
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "robustsabn", *command, "--out", "torn"]
+    seen = [0]
+    for _ in range(3):
+        with subprocess.Popen(
+            [*words, *(["--resume"] if seen[-1] else [])], env=environment, stdout=subprocess.DEVNULL
+        ) as process:
+            while process.poll() is None and journalled("torn") <= seen[-1]:
+                time.sleep(0.005)
+            process.kill()
+        seen.append(journalled("torn"))
+    assert seen == sorted(set(seen))  # each went further than the one before
+    assert seen[-1] < journalled("whole")
+    assert not Path("torn/report.json").exists()
+    assert main([*command, "--out", "torn", "--resume"]) == 0
+    assert rows(Path("torn")) == rows(Path("whole"))
+    found, whole = (load_file(Path(name, "adversarial.safetensors")) for name in ("torn", "whole"))
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
 
 
 def test_robustbench_files(setting: list[str]) -> None:
