@@ -14,7 +14,14 @@ from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.processes import launch_note
 
 SYNCED: dict[str, Any] = {**CONFIG, "optim": {"name": "sgd", "lr": 0.02}, "sync_bn": True, "steps": 8}
-OWN: dict[str, Any] = {**SYNCED, "sync_bn": False, "steps": 12, "ema": 0.9}
+SYNCED["swa"] = {"start": 1.0, "batches": 2}
+OWN: dict[str, Any] = {
+    **SYNCED,
+    "sync_bn": False,
+    "steps": 12,
+    "ema": 0.9,
+    "swa": {"start": 0.5, "batches": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +46,8 @@ def test_two_processes_with_synchronised_statistics_are_one(runs: Path, tmp_path
     for step, (a, b) in enumerate(zip(one, two, strict=True)):
         # equal up to the order of float32 sums, which signs in the attack may amplify
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5, msg=f"step {step}")
+    averages = [read(place / "checkpoints", "swa").tensors for place in (tmp_path / "one", runs / "synced")]
+    torch.testing.assert_close(*averages, rtol=1e-4, atol=1e-5)
 
 
 def test_own_statistics_are_averaged_at_checkpoints(runs: Path) -> None:

@@ -12,8 +12,8 @@ from robustsabn.cli import main
 from robustsabn.config import load
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
+from robustsabn.trainers.averages import Ema
 from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.ema import Ema
 from robustsabn.trainers.trainer import Trainer, run
 
 DECAY = 0.6
@@ -99,7 +99,7 @@ def test_averaging_changes_nothing_of_the_training(
     traced: tuple[Path, list[dict[str, Tensor]]], tmp_path: Path
 ) -> None:
     plain = train({**CONFIG, "out": str(tmp_path / "plain")})
-    assert plain.averaged is None
+    assert plain.averages == {}
     for name in ("best", "last"):
         found = [read(folder / "checkpoints", name).tensors["model"] for folder in (plain.folder, traced[0])]
         torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
@@ -113,8 +113,8 @@ def test_a_resumed_run_has_the_same_average(
     result = train(config, resume=True)
     same(tmp_path / "cut", traced[0])
     assert "averaged weights (step" in " ".join(capsys.readouterr().out.split())
-    assert result.averaged == evaluate_run(result.folder, checkpoint="ema", attack="pgd-2", n=40)
-    assert result.averaged != result.evaluation
+    assert result.averages == {"ema": evaluate_run(result.folder, checkpoint="ema", attack="pgd-2", n=40)}
+    assert result.averages["ema"] != result.evaluation
     assert main(["evaluate", str(result.folder), "--checkpoint", "ema", "--n", "5", "--attack", "pgd-1"]) == 0
 
 

@@ -48,7 +48,7 @@ class Batches:
         self.replays, self._batches = replays, len(images) // batch_size
         self.steps_per_epoch = self._batches * replays
         self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
-        self._epoch, self._order = -1, torch.empty(0)
+        self._order = -1, torch.empty(0)  # of one epoch; in one piece, for another thread may read ahead
 
     def run(self, start: int, stop: int) -> Iterator[Batch]:
         """Images (n, C, H, W) in [0, 1] and labels (n,) of steps `start` … `stop` - 1, in order."""
@@ -57,6 +57,11 @@ class Batches:
             last = index * self.replays + self.replays
             for _ in range(max(start, last - self.replays), min(stop, last)):
                 yield batch
+
+    def following(self, step: int, count: int) -> Iterator[Batch]:
+        """The next `count` batches from `step` on, at most those of an epoch, each once."""
+        first = -(-step // self.replays)
+        return self._run(first, first + min(count, self._batches))
 
     def _run(self, start: int, stop: int) -> Iterator[Batch]:
         if isinstance(self.images, ArraySet):
@@ -83,10 +88,11 @@ class Batches:
 
     def _places(self, index: int) -> Tensor:
         epoch, place = divmod(index, self._batches)
-        if epoch != self._epoch:
+        known, order = self._order
+        if epoch != known:
             order = epoch_order(len(self.images), self.seed, epoch)
-            self._epoch, self._order = epoch, order
-        return self._order[place * self.batch_size :][: self.batch_size]
+            self._order = epoch, order
+        return order[place * self.batch_size :][: self.batch_size]
 
     def _read(self, index: int) -> Batch:
         return self.images.batch(self._places(index)[self.share], self.device)

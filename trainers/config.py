@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robustsabn.config import choices
-from robustsabn.errors import ConfigError
 from robustsabn.trainers.methods import METHODS, Method, Paired
+from robustsabn.trainers.settings import Augment, Swa
+from robustsabn.trainers.settings import check as _check
+from robustsabn.trainers.settings import count as _count
 
 __all__ = [
     "AdamW",
@@ -20,19 +22,11 @@ __all__ = [
     "Optim",
     "Schedule",
     "Sgd",
+    "Swa",
     "Test",
     "TrainConfig",
     "Validation",
 ]
-
-
-def _check(fine: bool, message: str) -> None:
-    if not fine:
-        raise ConfigError(message)
-
-
-def _count(name: str, value: int | None, least: int = 1) -> None:
-    _check(value is None or value >= least, f"{name} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -65,17 +59,6 @@ class Attack:
             self.step_size is None or self.step_size > 0, f"step_size must be positive, got {self.step_size}"
         )
         _count("steps", self.steps)
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random crops of the image padded by `crop` pixels, and horizontal flips."""
-
-    crop: int = 0
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        _count("crop", self.crop, 0)
 
 
 @dataclass(frozen=True)
@@ -241,7 +224,8 @@ class TrainConfig:
     `model` is a name of the registry or a model specification, `model_options` its arguments, `weights` a file to start
     from. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
     `steps` when given. `batch_size` counts all processes together; the last images of an epoch that do not fill a batch
-    wait for the next one. Each process takes its share in `accumulate` parts one after the other. `ema` is the decay of an average of the weights that is evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
+    wait for the next one. Each process takes its share in `accumulate` parts one after the other. `ema` is the decay of an average of the weights, `swa` says of which epochs to take an equal
+    average; both are evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
     """
 
     model: str = "resnet-digits"
@@ -268,6 +252,7 @@ class TrainConfig:
     batch_size: int = 128
     accumulate: int = 1
     ema: float | None = None
+    swa: Swa | None = None
     seed: int = 0
 
     device: Literal["auto", "cpu"] = "auto"

@@ -9,9 +9,9 @@ from torch import nn
 import robustsabn.config
 from robustsabn.data import Data
 from robustsabn.trainers import checkpoint as store
+from robustsabn.trainers.averages import Average
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.ema import Ema
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.processes import gathered, shared
 from robustsabn.trainers.resume import KEPT, Found
@@ -21,7 +21,7 @@ __all__ = ["Keeper"]
 
 
 class Keeper:
-    """Saves and restores one run. `best` keeps the weights of highest score, `ema` the averaged ones of highest score."""
+    """Saves and restores one run. `best` keeps the weights of highest score, `ema` and `swa` the averaged ones of highest score."""
 
     def __init__(
         self,
@@ -32,10 +32,11 @@ class Keeper:
         bench: StepBench,
         config: TrainConfig,
         data: Data,
+        averages: dict[str, Average],
     ) -> None:
         self.accelerator, self.folder, self.model, self.optimizer = accelerator, folder, model, optimizer
         self.bench, self.config, self.classes, self.shape = bench, config, data.classes, data.train.shape
-        self.ema = None if config.ema is None else Ema(model, config.ema)
+        self.averages = averages
         self.kept: dict[str, dict[str, Any]] = {name: {"score": [-1.0, -1.0], "step": -1} for name in KEPT}
 
     def save(self, step: int, epoch: float, found: dict[str, Evaluation]) -> None:
@@ -48,6 +49,7 @@ class Keeper:
                 "step": step,
                 "epoch": epoch,
                 **self.kept,
+                "averages": {name: average.counts for name, average in self.averages.items()},
                 "validation": {name: evaluation.to_dict() for name, evaluation in found.items()},
                 "classes": list(self.classes),
                 "shape": list(self.shape),
@@ -57,12 +59,12 @@ class Keeper:
             tensors = {"model": self.model.state_dict(), "optimizer": store.optimizer_tensors(self.optimizer)}
             if carried:
                 tensors["method"] = carried
-            if self.ema is not None:
-                tensors["ema"] = self.ema.values
-            if self.ema is not None and "ema" in better:
-                with self.ema.in_place():
-                    averaged = store.Checkpoint({"model": self.model.state_dict()}, state)
-                    store.write(self.folder.checkpoints, averaged, ("ema",))
+            for name, average in self.averages.items():
+                tensors[name] = average.values
+                if name in better:
+                    with average.in_place():
+                        averaged = store.Checkpoint({"model": self.model.state_dict()}, state)
+                        store.write(self.folder.checkpoints, averaged, (name,))
             names = ("last", "best") if "best" in better else ("last",)
             store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
         self.accelerator.wait_for_everyone()
@@ -76,8 +78,8 @@ class Keeper:
             self.accelerator.scaler.load_state_dict(stored.state["scaler"])
         carried, device = stored.tensors.get("method", {}), self.accelerator.device
         self.bench.carried = {name: value[self.bench.share].to(device) for name, value in carried.items()}
-        if self.ema is not None:
-            self.ema.load(stored.tensors.get("ema"))
+        for name, average in self.averages.items():
+            average.load(stored.tensors.get(name), stored.state.get("averages", {}).get(name))
         for name in KEPT:
             if name in stored.state and name not in found.damaged:
                 self.kept[name] = stored.state[name]

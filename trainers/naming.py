@@ -48,7 +48,7 @@ def value_text(key: str, value: Any) -> str:
 
 def _differs(key: str, found: Sequence[dict[str, Any]]) -> bool:
     choice = key.rpartition(".")[0]
-    values = [each.get(key, _ABSENT) for each in found if key in each or choice not in each]
+    values = [each.get(key, _ABSENT) for each in found if key in each or each.get(choice) is None]
     return any(value != values[0] for value in values)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "load_data",
     "prepare",
     "reduced",
+    "running_statistics",
     "shared",
     "start",
 ]
@@ -122,11 +123,17 @@ def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
     """
     if accelerator.num_processes == 1:
         return
-    for buffer in _statistics(model):
+    for buffer in running_statistics(model).values():
         if buffer.is_floating_point():
             buffer.copy_(reduced(accelerator, buffer, "mean"))
 
 
-def _statistics(model: nn.Module) -> list[Tensor]:
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """The running statistics of a model and their counters, by their names in its state."""
     kinds = (nn.modules.batchnorm._NormBase, RoutedBatchNorm)
-    return [b for m in model.modules() if isinstance(m, kinds) for b in m.buffers(recurse=False)]
+    return {
+        f"{place}.{name}".lstrip("."): buffer
+        for place, module in model.named_modules()
+        if isinstance(module, kinds)
+        for name, buffer in module.named_buffers(recurse=False)
+    }

@@ -14,7 +14,7 @@ from robustsabn.trainers.runs import RunFolder
 __all__ = ["KEPT", "Found", "compare", "find"]
 
 # checkpoints that are kept for their validation accuracy
-KEPT = ("best", "ema")
+KEPT = ("best", "ema", "swa")
 
 # other values of these fit no stored tensor
 _SHAPING = ("model", "model_options", "norm", "routes", "optim.name", "optim.decay")

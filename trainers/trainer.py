@@ -3,7 +3,7 @@
 import contextlib
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from robustsabn.data.sets import check_fit
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.accumulation import check_accumulation, parts
+from robustsabn.trainers.averages import Swa, averages
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
@@ -35,6 +36,7 @@ from robustsabn.trainers.processes import (
     start,
 )
 from robustsabn.trainers.randomness import derive, restored
+from robustsabn.trainers.rehearsal import estimate_statistics
 from robustsabn.trainers.resume import Found, compare, find
 from robustsabn.trainers.runs import RunFolder, build_model
 from robustsabn.trainers.signals import Interrupted, Signals, noted
@@ -45,13 +47,13 @@ __all__ = ["RunResult", "Trainer", "run"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ends with: its folder, its length, the closing evaluations of the best and the averaged weights."""
+    """What a run ends with: its folder, its length, the closing evaluations of the best and, by name, of averaged weights."""
 
     folder: Path
     steps: int
     best_step: int
     evaluation: Evaluation
-    averaged: Evaluation | None = None
+    averages: dict[str, Evaluation] = field(default_factory=dict)
 
 
 def run(
@@ -114,7 +116,10 @@ class Trainer:
         )
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch
-        self.keeper = Keeper(acc, self.folder, self.model, self.optimizer, self.bench, config, data)
+        self.averages = averages(config, self.model, self.per_epoch, self.total)
+        self.keeper = Keeper(
+            acc, self.folder, self.model, self.optimizer, self.bench, config, data, self.averages
+        )
         self.step = 0 if found is None else self.keeper.restore(found)
         acc.wait_for_everyone()
         if self.main:
@@ -177,8 +182,8 @@ class Trainer:
             losses = {**losses, "gradient_norm": norm}
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.keeper.ema is not None:
-            self.keeper.ema.update(self.step)
+        for average in self.averages.values():
+            average.update(self.step)
         self.guard.watch(self.step, losses["loss"])
         self.window.add(losses)
         self.step += 1
@@ -216,11 +221,19 @@ class Trainer:
     def _validate(self) -> dict[str, Evaluation]:
         epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
         found = {"best": self.validator.validate(self.step, f"{epoch}  loss {self.last_loss:.3f}")}
-        if self.keeper.ema is not None:
-            with self.keeper.ema.in_place():
-                found["ema"] = self.validator.validate(self.step, "  averaged weights", "ema")
+        for name, average in self.averages.items():
+            if average.changed:
+                with average.in_place():
+                    if isinstance(average, Swa):
+                        self._estimate_statistics()
+                    found[name] = self.validator.validate(self.step, f"  {average.words}", name)
+                average.evaluated = average.count
         self.window.lap()  # evaluating is not training time
         return found
+
+    def _estimate_statistics(self) -> None:
+        assert self.config.swa is not None
+        estimate_statistics(self.config.method, self.bench, self.batches, self.step, self.config.swa.batches)
 
     def _save(self, found: dict[str, Evaluation]) -> None:
         self.monitor.flush()
@@ -250,14 +263,15 @@ class Trainer:
             which, step = "last", self.step
             self.monitor.say(f"{error}; the table below is of the last checkpoint instead")
         found = self.validator.close(self.step, f"{which} checkpoint (step {step})")
-        averaged = self._close_average() if self.keeper.ema is not None else None
+        closed = {name: self._close_average(name, average.words) for name, average in self.averages.items()}
         self.accelerator.wait_for_everyone()
-        return RunResult(self.folder.path, self.step, step, found, averaged)
+        known = {name: evaluation for name, evaluation in closed.items() if evaluation is not None}
+        return RunResult(self.folder.path, self.step, step, found, known)
 
-    def _close_average(self) -> Evaluation | None:
+    def _close_average(self, name: str, words: str) -> Evaluation | None:
         try:
-            step = self.keeper.weights("ema")
+            step = self.keeper.weights(name)
         except CheckpointError as error:
-            self.monitor.say(f"{error}; there is no table of averaged weights")
+            self.monitor.say(f"{error}; there is no table of {words}")
             return None
-        return self.validator.close(self.step, f"averaged weights (step {step})", "test_ema")
+        return self.validator.close(self.step, f"{words} (step {step})", f"test_{name}")

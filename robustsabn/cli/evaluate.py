@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step-size", help="of the attack, such as 2/255; by default that of the run's training"
     )
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last", "ema"))
+    parser.add_argument("--checkpoint", default="best", choices=("best", "last", "ema", "swa"))
     parser.add_argument("--data", metavar="SPEC", help="other data than the run's, such as npz:mine.npz")
     parser.add_argument("--n", type=int, help="this many test images, all by default")
     parser.add_argument("--batch-size", type=int, help="500 by default for PGD")

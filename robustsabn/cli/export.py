@@ -14,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--route", help="clean or adv; needed where the run has several")
     parser.add_argument("--format", metavar="FORMAT", help="safetensors, onnx or pt2; by default as F ends")
     parser.add_argument("--out", metavar="F", type=Path, required=True, help="the file to write")
-    parser.add_argument("--checkpoint", default="best", choices=("best", "last", "ema"))
+    parser.add_argument("--checkpoint", default="best", choices=("best", "last", "ema", "swa"))
 
 
 def run(args: argparse.Namespace) -> None:

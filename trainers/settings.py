@@ -1,0 +1,46 @@
+"""What a run does with its images and its weights besides training on them: keys of a recipe, defaults, ranges."""
+
+from dataclasses import dataclass
+
+from robustsabn.errors import ConfigError
+
+__all__ = ["Augment", "Swa", "check", "count"]
+
+
+def check(fine: bool, message: str) -> None:
+    """ConfigError with `message`, which begins with the key, unless `fine`."""
+    if not fine:
+        raise ConfigError(message)
+
+
+def count(name: str, value: int | None, least: int = 1) -> None:
+    """ConfigError unless `value` is left out or at least `least`."""
+    check(value is None or value >= least, f"{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random crops of the image padded by `crop` pixels, and horizontal flips."""
+
+    crop: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        count("crop", self.crop, 0)
+
+
+@dataclass(frozen=True)
+class Swa:
+    """Equal average of the weights at the end of every `every`-th epoch from the fraction `start` of the run on, and at its end.
+
+    Running statistics for it are those of `batches` batches of training images, at most one pass.
+    """
+
+    start: float = 0.75
+    every: int = 1
+    batches: int = 50
+
+    def __post_init__(self) -> None:
+        check(0 <= self.start <= 1, f"start is a fraction of the run in [0, 1], got {self.start:g}")
+        count("every", self.every)
+        count("batches", self.batches)
