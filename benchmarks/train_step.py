@@ -6,7 +6,9 @@ The reference steps find the perturbation by `loss.backward()`, which computes g
 the last perturbation once more to keep the strongest and once the clean images for the log; TRADES passes the clean images through
 the network in every iteration; AWP moves a second network. The paired ones keep a batch norm for each route and apply
 normalisation, shared and route affine one after the other, and send clean and adversarial images through one at a time. Both
-sides start from the same weights and take turns.
+sides start from the same weights and take turns. A row names the mode of batch norms during the attack, which is the same on both
+sides: `train` is that of the published code of pgd, pgd-awp and paired, `eval` that of TRADES and the default here, where the
+attack runs on a folded copy.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from robustsabn.trainers.methods import Method, Paired, Pgd, PgdAwp, Trades
 
 EPS, ALPHA = 8 / 255, 2 / 255
 Step = Callable[[], object]
+Reference = Callable[[nn.Module, torch.optim.Optimizer, Tensor, Tensor], None]
 
 
 class ThreeSteps(nn.Module):
@@ -98,13 +101,18 @@ def by_input(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Tensor:
     return x_adv.detach()
 
 
-def pgd_reference(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
-    x_adv = by_backward(model, x, y, 10, keep_strongest=True)
-    optimizer.zero_grad()
-    torch.autograd.backward(F.cross_entropy(model(x_adv), y))
-    optimizer.step()
-    with torch.no_grad():
-        model(x)
+def pgd_reference(evaluates: bool) -> Reference:
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        model.train(not evaluates)
+        x_adv = by_backward(model, x, y, 10, keep_strongest=True)
+        model.train()
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(model(x_adv), y))
+        optimizer.step()
+        with torch.no_grad():
+            model(x)
+
+    return step
 
 
 def trades_reference(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
@@ -126,12 +134,14 @@ def trades_reference(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tens
 class AwpReference:
     """A second network makes the step of ascent; the difference, rescaled per layer, is added and taken away again."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.proxy = copy.deepcopy(model)
+    def __init__(self, model: nn.Module, evaluates: bool) -> None:
+        self.evaluates, self.proxy = evaluates, copy.deepcopy(model)
         self.ascent = torch.optim.SGD(self.proxy.parameters(), lr=0.01)
 
     def __call__(self, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
+        model.train(not self.evaluates)
         x_adv = by_backward(model, x, y, 10, keep_strongest=True)
+        model.train()
         self.proxy.load_state_dict(model.state_dict())
         self.proxy.train()
         self.ascent.zero_grad()
@@ -156,7 +166,7 @@ class AwpReference:
             model(x)
 
 
-def paired_reference(evaluates: bool) -> Callable[..., None]:
+def paired_reference(evaluates: bool) -> Reference:
     """The attack by `loss.backward()` in eval mode, or as published: input gradients alone, in train mode."""
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
@@ -208,15 +218,31 @@ def ours(
     return step
 
 
-def cases() -> dict[str, tuple[Any, Method, int, str, str]]:
-    """Reference, method, attack steps, bn_mode and norm of each row."""
-    return {
-        "pgd": (pgd_reference, Pgd(), 10, "train", "none"),
-        "trades": (trades_reference, Trades(), 10, "eval", "none"),
-        "pgd-awp": (AwpReference, PgdAwp(warmup_epochs=0), 10, "train", "none"),
-        "paired, attack in eval mode": (paired_reference(True), Paired(), 7, "eval", "saauxbn"),
-        "paired, attack in train mode": (paired_reference(False), Paired(), 7, "train", "saauxbn"),
+def cases() -> dict[str, tuple[Callable[[nn.Module], Reference], Method, int, str, str]]:
+    """Reference for a network, method, attack steps, bn_mode and norm of each row."""
+    found: dict[str, tuple[Callable[[nn.Module], Reference], Method, int, str, str]] = {
+        "trades": (lambda model: trades_reference, Trades(), 10, "eval", "none")
     }
+    for mode in ("eval", "train"):
+        still = mode == "eval"
+        found |= {
+            f"pgd, {mode}": (lambda model, still=still: pgd_reference(still), Pgd(), 10, mode, "none"),
+            f"pgd-awp, {mode}": (
+                lambda model, still=still: AwpReference(model, still),
+                PgdAwp(),
+                10,
+                mode,
+                "none",
+            ),
+            f"paired, {mode}": (
+                lambda model, still=still: paired_reference(still),
+                Paired(),
+                7,
+                mode,
+                "saauxbn",
+            ),
+        }
+    return found
 
 
 def measure(name: str, network: str, batch: int, rounds: int) -> list[object]:
@@ -227,7 +253,7 @@ def measure(name: str, network: str, batch: int, rounds: int) -> list[object]:
     x, y = torch.rand(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
     theirs = copy.deepcopy(plain) if norm == "none" else in_three_steps(copy.deepcopy(plain))
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    run = reference(theirs) if isinstance(reference, type) else reference
+    run = reference(theirs)
     twins = [
         copy.deepcopy(plain) if norm == "none" else convert(copy.deepcopy(plain), norm=norm) for _ in range(2)
     ]

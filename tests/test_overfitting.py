@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustsabn.attacks import FGSM, PGD, ThreatModel
 from robustsabn.data import load
-from robustsabn.trainers import load_run_model, train
+from robustsabn.trainers import evaluate_run, load_run_model, train
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.evaluation import starting_noise
 from robustsabn.trainers.methods import METHODS, Bench, Losses, score
@@ -141,6 +141,9 @@ def test_a_run_that_collapses_says_so_once_and_keeps_what_was_before(
     points, per_epoch = course(validations), validations[0]["step"]
     assert [point.collapsed for point in points] == [False, False, True, True, True]
     assert result.best_step <= 2 * per_epoch
+    assert result.last == evaluate_run(result.folder, checkpoint="last", attack="pgd-2", n=40)
+    assert result.last != result.evaluation
+    assert f"last checkpoint (step {5 * per_epoch})" in " ".join(" ".join(said).split())
     (warning,) = [line for line in said if line.startswith("warning")]
     assert warning.startswith(f"warning: catastrophic overfitting: at step {3 * per_epoch} accuracy is")
     (closing,) = [line for line in said if line.startswith("overfitting")]
@@ -154,6 +157,7 @@ def test_a_run_that_collapses_says_so_once_and_keeps_what_was_before(
         assert entry["robust_gap"] == entry["train_robust"] - point.robust
     page = write_run_page(tmp_path / "run").read_text()
     assert "Catastrophic overfitting." in page
+    assert "At the end of training, last checkpoint" in page
     assert "obust overfitting." not in page.replace("Catastrophic overfitting.", "")
     events = EventAccumulator(str(tmp_path / "run" / "tb"))
     events.Reload()

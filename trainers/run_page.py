@@ -58,7 +58,10 @@ def _setting(config: TrainConfig) -> str:
 
 def _matrices(records: Sequence[Record], report: Path) -> list[tuple[str, Record]]:
     """Closing evaluations with their titles, the newest measurement last."""
-    found = [("At the end of training, best checkpoint", r) for r in records if r["kind"] == "test"][-1:]
+    found = []
+    for kind, which in (("test", "best"), ("test_last", "last")):
+        closing = [record for record in records if record["kind"] == kind][-1:]
+        found += [(f"At the end of training, {which} checkpoint", record) for record in closing]
     later = report / "evaluation.json"
     if later.is_file():
         record = json.loads(later.read_text(encoding="utf-8"))

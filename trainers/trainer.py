@@ -47,12 +47,14 @@ __all__ = ["RunResult", "Trainer", "run"]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ends with: its folder, its length, the closing evaluations of the best and, by name, of averaged weights."""
+    """What a run ends with: its folder, its length, the closing evaluations of the best checkpoint, of the last one where
+    that is another, and, by name, of averaged weights."""
 
     folder: Path
     steps: int
     best_step: int
     evaluation: Evaluation
+    last: Evaluation | None = None
     averages: dict[str, Evaluation] = field(default_factory=dict)
 
 
@@ -263,12 +265,13 @@ class Trainer:
             which, step = "last", self.step
             self.monitor.say(f"{error}; the table below is of the last checkpoint instead")
         found = self.validator.close(self.step, f"{which} checkpoint (step {step})")
-        closed = {name: self._close_average(name, average.words) for name, average in self.averages.items()}
+        last = self._close_other("last", "last checkpoint") if step < self.step else None
+        closed = {name: self._close_other(name, average.words) for name, average in self.averages.items()}
         self.accelerator.wait_for_everyone()
         known = {name: evaluation for name, evaluation in closed.items() if evaluation is not None}
-        return RunResult(self.folder.path, self.step, step, found, known)
+        return RunResult(self.folder.path, self.step, step, found, last, known)
 
-    def _close_average(self, name: str, words: str) -> Evaluation | None:
+    def _close_other(self, name: str, words: str) -> Evaluation | None:
         try:
             step = self.keeper.weights(name)
         except CheckpointError as error:
