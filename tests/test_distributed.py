@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from launch import launch, perform
 from test_resume import CONFIG, same
 
+from robustsabn.errors import ConfigError
 from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.processes import launch_note
+from robustsabn.trainers.processes import accelerator, launch_note
 
 SYNCED: dict[str, Any] = {**CONFIG, "optim": {"name": "sgd", "lr": 0.02}, "sync_bn": True, "steps": 8}
 SYNCED["swa"] = {"start": 1.0, "batches": 2}
@@ -78,3 +80,11 @@ def test_a_launcher_that_started_one_process_of_several_is_said() -> None:
     assert "torchrun" in (launch_note(acc, asked) or "")
     assert launch_note(acc, {**asked, "WORLD_SIZE": "1"}) is None
     assert launch_note(acc, {"ACCELERATE_USE_CPU": "True"}) is None
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_a_launch_that_splits_the_parameters_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(distributed_type=DistributedType(kind))
+    monkeypatch.setattr("robustsabn.trainers.processes.Accelerator", lambda **options: found)
+    with pytest.raises(ConfigError, match=f"set up for {kind}; attacks need whole parameters"):
+        accelerator(cpu=True)

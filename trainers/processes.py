@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
 def start(config: TrainConfig) -> Accelerator:
@@ -40,10 +41,19 @@ def start(config: TrainConfig) -> Accelerator:
 
 
 def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
-    """This process among those that were launched together, on its GPU unless `cpu`."""
+    """This process among those that were launched together, on its GPU unless `cpu`.
+
+    Raises ConfigError where they were launched to share the parameters out among them (FSDP, DeepSpeed, Megatron-LM).
+    """
     # else the precision of the first run would be that of all, and so would its device
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    return Accelerator(mixed_precision=precision, cpu=cpu)
+    found = Accelerator(mixed_precision=precision, cpu=cpu)
+    if found.distributed_type.value in SHARDED:
+        raise ConfigError(
+            f"accelerate is set up for {found.distributed_type.value}; attacks need whole parameters on every process: "
+            "choose multi-GPU without it in `accelerate config`"
+        )
+    return found
 
 
 def launch_note(accelerator: Accelerator, environment: Mapping[str, str] = os.environ) -> str | None:
