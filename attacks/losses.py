@@ -19,7 +19,7 @@ def _wide(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """-log softmax(z)_y; logits (N, K), y (N,) -> (N,)."""
+    """-log softmax(z)_y; logits (N, K), y (N,) -> (N,). Of mixed labels y (N, K), which sum to 1, their mean by weight."""
     return F.cross_entropy(_wide(logits), y, reduction="none")
 
 

@@ -8,20 +8,23 @@ from torch import Tensor
 
 from robustsabn.data import ArraySet, ImageSet
 from robustsabn.data.augment import apply_crop_flip, draw_crop_flip
+from robustsabn.data.mixing import Mixing, draw_mixing
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.config import Augment
-from robustsabn.trainers.randomness import epoch_order, generator
+from robustsabn.trainers.randomness import derive, epoch_order, generator
 
 __all__ = ["Batches"]
 
 Batch = tuple[Tensor, Tensor]
+Read = tuple[Tensor, Tensor, Mixing | None]
 
 
 class Batches:
     """This process's share of the batches of a run.
 
     `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole batch, so
-    the number of processes changes nothing. Every batch is given `replays` times running. Images in memory are kept on the device; others are read ahead.
+    the number of processes changes nothing. Every batch is given `replays` times running. Where images are mixed, labels are those of
+    `classes` in shares (n, K) that sum to 1. Images in memory are kept on the device; others are read ahead.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         replays: int = 1,
+        classes: int = 0,
     ) -> None:
         if batch_size > len(images):
             raise ConfigError(
@@ -45,7 +49,7 @@ class Batches:
             )
         self.images = images.to(device)
         self.batch_size, self.seed, self.augment, self.device = batch_size, seed, augment, device
-        self.replays, self._batches = replays, len(images) // batch_size
+        self.classes, self.replays, self._batches = classes, replays, len(images) // batch_size
         self.steps_per_epoch = self._batches * replays
         self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
         self._order = -1, torch.empty(0)  # of one epoch; in one piece, for another thread may read ahead
@@ -66,14 +70,14 @@ class Batches:
     def _run(self, start: int, stop: int) -> Iterator[Batch]:
         if isinstance(self.images, ArraySet):
             for index in range(start, stop):
-                yield self._augmented(index, self._read(index), self.share)
+                yield self._augmented(index, self._read(index, self.share), self.share)
             return
-        ahead: list[Future[Batch]] = []
+        ahead: list[Future[Read]] = []
         with ThreadPoolExecutor(1) as reader:
             try:
                 for index in range(start, stop):
                     while len(ahead) < min(3, stop - index):
-                        ahead.append(reader.submit(self._read, index + len(ahead)))
+                        ahead.append(reader.submit(self._read, index + len(ahead), self.share))
                     yield self._augmented(index, ahead.pop(0).result(), self.share)
             finally:
                 for future in ahead:
@@ -83,7 +87,7 @@ class Batches:
         """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places` in the set, on the CPU."""
         index = step // self.replays
         places, share = self._places(index), slice(0, self.batch_size)
-        x, y = self._augmented(index, self.images.batch(places, self.device), share)
+        x, y = self._augmented(index, self._read(index, share), share)
         return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": places.clone()}
 
     def _places(self, index: int) -> Tensor:
@@ -94,14 +98,25 @@ class Batches:
             self._order = epoch, order
         return order[place * self.batch_size :][: self.batch_size]
 
-    def _read(self, index: int) -> Batch:
-        return self.images.batch(self._places(index)[self.share], self.device)
+    def _read(self, index: int, share: slice) -> Read:
+        mixing = self._mixing(index, share)
+        rows = share if mixing is None else mixing.rows
+        return *self.images.batch(self._places(index)[rows], self.device), mixing
 
-    def _augmented(self, index: int, batch: Batch, share: slice) -> Batch:
-        x, y = batch
+    def _augmented(self, index: int, read: Read, share: slice) -> Batch:
+        x, y, mixing = read
         crop, flip = self.augment.crop, self.augment.flip
         if crop or flip:
             source = generator(self.device, self.seed, "augment", index)
             draws = draw_crop_flip(self.batch_size, source, padding=crop, flip=flip)
-            x = apply_crop_flip(x, draws[share], padding=crop)
-        return x, y
+            rows = share if mixing is None else mixing.rows.to(self.device, non_blocking=True)
+            x = apply_crop_flip(x, draws[rows], padding=crop)
+        return (x, y) if mixing is None else mixing.apply(x, y, self.classes)
+
+    def _mixing(self, index: int, share: slice) -> Mixing | None:
+        kind, alpha = self.augment.mix, self.augment.mix_alpha
+        if kind == "none":
+            return None
+        _, height, width = self.images.shape
+        seed = derive(self.seed, "mix", index)
+        return draw_mixing(kind, self.batch_size, (height, width), alpha, seed, share)

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel, attack_mode
-from robustsabn.attacks.losses import Loss
+from robustsabn.attacks.losses import LOSSES, Loss, LossName
 from robustsabn.attacks.mode import frozen_statistics
 from robustsabn.attacks.noise import Start
 from robustsabn.routing import Blend, Selection, maybe_route, routers_of, routes_of
@@ -118,12 +118,13 @@ class StepBench:
         through: Selection = None,
     ) -> Tensor:
         config = self.config
-        pgd = replace(self.pgd, steps=config.steps or steps, loss=config.loss or loss, targeted=targeted)
+        chosen, labels = _for_labels(config.loss or loss, y)
+        pgd = replace(self.pgd, steps=config.steps or steps, loss=chosen, targeted=targeted)
         delta0 = self.noise(x, config.start or start)
         selection = self.adv if through is None else through
         network = self.mirrors.network(selection, x)
         with maybe_route(self.raw, selection), self.accelerator.autocast():
-            return pgd(network, x, y, delta0=delta0)
+            return pgd(network, x, labels, delta0=delta0)
 
     def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
         leaf = x.detach().requires_grad_()
@@ -201,6 +202,14 @@ class StepBench:
         whole = reduced(self.accelerator, torch.cat([t.flatten() for t in tensors]), "mean")
         parts = whole.split_with_sizes([t.numel() for t in tensors])
         return [part.view_as(t) for part, t in zip(parts, tensors, strict=True)]
+
+
+def _for_labels(loss: LossName | Loss, y: Tensor) -> tuple[LossName | Loss, Tensor]:
+    """`loss` with labels (N,) as attacks take them; of mixed ones (N, K) it sees the mixture all the same."""
+    if y.ndim == 1:
+        return loss, y
+    mixed = LOSSES[loss] if isinstance(loss, str) else loss
+    return lambda logits, _: mixed(logits, y), y.argmax(1)
 
 
 def _wide(logits: Tensor) -> Tensor:

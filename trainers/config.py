@@ -279,8 +279,17 @@ class TrainConfig:
         _check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
         smoothing = self.label_smoothing
         _check(0 <= smoothing < 1, f"label_smoothing must be in [0, 1), got {smoothing:g}")
-        able = [name for name, cls in METHODS.items() if getattr(cls, "smooths", False)]
-        fine = smoothing == 0 or getattr(self.method, "smooths", False)
-        _check(fine, f"label_smoothing is not for this method; methods with it: {', '.join(able)}")
+        self._check_method("label_smoothing", smoothing > 0, "smooths")
+        self._check_method("augment.mix", self.augment.mix != "none", "mixes")
+        fine = self.augment.mix == "none" or self.attack.loss in (None, "ce")
+        _check(
+            fine,
+            f"augment.mix gives no single label, which attack.loss {self.attack.loss} needs; allowed: ce",
+        )
         distinct = len(set(self.routes)) == len(self.routes) > 0
         _check(distinct, f"routes are distinct names such as clean, adv; got {list(self.routes)}")
+
+    def _check_method(self, key: str, wanted: bool, attribute: str) -> None:
+        able = ", ".join(name for name, cls in METHODS.items() if getattr(cls, attribute, False))
+        fine = not wanted or getattr(self.method, attribute, False)
+        _check(fine, f"{key} is not for this method; methods with it: {able}")

@@ -1,6 +1,7 @@
 """What a run does with its images and its weights besides training on them: keys of a recipe, defaults, ranges."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from robustsabn.errors import ConfigError
 
@@ -20,13 +21,19 @@ def count(name: str, value: int | None, least: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crops of the image padded by `crop` pixels, and horizontal flips."""
+    """Random crops of the image padded by `crop` pixels, and horizontal flips; then `mix`.
+
+    `mix` makes every image, and its label, a mixture with another one of the batch, in shares from Beta(mix_alpha, mix_alpha).
+    """
 
     crop: int = 0
     flip: bool = False
+    mix: Literal["none", "cutmix", "mixup"] = "none"
+    mix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
         count("crop", self.crop, 0)
+        check(self.mix_alpha > 0, f"mix_alpha must be positive, got {self.mix_alpha:g}")
 
 
 @dataclass(frozen=True)

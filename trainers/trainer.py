@@ -101,6 +101,7 @@ class Trainer:
             acc.process_index,
             acc.num_processes,
             getattr(config.method, "replays", 1),
+            len(data.classes),
         )
         check_accumulation(config, self.model, self.batches.share)
         self.bench = StepBench(

@@ -45,6 +45,8 @@ class FastAdvProp:
     Mei et al., ICLR 2022, section 4. Their shuffling between processes is left out.
     """
 
+    mixes: ClassVar[bool] = True
+
     every: int = 5
     alpha: float = 1.0
 

@@ -84,7 +84,7 @@ class Bench(Protocol):
         """Adversarial images (N, C, H, W) by PGD, through the adversarial route or another selection.
 
         What the configuration's `attack` leaves open is as said here: the `loss` per sample to maximise, a function of
-        logits and y; the random start; the number of steps. `targeted`: y are the classes to reach.
+        logits and y; the random start; the number of steps. `targeted`: y are the classes to reach. y may be mixed labels (N, K).
         """
         ...
 
@@ -140,7 +140,7 @@ class Bench(Protocol):
 
 class Method(Protocol):
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
-        """`x` (N, C, H, W) in [0, 1], `y` (N,)."""
+        """`x` (N, C, H, W) in [0, 1], `y` (N,), or where images are mixed (N, K) that sum to 1, for methods that say `mixes`."""
         ...
 
 
@@ -200,8 +200,12 @@ def both(bench: Bench, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tens
 
 
 def score(kind: str, logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Losses:
-    """Mean cross-entropy, with labels smoothed by `smoothing`, and accuracy as `KIND_loss` and `KIND_accuracy`."""
-    accuracy = (logits.detach().argmax(1) == y).float().mean()
+    """Mean cross-entropy, with labels smoothed by `smoothing`, and accuracy as `KIND_loss` and `KIND_accuracy`.
+
+    Of mixed labels (N, K) the accuracy counts the largest.
+    """
+    hard = y if y.ndim == 1 else y.argmax(1)
+    accuracy = (logits.detach().argmax(1) == hard).float().mean()
     return {
         f"{kind}_loss": F.cross_entropy(logits, y, label_smoothing=smoothing),
         f"{kind}_accuracy": accuracy,

@@ -17,6 +17,7 @@ __all__ = ["FgsmRs", "GradAlign", "NFgsm"]
 
 class _Adversarial(Crafting):
     smooths: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
         adv = score("adv", bench.forward(x_adv, bench.adv), y, bench.smoothing)

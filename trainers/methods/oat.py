@@ -23,6 +23,7 @@ class Oat:
     """
 
     smooths: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     lambdas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -16,6 +16,7 @@ class Standard:
     """Cross-entropy of clean images through the clean route: CE(f(x), y)."""
 
     smooths: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
         clean = score("clean", bench.forward(x, bench.clean), y, bench.smoothing)
@@ -31,6 +32,7 @@ class Pgd(Crafting):
     """
 
     smooths: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
         adv = score("adv", bench.forward(x_adv, bench.adv), y, bench.smoothing)
@@ -48,6 +50,7 @@ class Paired(Crafting):
     """
 
     smooths: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     forward: Forward = "split"
 

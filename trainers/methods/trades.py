@@ -24,6 +24,7 @@ class Trades(Crafting):
     """
 
     smooths: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     beta: float = 6.0
     forward: Forward = "separate"
