@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
+from method_helpers import images
 from pitfalls_worker import OPTIONS, RUN, steps
 from test_method_resume import NET
 from torch import Tensor, nn
@@ -73,6 +75,15 @@ def test_own_statistics_of_several_forwards_and_one_backward(seen: Seen, name: s
     equal(mine["end"], other["end"])
     # one all-reduce a step and the two with which DDP settles its buckets, whatever the attack and the forwards were
     assert mine["said"]["backward"] <= 3 + 2
+
+
+def test_running_statistics_go_on_from_those_of_the_same_process(seen: Seen) -> None:
+    x, _ = images(8)
+    for rank, process in enumerate(seen):
+        before, after = process["own"]["trades"]["trace"][:2]
+        values = F.conv2d(x.chunk(2)[rank], before["0.weight"], before["0.bias"], padding=1)
+        expected = 0.9 * before["1.running_mean"][0] + 0.1 * values.mean((0, 2, 3))
+        torch.testing.assert_close(after["1.running_mean"][0], expected)
 
 
 def test_statistics_are_equal_when_they_are_validated_and_saved(seen: Seen) -> None:
