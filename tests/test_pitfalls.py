@@ -105,7 +105,7 @@ def test_the_learning_rate_moves_once_a_step(seen: Seen) -> None:
 
 def test_each_epoch_has_its_own_order_also_after_a_resume_at_its_boundary(seen: Seen) -> None:
     epochs = [epoch_order(RUN["images"], 0, epoch) for epoch in (0, 1)]
-    batches = [batch for order in epochs for batch in order.split(RUN["batch_size"])]
+    batches = [batch for order in epochs for batch in torch.split(order, RUN["batch_size"])]
     assert not torch.equal(*epochs)
     for rank, process in enumerate(seen):
         expected = [batch.chunk(2)[rank] for batch in batches]
