@@ -8,10 +8,12 @@ from torch import Tensor
 
 from robustsabn.data import ArraySet, ImageSet
 from robustsabn.data.augment import apply_crop_flip, draw_crop_flip
+from robustsabn.data.joined import JoinedSet
 from robustsabn.data.mixing import Mixing, draw_mixing
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.config import Augment
-from robustsabn.trainers.randomness import derive, epoch_order, generator
+from robustsabn.trainers.order import Passes, spread
+from robustsabn.trainers.randomness import derive, generator
 
 __all__ = ["Batches"]
 
@@ -25,6 +27,9 @@ class Batches:
     `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole batch, so
     the number of processes changes nothing. Every batch is given `replays` times running. Where images are mixed, labels are those of
     `classes` in shares (n, K) that sum to 1. Images in memory are kept on the device; others are read ahead.
+
+    `extra`, where given, is another set and how many images of every batch are of it, spread evenly over the batch. Either set is then
+    gone through without end, all of it before any of it again; an epoch has as many steps as without. The other set stays where it is held.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Batches:
         world: int = 1,
         replays: int = 1,
         classes: int = 0,
+        extra: tuple[ImageSet, int] | None = None,
     ) -> None:
         if batch_size > len(images):
             raise ConfigError(
@@ -47,12 +53,15 @@ class Batches:
             raise ConfigError(
                 f"batch_size {batch_size} does not divide by {world} processes; it counts all of them"
             )
-        self.images = images.to(device)
+        own = images.to(device)
+        self.images = own if extra is None else JoinedSet(own, extra[0])
+        self.shape, self._passes = images.shape, Passes(len(images), seed)
+        self._other = None if extra is None else Passes(len(extra[0]), seed, "extra")
+        self._foreign = spread(0 if extra is None else extra[1], batch_size)
         self.batch_size, self.seed, self.augment, self.device = batch_size, seed, augment, device
         self.classes, self.replays, self._batches = classes, replays, len(images) // batch_size
         self.steps_per_epoch = self._batches * replays
         self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
-        self._order = -1, torch.empty(0)  # of one epoch; in one piece, for another thread may read ahead
 
     def run(self, start: int, stop: int) -> Iterator[Batch]:
         """Images (n, C, H, W) in [0, 1] and labels (n,) of steps `start` … `stop` - 1, in order."""
@@ -68,7 +77,7 @@ class Batches:
         return self._run(first, first + min(count, self._batches))
 
     def _run(self, start: int, stop: int) -> Iterator[Batch]:
-        if isinstance(self.images, ArraySet):
+        if self.images.in_memory if isinstance(self.images, JoinedSet) else isinstance(self.images, ArraySet):
             for index in range(start, stop):
                 yield self._augmented(index, self._read(index, self.share), self.share)
             return
@@ -84,19 +93,25 @@ class Batches:
                     future.cancel()
 
     def whole(self, step: int) -> dict[str, Tensor]:
-        """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places` in the set, on the CPU."""
+        """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places`, on the CPU.
+
+        Places count through the training set and on into the extra one.
+        """
         index = step // self.replays
         places, share = self._places(index), slice(0, self.batch_size)
         x, y = self._augmented(index, self._read(index, share), share)
         return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": places.clone()}
 
     def _places(self, index: int) -> Tensor:
-        epoch, place = divmod(index, self._batches)
-        known, order = self._order
-        if epoch != known:
-            order = epoch_order(len(self.images), self.seed, epoch)
-            self._order = epoch, order
-        return order[place * self.batch_size :][: self.batch_size]
+        if self._other is None:  # an epoch leaves out what fills no batch
+            epoch, place = divmod(index, self._batches)
+            return self._passes.places(epoch * self._passes.n + place * self.batch_size, self.batch_size)
+        count = int(self._foreign.sum())
+        places = torch.empty(self.batch_size, dtype=torch.long)
+        places[self._foreign] = self._passes.n + self._other.places(index * count, count)
+        count = self.batch_size - count
+        places[~self._foreign] = self._passes.places(index * count, count)
+        return places
 
     def _read(self, index: int, share: slice) -> Read:
         mixing = self._mixing(index, share)
@@ -117,6 +132,6 @@ class Batches:
         kind, alpha = self.augment.mix, self.augment.mix_alpha
         if kind == "none":
             return None
-        _, height, width = self.images.shape
+        _, height, width = self.shape
         seed = derive(self.seed, "mix", index)
         return draw_mixing(kind, self.batch_size, (height, width), alpha, seed, share)

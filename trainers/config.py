@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from robustsabn.config import choices
 from robustsabn.trainers.methods import METHODS, Method, Paired
-from robustsabn.trainers.settings import Augment, Swa
+from robustsabn.trainers.settings import Augment, Extra, Swa
 from robustsabn.trainers.settings import check as _check
 from robustsabn.trainers.settings import count as _count
 
@@ -17,6 +17,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Cyclic",
+    "Extra",
     "MultiStep",
     "OneCycle",
     "Optim",
@@ -234,6 +235,7 @@ class TrainConfig:
     data: str = "digits"
     download: bool = False
     images: int | None = None
+    extra: Extra | None = None
     augment: Augment = field(default_factory=Augment)
 
     norm: Literal["none", "bn", "ccbn", "sabn", "auxbn", "saauxbn"] = "saauxbn"
@@ -279,6 +281,7 @@ class TrainConfig:
         _check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
         smoothing = self.label_smoothing
         _check(0 <= smoothing < 1, f"label_smoothing must be in [0, 1), got {smoothing:g}")
+        self._check_extra()
         self._check_method("label_smoothing", smoothing > 0, "smooths")
         self._check_method("augment.mix", self.augment.mix != "none", "mixes")
         fine = self.augment.mix == "none" or self.attack.loss in (None, "ce")
@@ -288,6 +291,19 @@ class TrainConfig:
         )
         distinct = len(set(self.routes)) == len(self.routes) > 0
         _check(distinct, f"routes are distinct names such as clean, adv; got {list(self.routes)}")
+
+    def _check_extra(self) -> None:
+        if self.extra is None:
+            return
+        fine = self.extra.data != self.data
+        _check(
+            fine,
+            f"extra.data is {self.data}, the training data, of which images are held out; name another set",
+        )
+        found = self.extra.count(self.batch_size)
+        fine = 0 < found < self.batch_size
+        words = f"extra.fraction {self.extra.fraction:g} of batch_size {self.batch_size} is {found} images"
+        _check(fine, f"{words}; choose one that leaves some of both sets")
 
     def _check_method(self, key: str, wanted: bool, attribute: str) -> None:
         able = ", ".join(name for name, cls in METHODS.items() if getattr(cls, attribute, False))

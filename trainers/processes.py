@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from robustsabn.data import Data, load
+from robustsabn.data import Data, ImageSet, load, load_extra
 from robustsabn.errors import ConfigError, RobustsabnError
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.trainers.config import TrainConfig
@@ -22,6 +22,7 @@ __all__ = [
     "gathered",
     "launch_note",
     "load_data",
+    "load_extra_data",
     "prepare",
     "reduced",
     "running_statistics",
@@ -93,6 +94,15 @@ def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
         return load(
             config.data, validation=config.validation.images, n=config.images, download=config.download
         )
+
+
+def load_extra_data(accelerator: Accelerator, config: TrainConfig, data: Data) -> tuple[ImageSet, int] | None:
+    """The further images of a run and how many of them are in every batch."""
+    if config.extra is None:
+        return None
+    with accelerator.main_process_first():
+        images = load_extra(config.extra.data, data, download=config.download)
+    return images, config.extra.count(config.batch_size)
 
 
 def reduced(accelerator: Accelerator, tensor: Tensor, how: Literal["sum", "mean"]) -> Tensor:

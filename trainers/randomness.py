@@ -21,9 +21,9 @@ def generator(device: torch.device | str, seed: int, purpose: str, *index: int) 
     return torch.Generator(device).manual_seed(derive(seed, purpose, *index))
 
 
-def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The permutation of 0 … n-1 in which an epoch visits the training set, (n,) int64."""
-    return torch.randperm(n, generator=generator("cpu", seed, "order", epoch))
+def epoch_order(n: int, seed: int, epoch: int, purpose: str = "order") -> Tensor:
+    """The permutation of 0 … n-1 in which an epoch visits the training set, (n,) int64; of another set for another `purpose`."""
+    return torch.randperm(n, generator=generator("cpu", seed, purpose, epoch))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from typing import Literal
 
 from robustsabn.errors import ConfigError
 
-__all__ = ["Augment", "Swa", "check", "count"]
+__all__ = ["Augment", "Extra", "Swa", "check", "count"]
 
 
 def check(fine: bool, message: str) -> None:
@@ -34,6 +34,24 @@ class Augment:
     def __post_init__(self) -> None:
         count("crop", self.crop, 0)
         check(self.mix_alpha > 0, f"mix_alpha must be positive, got {self.mix_alpha:g}")
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Further images to train on, such as generated ones: the share `fraction` of every batch is of the data set `data`.
+
+    Of a set in parts that is the training part, of one without all. Gowal et al., NeurIPS 2021, with fraction 0.7.
+    """
+
+    data: str
+    fraction: float = 0.7
+
+    def __post_init__(self) -> None:
+        check(0 < self.fraction < 1, f"fraction is a share of the batch in (0, 1), got {self.fraction:g}")
+
+    def count(self, batch_size: int) -> int:
+        """How many images of a batch are extra ones."""
+        return int(self.fraction * batch_size + 0.5)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from robustsabn.trainers.processes import (
     average_statistics,
     launch_note,
     load_data,
+    load_extra_data,
     prepare,
     reduced,
     shared,
@@ -78,6 +79,7 @@ class Trainer:
         # decided once: what one process sees on the disk, another may have just written
         self.folder = shared(acc, lambda: RunFolder.claim(config.out, name, resume, held))
         data = load_data(acc, config)
+        extra = load_extra_data(acc, config, data)
         if config.test.images is not None:  # said now rather than after hours
             check_fit(config.test.images, len(data.test))
         found = find(self.folder) if resume else None
@@ -102,6 +104,7 @@ class Trainer:
             acc.num_processes,
             getattr(config.method, "replays", 1),
             len(data.classes),
+            extra,
         )
         check_accumulation(config, self.model, self.batches.share)
         self.bench = StepBench(

@@ -59,6 +59,25 @@ def load(
     return Data(train.sample(n, seed), parts["validation"], parts["test"], classes, spec)
 
 
+def load_extra(spec: str, like: Data, *, download: bool = False) -> ImageSet:
+    """Further images to train on besides those of `like`: all of the training part of a set, or of a set without parts.
+
+    Raises DataError as `load` does, and where the images have another size or the set another number of classes.
+    """
+    parts, names = _read(spec, download)
+    images = parts.get("train", parts.get("all"))
+    if images is None:
+        raise DataError(f"{spec} has {' and '.join(parts)} only; there is no training part to take")
+    if images.shape != like.train.shape:
+        raise DataError(
+            f"{spec} holds images (C, H, W) of {images.shape}, {like.name} of {like.train.shape}; resize them"
+        )
+    known = len(names or _count_classes(spec, images.labels))
+    if known != len(like.classes):
+        raise DataError(f"{spec} has {known} classes, {like.name} has {len(like.classes)}; they must agree")
+    return images
+
+
 def load_test(spec: str, n: int | None = None, seed: int = 0, *, download: bool = False) -> ImageSet:
     """The images to evaluate on: the test part of a set, or all of a set without parts.
 
