@@ -122,8 +122,8 @@ class Watched(Trainer):
 
     def _validate(self) -> dict[str, Evaluation]:
         self.seen["validated"].append(state(self.model))
-        if self.keeper.ema is not None:
-            self.seen["averaged"].append({name: v.clone() for name, v in self.keeper.ema.values.items()})
+        averaged = self.averages["ema"].values
+        self.seen["averaged"].append({name: value.clone() for name, value in averaged.items()})
         return super()._validate()
 
 

@@ -16,9 +16,9 @@ from test_method_resume import NET
 from torch import Tensor, nn
 
 from robustsabn.conversion import convert
+from robustsabn.trainers.averages import Ema
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import Attack, Cosine
-from robustsabn.trainers.ema import Ema
 from robustsabn.trainers.methods import METHODS
 from robustsabn.trainers.optim import learning_rate
 from robustsabn.trainers.processes import accelerator
