@@ -1,5 +1,6 @@
 """Averaged weights, which often classify better than the last ones."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
@@ -13,7 +14,7 @@ from robustsabn.trainers.processes import running_statistics
 __all__ = ["Average", "Ema", "Swa", "averages"]
 
 
-class Average:
+class Average(ABC):
     """An average of the trained parameters, which can take their place in the model for a while."""
 
     words: ClassVar[str]
@@ -33,9 +34,9 @@ class Average:
         """What there is to keep besides `values`."""
         return {"count": self.count, "evaluated": self.evaluated}
 
+    @abstractmethod
     def update(self, step: int) -> None:
         """Follow the model after its step `step`, from 0."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor] | None, counts: Mapping[str, int] | None = None) -> None:
