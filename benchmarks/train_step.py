@@ -1,6 +1,7 @@
 """Seconds of a training step beside straightforward ones, written the way that published scripts are.
 
 python benchmarks/train_step.py [--networks resnet-small] [--batch 64] [--rounds 5] [--threads 2] [--out benchmarks/results/train_step.md]
+python benchmarks/train_step.py --compile    compiled steps beside our eager ones, instead
 
 The reference steps find the perturbation by `loss.backward()`, which computes gradients of the weights too; PGD and AWP evaluate
 the last perturbation once more to keep the strongest and once the clean images for the log; TRADES passes the clean images through
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from robustsabn import convert
 from robustsabn.models import build
 from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.compiling import compile_network
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import Method, Paired, Pgd, PgdAwp, Trades
 
@@ -185,13 +187,22 @@ def paired_reference(evaluates: bool) -> Reference:
 
 
 def ours(
-    method: Method, model: nn.Module, x: Tensor, y: Tensor, steps: int, mode: Any, channels_last: bool
+    method: Method,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    steps: int,
+    mode: Any,
+    channels_last: bool = False,
+    compiled: bool = False,
 ) -> Step:
     """A step of the trainer: losses, backward, optimiser."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     if channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         x = x.contiguous(memory_format=torch.channels_last)
+    if compiled:
+        compile_network(model)
     attack = Attack(eps=EPS, step_size=ALPHA, steps=steps, bn_mode=mode)
     bench = StepBench(
         accelerator,
@@ -202,7 +213,7 @@ def ours(
         batch_size=len(x),
         share=slice(0, len(x)),
         classes=10,
-        fold=True,
+        fold=not compiled,
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     count = 0
@@ -245,7 +256,7 @@ def cases() -> dict[str, tuple[Callable[[nn.Module], Reference], Method, int, st
     return found
 
 
-def measure(name: str, network: str, batch: int, rounds: int) -> list[object]:
+def measure(name: str, network: str, batch: int, rounds: int, compiled: bool) -> list[object]:
     reference, method, steps, mode, norm = cases()[name]
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -257,23 +268,21 @@ def measure(name: str, network: str, batch: int, rounds: int) -> list[object]:
     twins = [
         copy.deepcopy(plain) if norm == "none" else convert(copy.deepcopy(plain), norm=norm) for _ in range(2)
     ]
-    found = alternate(
-        {
+    step = ours(method, twins[0].train(), x, y, steps, mode)
+    if compiled:
+        sides: dict[str, Step] = {
+            "eager": step,
+            "compiled": ours(method, twins[1].train(), x, y, steps, mode, compiled=True),
+        }
+    else:
+        sides = {
             "reference": lambda: run(theirs, optimizer, x, y),
-            "ours": ours(method, twins[0].train(), x, y, steps, mode, False),
-            "channels_last": ours(method, twins[1].train(), x, y, steps, mode, True),
-        },
-        rounds,
-        warmup=1,
-    )
-    base = found["reference"]
-    return [
-        network,
-        batch,
-        name,
-        *(f"{value / 1000:.2f}" for value in found.values()),
-        *(f"{base / found[key]:.2f}" for key in ("ours", "channels_last")),
-    ]
+            "ours": step,
+            "channels_last": ours(method, twins[1].train(), x, y, steps, mode, channels_last=True),
+        }
+    base, *others = found = list(alternate(sides, rounds, warmup=1).values())
+    times = (f"{value / 1000:.2f}" for value in found)
+    return [network, batch, name, *times, *(f"{base / value:.2f}" for value in others)]
 
 
 def main() -> None:
@@ -285,21 +294,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="compiled steps beside eager ones")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows = [measure(m, network, args.batch, args.rounds) for network in args.networks for m in args.methods]
-    head = (
-        "network",
-        "batch",
-        "method",
-        "reference s",
-        "ours s",
-        "ours channels_last s",
-        "ratio",
-        "ratio channels_last",
-    )
-    write_table("A training step", head, rows, args.out)
+    rows = [
+        measure(m, network, args.batch, args.rounds, args.compile)
+        for network in args.networks
+        for m in args.methods
+    ]
+    head: tuple[str, ...] = ("reference s", "ours s", "ours channels_last s", "ratio", "ratio channels_last")
+    if args.compile:
+        head = ("eager s", "compiled s", "ratio")
+    write_table("A training step", ("network", "batch", "method", *head), rows, args.out)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustsabn.config import load
 from robustsabn.conversion import convert
 from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.compiling import compile_network
 from robustsabn.trainers.config import Attack, TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.methods import METHODS, Bench, Method
@@ -45,12 +46,14 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-def steps(acc: Accelerator, name: str, sync: bool, count: int = 3) -> dict[str, Any]:
+def steps(acc: Accelerator, name: str, sync: bool, count: int = 3, compiles: bool = False) -> dict[str, Any]:
     """Train by the method `name`: the state after every step, and how often the processes communicated for what."""
     size = N // acc.num_processes
     share = slice(size * acc.process_index, size * (acc.process_index + 1))
     x, y = images(N)
     model = convert(network(), norm="saauxbn", sync=sync).train()
+    if compiles:
+        compile_network(model, backend="aot_eager")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
     wrapped, optimizer = prepare(acc, model, optimizer)  # type: ignore[assignment]
     # L2: no signs, which amplify the order of float32 sums
@@ -150,6 +153,7 @@ def main(place: Path) -> None:
     acc = accelerator(cpu=True)
     found: dict[str, Any] = {"methods": {name: steps(acc, name, sync=True) for name in METHODS}}
     found["own"] = {name: steps(acc, name, sync=False) for name in ("trades", "pgd-awp", "fast-advprop")}
+    found["compiled"] = steps(acc, "pgd-awp", sync=False, compiles=True)
     config = {**RUN, "model": f"{place / 'net.py'}:make"}
     found["whole"] = watched({**config, "out": str(place / "whole")})
     cut = {**config, "out": str(place / "cut")}

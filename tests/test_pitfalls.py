@@ -62,6 +62,13 @@ def test_processes_do_not_communicate_to_attack(seen: Seen, name: str) -> None:
         assert process["methods"][name]["said"]["backward"] > 0
 
 
+def test_compiled_processes_train_as_plain_ones(seen: Seen) -> None:
+    for process in seen:
+        plain, compiled = process["own"]["pgd-awp"], process["compiled"]
+        torch.testing.assert_close(compiled["trace"], plain["trace"], rtol=1e-5, atol=1e-6)
+        assert compiled["said"] == plain["said"]
+
+
 @pytest.mark.parametrize("name", ["trades", "pgd-awp", "fast-advprop"])
 def test_own_statistics_of_several_forwards_and_one_backward(seen: Seen, name: str) -> None:
     mine, other = (process["own"][name] for process in seen)

@@ -16,6 +16,7 @@ from robustsabn.attacks.losses import LOSSES, Loss, LossName
 from robustsabn.attacks.mode import frozen_statistics
 from robustsabn.attacks.noise import Start
 from robustsabn.routing import Blend, Selection, maybe_route, routers_of, routes_of
+from robustsabn.trainers.compiling import images_alone, uncompiled
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.gradients import taken
 from robustsabn.trainers.mirrors import Mirrors
@@ -123,15 +124,16 @@ class StepBench:
         delta0 = self.noise(x, config.start or start)
         selection = self.adv if through is None else through
         network = self.mirrors.network(selection, x)
-        with maybe_route(self.raw, selection), self.accelerator.autocast():
+        with maybe_route(self.raw, selection), images_alone(self.raw), self.accelerator.autocast():
             return pgd(network, x, labels, delta0=delta0)
 
     def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
         leaf = x.detach().requires_grad_()
-        network = self.raw.forward if create_graph else self.raw  # compiled code has no second derivatives
+        # compiled code has no second derivatives
+        code = uncompiled(self.raw) if create_graph else images_alone(self.raw)
         mode = attack_mode(self.raw, self.config.bn_mode)
-        with maybe_route(self.raw, self.adv), mode, self.accelerator.autocast():
-            logits: Tensor = network(leaf)
+        with maybe_route(self.raw, self.adv), mode, code, self.accelerator.autocast():
+            logits: Tensor = self.raw(leaf)
         loss = F.cross_entropy(_wide(logits), y, reduction="sum")
         return torch.autograd.grad(loss, leaf, create_graph=create_graph)[0]
 

@@ -18,6 +18,7 @@ from robustsabn.trainers.accumulation import check_accumulation, parts
 from robustsabn.trainers.averages import Swa, averages
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.compiling import compile_network, many_graphs
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.guard import Guard
@@ -63,7 +64,13 @@ def run(
     config: TrainConfig, name: str = "run", resume: bool = False, trainer: "type[Trainer] | None" = None
 ) -> RunResult:
     """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
-    with restored(), tensor_float32(config.tf32), noted() as signals, contextlib.ExitStack() as held:
+    with (
+        restored(),
+        tensor_float32(config.tf32),
+        many_graphs(config.compile),
+        noted() as signals,
+        contextlib.ExitStack() as held,
+    ):
         return (trainer or Trainer)(config, name, resume, signals, held).fit()
 
 
@@ -91,7 +98,7 @@ class Trainer:
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
-            self.model.compile()
+            compile_network(self.model)
         wrapped, self.optimizer = prepare(acc, self.model, build_optimizer(self.model, config.optim))
 
         self.batches = Batches(

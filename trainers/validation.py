@@ -11,6 +11,7 @@ from robustsabn.baking import bake
 from robustsabn.data import Data, ImageSet
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.trainers.bench import build_attack
+from robustsabn.trainers.compiling import uncompiled
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation, evaluate, starting_noise
 from robustsabn.trainers.methods import Standard
@@ -61,7 +62,7 @@ class Validator:
                 torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
             )
             delta0 = starting_noise(attack, x, torch.arange(len(x)), 0)
-            with maybe_route(self.model, routes[-1] if routes else 0):
+            with maybe_route(self.model, routes[-1] if routes else 0), uncompiled(self.model):
                 self.monitor.images(step, x, attack(self.model, x, y, delta0=delta0), attack.threat.eps_max)
         return found
 
@@ -90,7 +91,7 @@ class Validator:
         report = AutoAttack(threat, progress=self.monitor.attacking)(plain.eval(), x, y, ids=images.ids)
         scores = {}
         for name in routes or ("all",):
-            with maybe_route(self.model, name):
+            with maybe_route(self.model, name), uncompiled(self.model):
                 scores[name] = accuracy(self.model, report.x_adv.to(device), y)
         return replace(found, autoattack=scores, autoattack_n=len(images))
 
@@ -119,15 +120,16 @@ class Validator:
         scored: tuple[str, ...] | None = None,
     ) -> Evaluation:
         acc = self.accelerator
-        return evaluate(
-            self.model,
-            images,
-            attack,
-            attacked=attacked,
-            routes=scored,
-            batch_size=self.config.test.batch_size,
-            device=acc.device,
-            rank=acc.process_index,
-            world=acc.num_processes,
-            reduce=lambda counts: reduced(acc, counts, "sum"),
-        )
+        with uncompiled(self.model):  # batches of many sizes, each of which would be compiled for itself
+            return evaluate(
+                self.model,
+                images,
+                attack,
+                attacked=attacked,
+                routes=scored,
+                batch_size=self.config.test.batch_size,
+                device=acc.device,
+                rank=acc.process_index,
+                world=acc.num_processes,
+                reduce=lambda counts: reduced(acc, counts, "sum"),
+            )
