@@ -75,6 +75,7 @@ def trained(name: str, mode: str, backend: Any) -> tuple[list[float], dict[str, 
     return losses, model.state_dict(), graphs
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch looks, and hides what it says
 @pytest.mark.parametrize(("name", "mode"), CASES)
 def test_losses_are_those_of_the_plain_network_from_few_graphs(name: str, mode: str) -> None:
     losses, state, _ = trained(name, mode, None)
@@ -93,6 +94,7 @@ def test_every_method_is_counted() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, in torch
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++")
 @pytest.mark.parametrize("name", ["paired", "trades", "pgd-awp"])
 def test_losses_of_inductor(name: str) -> None:

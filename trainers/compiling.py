@@ -30,6 +30,9 @@ def compiled(model: nn.Module) -> bool:
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
     """Calls of `model` run its own code inside the block, whatever was made of it."""
+    if not compiled(model):
+        yield
+        return
     call, model._compiled_call_impl = model._compiled_call_impl, None
     try:
         yield
