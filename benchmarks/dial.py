@@ -47,19 +47,20 @@ def main() -> None:
     parser.add_argument("--eps", type=float, help="by default that of each run")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--points", type=int, default=11)
-    parser.add_argument("--images", type=int)
+    parser.add_argument("--images", type=int, help="at most this many")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     shares = [i / (args.points - 1) for i in range(args.points)]
     measured: dict[str, list[tuple[float, float]]] = {}
     for run in args.runs:
         config, model = load_run_config(run), load_run_model(run, args.checkpoint)
-        images = load_test(config.data, args.images)
+        images = load_test(config.data)
+        images = images.sample(min(args.images or len(images), len(images)))
         x, y = images.batch(torch.arange(len(images)), "cpu")
         threat = ThreatModel(config.attack.norm, args.eps or config.attack.eps)
         attack = PGD(threat, steps=args.steps, bn_mode="eval", keep="last")
         delta0 = starting_noise(attack, x, images.ids, 0)
-        name = f"{run.name} ({config.method.__class__.__name__}, eps {threat.eps_max:.3g})"
+        name = f"{run.name} ({type(config.method).__name__.lower()}, eps {threat.eps_max:.3g})"
         measured[name] = [accuracies(model, x, y, delta0, attack, share) for share in shares]
     rows = [
         [name, kind, *(f"{pair[i]:.1f}" for pair in values)]
@@ -80,7 +81,7 @@ def plot(measured: dict[str, list[tuple[float, float]]], shares: list[float], fi
     """Both accuracies over the share of the adversarial route, a colour for each run."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6, 4.6), layout="constrained")
     for name, values in measured.items():
         (line,) = axes.plot(shares, [clean for clean, _ in values], marker="o", label=name)
         axes.plot(
@@ -88,7 +89,7 @@ def plot(measured: dict[str, list[tuple[float, float]]], shares: list[float], fi
         )
     axes.set(xlabel="share of the adversarial route", ylabel="accuracy %  (solid clean, dashed PGD)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper left")
     figure.savefig(file, dpi=120)
 
 
