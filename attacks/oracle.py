@@ -66,7 +66,7 @@ class Oracle:
         return value.detach(), logits.detach(), torch.zeros_like(x) if grad is None else grad
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and the gradient of each of them, (K, N, ...): one backward per class."""
+        """Logits (N, K) and the gradient of each of them, (K, N, ...): one backward per class; zeros as above."""
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             logits = self._evaluate(leaf)
@@ -75,6 +75,7 @@ class Oracle:
                 return logits, x.new_zeros(classes, *x.shape)
             self.backwards += len(x) * classes
             rows = [
-                torch.autograd.grad(column.sum(), leaf, retain_graph=True)[0] for column in logits.unbind(1)
+                torch.autograd.grad(column.sum(), leaf, retain_graph=True, materialize_grads=True)[0]
+                for column in logits.unbind(1)
             ]
         return logits.detach(), torch.nan_to_num(torch.stack(rows), 0.0, 0.0, 0.0)

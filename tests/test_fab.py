@@ -174,3 +174,11 @@ def test_a_constant_model_stays_robust_and_is_flagged() -> None:
         assert not bool(state.broken.any())
         assert bool(state.flat.all())
         assert bool(state.v.isfinite().all())
+
+
+@pytest.mark.parametrize("attack", [FAB, FABT])
+def test_a_model_that_detaches_its_images_is_flagged_and_not_an_error(attack: type[FAB]) -> None:
+    inner, x, y = conv_case(count=5)
+    state = attack(ThreatModel("Linf", 0.1), steps=3).run(lambda images: inner(images.detach()), x, y)
+    assert bool(state.flat.all())
+    assert not bool(state.broken.any())
