@@ -25,7 +25,7 @@ __all__ = ["Ensemble", "ProgressEvent"]
 class ProgressEvent:
     """Attack number `index` of `attacks` has `left` of its `total` points to go; `robust` of all `n` points are.
 
-    `seconds` is the wall time of this attack so far. With several processes the numbers are those of one of them.
+    `seconds` is the wall time of this attack so far. The numbers are those of all processes together.
     """
 
     attack: str
@@ -66,15 +66,18 @@ class Ensemble:
         for index, attack in enumerate(attacks):
             for finished in earlier[index]:
                 self.verdicts.apply(finished)
-            news = self._attack(index, attack, self.verdicts.left(index))
+            left, began = self.verdicts.left(index), time.perf_counter()
+            news = self._attack(index, attack, left, began)
             for theirs in self.workers.gather(news):
                 for finished in theirs:
                     self.verdicts.apply(finished)
+            if self.workers.world > 1 and left:  # others may have finished after this one
+                self._tell(index, 0, len(left), int(self.verdicts.robust.sum()), began)
 
-    def _attack(self, index: int, attack: Search[Any], left: list[int]) -> list[Finished]:
+    def _attack(self, index: int, attack: Search[Any], left: list[int], began: float) -> list[Finished]:
         """Take a share of the points `left`, and note each that is finished at once."""
-        began = last = time.perf_counter()
-        total, to_go, robust = len(left), len(left), int(self.verdicts.robust.sum())
+        last, robust = began, int(self.verdicts.robust.sum())
+        ended, broken = self.workers.counter(), self.workers.counter()
         news: list[Finished] = []
         oracle = Oracle(self.search, eot=attack.eot)
         slots, take = self.judge.batch_size, self.workers.share(left)
@@ -85,21 +88,15 @@ class Ensemble:
             news.append(finished)
             if self.journal:
                 self.journal.append(finished, self.workers.rank)
-            if self.progress:
-                to_go, robust = to_go - len(numbers), robust - len(finished.images)
-                count = len(self.ids)
-                event = (
-                    attack.name,
-                    index,
-                    len(self.verdicts.names),
-                    to_go,
-                    total,
-                    robust,
-                    count,
-                    now - began,
-                )
-                self.progress(ProgressEvent(*event))
+            to_go = len(left) - ended(len(numbers))
+            self._tell(index, to_go, len(left), robust - broken(len(finished.images)), began)
         return news
+
+    def _tell(self, index: int, left: int, total: int, robust: int, began: float) -> None:
+        if self.progress:
+            names, seconds = self.verdicts.names, time.perf_counter() - began
+            event = (names[index], index, len(names), left, total, robust, len(self.ids), seconds)
+            self.progress(ProgressEvent(*event))
 
     def _points(self, numbers: list[int]) -> Points:
         rows = torch.tensor(numbers)

@@ -41,6 +41,21 @@ class Workers:
 
         return take
 
+    def counter(self) -> Callable[[int], int]:
+        """A function that adds to a number which all share, and gives the sum."""
+        if self.world > 1:
+            key = f"robustsabn/sum/{next(_lists)}"
+            store = distributed.distributed_c10d._get_default_store()
+            return lambda more: int(store.add(key, more))
+        total = 0
+
+        def add(more: int) -> int:
+            nonlocal total
+            total += more
+            return total
+
+        return add
+
     def gather(self, mine: T) -> list[T]:
         """The object of every process, in the order of their ranks, on each of them."""
         if self.world == 1:

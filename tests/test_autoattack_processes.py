@@ -49,6 +49,12 @@ def test_two_processes_give_the_report_of_one(whole: dict[str, torch.Tensor], tm
     assert all(part.stat().st_size > 0 for part in parts)
     cost = json.loads((tmp_path / "report.json").read_text())["attacks"][0]
     assert cost["points"] == int(whole["clean"].sum())  # each point once, none padded
+    told = [tuple(map(int, line.split())) for line in (tmp_path / "told.txt").read_text().splitlines()]
+    for index in (0, 1):
+        of_attack = [(left, robust) for number, left, robust in told if number == index]
+        assert [left for left, _ in of_attack] == sorted((left for left, _ in of_attack), reverse=True)
+        remaining = int((whole["clean"] & ~((whole["broken_by"] >= 0) & (whole["broken_by"] <= index))).sum())
+        assert of_attack[-1] == (0, remaining)  # of both processes
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,23 @@ from torch import nn
 
 def make(num_classes, in_channels):
     return nn.Sequential(nn.Conv2d(in_channels, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(36, num_classes))
+
+def half(num_classes, in_channels):
+    return make(num_classes, in_channels).bfloat16()
+
+class Narrow(nn.Sequential):
+    def forward(self, x):
+        assert x.shape[-1] == 5, "only 5 wide"
+
+class Texts(nn.Sequential):
+    def forward(self, x):
+        return "five"
+
+def narrow(num_classes, in_channels):
+    return Narrow(*make(num_classes, in_channels))
+
+def texts(num_classes, in_channels):
+    return Texts(*make(num_classes, in_channels))
 """
 BALL = ["--norm", "Linf", "--eps", "0.1"]
 QUICK = ["--attacks", "apgd-ce", "--batch-size", "8", "--device", "cpu"]
@@ -147,6 +164,32 @@ def test_killed_at_three_moments_the_command_line_goes_on_to_the_same_files(sett
     assert all(torch.equal(found[name], whole[name]) for name in whole)
 
 
+def test_a_bfloat16_model_is_taken_as_it_is(setting: list[str]) -> None:
+    assert main(["autoattack", *setting, *QUICK, "--model", "net.py:half", "--out", "half"]) == 0
+    assert len(rows(Path("half"))) == 12
+
+
+def test_classes_are_counted_on_the_whole_set(setting: list[str]) -> None:
+    with np.load("data.npz") as data:
+        np.savez("nameless.npz", test_images=data["test_images"], test_labels=np.arange(12) % 3)
+    command = ["autoattack", *setting, *QUICK, "--data", "npz:nameless.npz"]
+    assert main([*command, "--n", "1", "--seed", "3", "--out", "one"]) == 0
+    assert json.loads(Path("one/report.json").read_text())["classes"] == 3
+
+
+def test_a_folder_that_cannot_be_is_said_before_the_attack(
+    setting: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *args: Any, **more: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main(["autoattack", *setting, *QUICK, "--out", "there"]) == 2
+    captured = capsys.readouterr()
+    assert "there: Permission denied" in captured.err
+    assert "apgd-ce" not in captured.out
+
+
 def test_robustbench_files(setting: list[str]) -> None:
     command = ["autoattack", *setting, "--device", "cpu", "--out", "here", "--robustbench", "Me2030"]
     assert main([*command, "--eps", "0.5", "--n", "4"]) == 0
@@ -207,6 +250,10 @@ def test_an_attack_of_another_library(setting: list[str], capsys: pytest.Capture
         (["--version", "standart"], "standart"),
         (["--version", "standard", "--attacks", "square"], "custom"),
         (["--attacks", "squares"], "'squares'"),
+        (["--version", "custom"], "--attacks apgd-ce,square"),
+        (["--robustbench", "up/Me"], "without folders"),
+        (["--model", "net.py:narrow"], "AssertionError: only 5 wide"),
+        (["--model", "net.py:texts"], "returns a str"),
         (["--batch-size", "many"], "auto or a number"),
         (["--n", "0"], "--n must be at least 1"),
         (["--n", "13"], "the set holds 12"),

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from robustsabn.attacks.logits import logits_function
 from robustsabn.data.specs import load_test_named
-from robustsabn.errors import DataError, RouteError
+from robustsabn.errors import DataError, InputError, RouteError
 from robustsabn.models import names, resolve
 from robustsabn.routing import routes_of
 
@@ -47,13 +48,15 @@ def prepare(
     """The network that `model` names on `device`, and `n` test images of `data`, all by default.
 
     A model with routes becomes the plain network of `route`, the last by default. Without `num_classes` a network that
-    is built here gets as many classes as the data has. Raises ModelError, DataError, RouteError, CheckpointError.
+    is built here gets as many classes as the data has. Raises ModelError, DataError, RouteError, CheckpointError, and
+    InputError for outputs that are not logits.
     """
-    images, classes = load_test_named(data, n)
+    whole, classes = load_test_named(data)
+    images = whole.sample(n)
     if num_classes is None and classes is not None:
         num_classes = len(classes)
     elif num_classes is None and (weights is None or model not in names()):  # those are told by their weights
-        num_classes = max(2, int(images.labels.max()) + 1)
+        num_classes = max(2, int(whole.labels.max()) + 1)
     network = resolve(model, weights=weights, num_classes=num_classes, in_channels=images.shape[0])
     about = {"model": model, "data": data}
     if weights is not None:
@@ -75,8 +78,10 @@ def prepare(
 def _check(network: nn.Module, x: Tensor, model: str, data: str, device: torch.device | str) -> None:
     try:
         with torch.no_grad():
-            network(x[:1].to(device))
-    except (RuntimeError, ValueError, TypeError) as error:
+            logits_function(network, x[:1], lenient=True)(x[:1].to(device))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a stranger's forward raises
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DataError(
             f"{model} cannot take the images of {data}, (C, H, W) = {tuple(x.shape[1:])}: {reason}"

@@ -1,6 +1,7 @@
 """`robustsabn autoattack`: robust accuracy of any classifier."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
     name = f"autoattack-{_evaluation.short(args.model)}"
     folder = shared(workers, lambda: _evaluation.free_folder(args.out, name, args.resume))
     main = workers.is_main_process
+    folder.mkdir(parents=True, exist_ok=True)  # where that cannot be, no hour is spent
     if not main and not _own(args):
         return  # other engines know one process
     with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
@@ -99,7 +101,7 @@ def _engine(args: argparse.Namespace, threat: "ThreatModel", size: int | None) -
         return lambda subject, folder, show: foreign_report(
             attack, subject.model, *subject.there(), ids=subject.ids, batch_size=size or 250
         )
-    attacks = args.attacks.split(",") if args.attacks else None
+    attacks = [name.strip() for name in args.attacks.split(",")] if args.attacks else None
     if args.engine == "official":
         return lambda subject, folder, show: official(
             subject.model,
@@ -160,6 +162,12 @@ def _check(args: argparse.Namespace) -> int | None:
     if not _own(args) and (args.resume or args.compile or args.autocast):
         raise UsageError("--resume, --compile and --autocast are for our own engine")
     args.version = args.version or ("custom" if args.attacks else "standard")
+    if args.version == "custom" and not args.attacks and not args.attack:
+        raise UsageError("--version custom goes with --attacks, such as --attacks apgd-ce,square")
+    if args.robustbench and not re.fullmatch(r"[\w+-][\w.+-]*", args.robustbench):
+        raise UsageError(
+            f"--robustbench takes a name for two files, without folders, not {args.robustbench!r}"
+        )
     if args.robustbench and (args.attack or args.version != "standard"):
         raise UsageError("--robustbench takes the version standard alone")
     from robustsabn.cli._common import at_least_one

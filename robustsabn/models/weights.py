@@ -121,7 +121,10 @@ def fill(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Mod
 
 
 def _misfit(path: str | Path, problem: str) -> ModelError:
-    return ModelError(f"{path} does not fit the network: {problem}; give the weights of this architecture")
+    return ModelError(
+        f"{path} does not fit the network: {problem}; "
+        "give the weights of this architecture, for as many classes"
+    )
 
 
 def _first(label: str, keys: list[str]) -> str:
