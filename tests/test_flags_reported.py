@@ -1,0 +1,66 @@
+"""What makes a number doubtful stands in report.json, on the page and in the terminal, in words."""
+
+import html
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from attack_helpers import conv_case
+from test_autoattack import Wrapped, attack
+from torch import Tensor, nn
+
+from robustsabn.attacks.reporting import tell, write
+
+
+def _same(z: Tensor, x: Tensor) -> Tensor:
+    return z
+
+
+def _saturated(z: Tensor, x: Tensor) -> Tensor:
+    return 1e4 * z
+
+
+def _randomised(z: Tensor, x: Tensor) -> Tensor:
+    return z + 0.1 * torch.randn_like(z)
+
+
+def _softmax(z: Tensor, x: Tensor) -> Tensor:
+    return z.softmax(1)
+
+
+def _nan(z: Tensor, x: Tensor) -> Tensor:
+    return torch.where(x.flatten(1).mean(1, keepdim=True) < 0.5, torch.nan * z, z)
+
+
+@pytest.mark.parametrize(
+    ("how", "flag", "training"),
+    [
+        (_saturated, "zero-gradients", False),
+        (_randomised, "randomised", False),
+        (_softmax, "softmax", False),
+        (_nan, "nan-logits", False),
+        (_same, "train-mode", True),
+    ],
+)
+def test_a_doubtful_model_is_flagged_everywhere(
+    how: Callable[[Tensor, Tensor], Tensor],
+    flag: str,
+    training: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inner, x, y = conv_case(count=24)
+    model: nn.Module = Wrapped(inner, how).train(training)
+    with torch.no_grad():
+        y = model(x).nan_to_num().argmax(1)
+    report = attack(model, x, y)
+    write(report, tmp_path, x=x)
+    tell(report)
+    (entry,) = [e for e in json.loads((tmp_path / "report.json").read_text())["flags"] if e["name"] == flag]
+    assert entry["severity"] == "warning"
+    assert entry["count"] > 0
+    assert set(entry["ids"]) <= set(range(24))
+    assert entry["message"] in html.unescape((tmp_path / "report.html").read_text())
+    assert entry["message"][:60] in " ".join(capsys.readouterr().out.split())
