@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from test_resume import CONFIG, die, same
 
-from robustsabn.trainers import train
+from robustsabn.config import load
+from robustsabn.trainers import TrainConfig, train
+from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.methods import METHODS
+from robustsabn.trainers.trainer import Trainer, run
 
 NET = """
 from torch import nn
@@ -49,3 +52,27 @@ def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
     die(cut, 5)
     train(cut, resume=True)
     same(tmp_path / "cut", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_what_free_carries_begins_anew_in_batches_of_another_size(
+    tmp_path: Path, size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    config = {**TINY, "model": f"{tmp_path / 'net.py'}:make", "method": {"name": "free", "replays": 2}}
+    config["out"] = str(tmp_path / "run")
+    die(config, 5)
+    assert read(tmp_path / "run/checkpoints", "last").tensors["method"]["delta"].any()
+    capsys.readouterr()
+
+    class Looking(Trainer):
+        def _train(self) -> None:
+            assert self.bench.carried == {}
+            super()._train()
+
+    changed = load(TrainConfig, {**config, "batch_size": size})
+    run(changed, resume=True, trainer=Looking)
+    said = [line for line in capsys.readouterr().out.splitlines() if "other settings" in line]
+    words = "; what the method carried from batch to batch begins anew"
+    assert said == [f"resuming with other settings: batch_size 8 -> {size}{words}"]
+    assert len(read(tmp_path / "run/checkpoints", "last").tensors["method"]["delta"]) == size

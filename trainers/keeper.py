@@ -14,7 +14,7 @@ from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.processes import gathered, shared
-from robustsabn.trainers.resume import KEPT, Found
+from robustsabn.trainers.resume import KEPT, Found, carries_over
 from robustsabn.trainers.runs import RunFolder
 
 __all__ = ["Keeper"]
@@ -76,8 +76,9 @@ class Keeper:
         store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
         if self.accelerator.scaler is not None and stored.state["scaler"]:
             self.accelerator.scaler.load_state_dict(stored.state["scaler"])
-        carried, device = stored.tensors.get("method", {}), self.accelerator.device
-        self.bench.carried = {name: value[self.bench.share].to(device) for name, value in carried.items()}
+        if carries_over(stored, self.config.batch_size, self.shape):
+            carried, device = stored.tensors["method"], self.accelerator.device
+            self.bench.carried = {name: value[self.bench.share].to(device) for name, value in carried.items()}
         for name, average in self.averages.items():
             average.load(stored.tensors.get(name), stored.state.get("averages", {}).get(name))
         for name in KEPT:

@@ -11,7 +11,7 @@ from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.records import read_records, robust_course
 from robustsabn.trainers.runs import RunFolder
 
-__all__ = ["KEPT", "Found", "compare", "find"]
+__all__ = ["KEPT", "Found", "carries_over", "compare", "find"]
 
 # checkpoints that are kept for their validation accuracy
 KEPT = ("best", "ema", "swa")
@@ -47,8 +47,15 @@ def find(folder: RunFolder) -> Found | None:
     return Found(stored, damaged)
 
 
-def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig) -> list[str]:
-    """What differs between the run so far and `config`, one line for the reader.
+def carries_over(stored: Checkpoint, batch_size: int, shape: tuple[int, ...]) -> bool:
+    """Whether the method kept something for each image of a batch, and batches are still of that shape."""
+    tensors = stored.tensors.get("method", {}).values()
+    fits = all(len(value) == batch_size for value in tensors) and stored.state["shape"] == list(shape)
+    return bool(tensors) and fits
+
+
+def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig, shape: tuple[int, ...]) -> list[str]:
+    """What differs between the run so far and `config`, on images of `shape` (C, H, W), one line for the reader.
 
     Raises ConfigError where the network or the optimiser would be another one.
     """
@@ -64,7 +71,11 @@ def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig) -> list[
             )
         if not key.startswith(_FREE):
             changes.append(f"{key} {old} -> {new}")
-    return [f"resuming with other settings: {', '.join(changes)}"] if changes else []
+    if not changes:
+        return []
+    lost = "method" in stored.tensors and not carries_over(stored, config.batch_size, shape)
+    words = "; what the method carried from batch to batch begins anew" if lost else ""
+    return [f"resuming with other settings: {', '.join(changes)}{words}"]
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

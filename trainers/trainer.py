@@ -91,7 +91,7 @@ class Trainer:
             check_fit(config.test.images, len(data.test))
         found = find(self.folder) if resume else None
         stored = None if found is None else found.stored
-        changes = [] if stored is None else compare(self.folder, stored, config)
+        changes = [] if stored is None else compare(self.folder, stored, config, data.train.shape)
 
         torch.manual_seed(derive(config.seed, "model"))
         self.model = build_model(config, len(data.classes), data.train.shape, fresh=stored is None)
