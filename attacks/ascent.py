@@ -43,6 +43,7 @@ class Ascent:
     keep_best: bool
     early_stop: bool
     fraction: float
+    scale: float = 1.0
 
     def value(self, logits: Tensor, goal: Tensor) -> Tensor:
         """What is maximised, (N,)."""
@@ -67,7 +68,7 @@ class Ascent:
         trouble = torch.zeros(2, dtype=torch.long, device=x_adv.device)
         for step in range(self.steps):
             value = partial(self.value, goal=batch.goal)
-            logits, loss, grad = value_and_gradient(self.logits_of, x_adv, value)
+            logits, loss, grad = value_and_gradient(self.logits_of, x_adv, value, self.scale)
             if step == 0:
                 trouble[0] = (~usable(logits)).sum()
             if (

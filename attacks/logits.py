@@ -9,10 +9,19 @@ from torch import Tensor, nn
 from robustsabn.attacks.inputs import check_classes
 from robustsabn.errors import InputError
 
-__all__ = ["LogitsFunction", "Model", "logits_function", "value_and_gradient"]
+__all__ = [
+    "LogitsFunction",
+    "Model",
+    "gradient_scale",
+    "logits_function",
+    "scaled_gradient",
+    "value_and_gradient",
+]
 
 Model = Callable[..., Any]
 LogitsFunction = Callable[[Tensor], Tensor]
+
+_FLOAT16_SCALE = 1024.0
 
 
 def logits_function(model: Model, x: Tensor, largest: int = -1, *, lenient: bool = False) -> LogitsFunction:
@@ -24,11 +33,7 @@ def logits_function(model: Model, x: Tensor, largest: int = -1, *, lenient: bool
     than the `largest` label needs. `lenient` also takes the first of several outputs, and one logit z per image,
     (n,) or (n, 1), for the two logits (0, z).
     """
-    dtype = x.dtype
-    if isinstance(model, nn.Module) and not torch.is_autocast_enabled(x.device.type):
-        dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
-        if len(dtypes) == 1:
-            (dtype,) = dtypes
+    dtype = x.dtype if torch.is_autocast_enabled(x.device.type) else _own_dtype(model, x)
 
     def logits_of(images: Tensor) -> Tensor:
         output = model(images.to(dtype))
@@ -37,6 +42,13 @@ def logits_function(model: Model, x: Tensor, largest: int = -1, *, lenient: bool
         return logits
 
     return logits_of
+
+
+def _own_dtype(model: Model, x: Tensor) -> torch.dtype:
+    dtypes = set[torch.dtype]()
+    if isinstance(model, nn.Module):
+        dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return dtypes.pop() if len(dtypes) == 1 else x.dtype
 
 
 def _plainer(output: Any) -> Any:
@@ -69,13 +81,39 @@ def _logits(output: Any, count: int) -> Tensor:
     return inner if inner.dtype == torch.float64 else inner.float()
 
 
+def gradient_scale(model: Model, x: Tensor) -> float:
+    """The `scale` for `scaled_gradient` of images like x: 1024 where `model` computes in float16, else 1."""
+    kind = x.device.type
+    autocast = torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if autocast else _own_dtype(model, x)
+    return _FLOAT16_SCALE if dtype == torch.float16 else 1.0
+
+
+def scaled_gradient(
+    loss: Tensor, leaf: Tensor, scale: float, *, create_graph: bool = False, allow_unused: bool = False
+) -> Tensor | None:
+    """Gradient of the scalar `loss` at float32 images `leaf`, taken of `scale` times the loss and divided again.
+
+    In float16 small gradients would be zero. Of what overflows there, entries that are infinite become the largest
+    that fit, +-65504 / scale, and NaN becomes zero, so that such an image holds still; with scale 1 nothing is changed.
+    None, where that is allowed, if the loss does not depend on the leaf.
+    """
+    scaled = loss if scale == 1 else loss * scale
+    (gradient,) = torch.autograd.grad(scaled, leaf, create_graph=create_graph, allow_unused=allow_unused)
+    if gradient is None or scale == 1:
+        return gradient
+    most = torch.finfo(torch.float16).max
+    return gradient.nan_to_num(0.0, most, -most) / scale
+
+
 def value_and_gradient(
-    logits_of: LogitsFunction, x: Tensor, loss: Callable[[Tensor], Tensor]
+    logits_of: LogitsFunction, x: Tensor, loss: Callable[[Tensor], Tensor], scale: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, K), losses (N,) and the gradient of their sum at `x` (N, ...), all detached.
 
     One forward and one backward to the input only: no parameter's `.grad` is touched. Works under `no_grad`
-    and `inference_mode`. Raises InputError where the logits do not depend differentiably on the images.
+    and `inference_mode`. `scale` is that of `gradient_scale`.
+    Raises InputError where the logits do not depend differentiably on the images.
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().requires_grad_()
@@ -83,7 +121,7 @@ def value_and_gradient(
         values = loss(logits)
         gradient = None
         if values.requires_grad:
-            (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+            gradient = scaled_gradient(values.sum(), leaf, scale, allow_unused=True)
     if gradient is None:
         raise InputError(
             "the logits do not depend differentiably on the images (the model detaches, or runs under no_grad or "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustsabn.attacks.ascent import Ascent, Batch
 from robustsabn.attacks.inputs import check_batch, check_finite, check_generator, check_threat, check_values
-from robustsabn.attacks.logits import Model, logits_function
+from robustsabn.attacks.logits import Model, gradient_scale, logits_function
 from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
 from robustsabn.attacks.mode import BatchNormMode, attack_mode, say_train_mode
 from robustsabn.attacks.noise import Start
@@ -136,7 +136,14 @@ class PGD:
         logits_of = logits_function(model, x, check_values(x, y, threat) if self.check else -1)
         loss = self.loss if callable(self.loss) else LOSSES.get(self.loss, kl)
         ascend = Ascent(
-            logits_of, loss, self.targeted, self.steps, self.keep == "best", self.early_stop, self.fraction
+            logits_of,
+            loss,
+            self.targeted,
+            self.steps,
+            self.keep == "best",
+            self.early_stop,
+            self.fraction,
+            gradient_scale(model, x),
         )
         size = threat.eps * 2.5 / self.steps if self.step_size is None else self.step_size
         goal = y

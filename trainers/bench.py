@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel, attack_mode
+from robustsabn.attacks.logits import gradient_scale, scaled_gradient
 from robustsabn.attacks.losses import LOSSES, Loss, LossName
 from robustsabn.attacks.mode import frozen_statistics
 from robustsabn.attacks.noise import Start
@@ -134,8 +135,11 @@ class StepBench:
         mode = attack_mode(self.raw, self.config.bn_mode)
         with maybe_route(self.raw, self.adv), mode, code, self.accelerator.autocast():
             logits: Tensor = self.raw(leaf)
+            scale = gradient_scale(self.raw, leaf)
         loss = F.cross_entropy(_wide(logits), y, reduction="sum")
-        return torch.autograd.grad(loss, leaf, create_graph=create_graph)[0]
+        gradient = scaled_gradient(loss, leaf, scale, create_graph=create_graph)
+        assert gradient is not None
+        return gradient
 
     def predict(self, x: Tensor, selection: Selection) -> Tensor:
         mode = attack_mode(self.raw, self.config.bn_mode)
