@@ -243,6 +243,36 @@ def test_numbers_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "<new>" not in text
 
 
+def test_averaged_weights_have_rows_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, gain in enumerate((0.04, 0.06)):
+        folder = ended_run(tmp_path / "runs" / f"seed-{seed}", f"seed={seed}", "ema=0.9")
+        averaged = {
+            "clean": {"clean": 0.98, "adv": 0.96},
+            "robust": {"adv": {"clean": 0.1, "adv": 0.4 + gain}},
+        }
+        kinds = ("test_ema", "test_swa") if seed else ("test_ema",)
+        with (folder / "metrics.jsonl").open("a") as file:
+            for kind in kinds:
+                file.write(json.dumps({"kind": kind, "step": 40, **ROUTED, **averaged}) + "\n")
+    numbers, page = tmp_path / "numbers.json", tmp_path / "page.html"
+    assert main(["compare", str(tmp_path / "runs"), "--json", str(numbers), "--html", str(page)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")][1:-1] for line in lines if line.startswith("│")]
+    assert rows == [
+        ["runs", "2", "97.00 ± 0.00", "95.00 ± 0.00", "40.00 ± 0.00", "20 s"],
+        ["runs, EMA", "2", "98.00 ± 0.00", "96.00 ± 0.00", "45.00 ± 1.41", ""],
+        ["runs, SWA", "2", "98.00 (1 of 2)", "96.00 (1 of 2)", "46.00 (1 of 2)", ""],
+    ]
+    (group,) = json.loads(numbers.read_text())["groups"]
+    assert group["numbers"]["ema_robust_accuracy"]["values"] == [0.44, 0.46]
+    assert group["numbers"]["swa_clean_accuracy_last_route"]["values"] == [None, 0.96]
+    text = page.read_text()
+    assert "45.00\u00a0±\u00a01.41" in text
+    assert text.count("runs, seed 0, EMA") == 1
+    assert "runs, seed 0, SWA" not in text
+    assert "runs, seed 1, SWA" in text
+
+
 def test_the_mean_course_is_that_of_the_seeds(tmp_path: Path) -> None:
     for seed, robust in enumerate((0.4, 0.5)):
         ended_run(tmp_path / "runs" / f"seed-{seed}", f"seed={seed}", robust=robust)

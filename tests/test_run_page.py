@@ -89,6 +89,25 @@ def test_closing_tables_and_reports_of_attacks_are_shown(tmp_path: Path) -> None
     assert "<net>" not in page
 
 
+def test_averaged_weights_are_shown(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.4])
+    with (folder / "metrics.jsonl").open("a") as file:
+        for kind, robust in (
+            ("test", 0.4),
+            ("ema", 0.42),
+            ("swa", 0.42),
+            ("test_ema", 0.4321),
+            ("test_swa", 0.4123),
+        ):
+            scores = {"clean": {"clean": 0.9, "adv": 0.8}, "robust": {"adv": {"clean": 0.1, "adv": robust}}}
+            file.write(json.dumps({"kind": kind, "step": 10, **CLOSING, **scores}) + "\n")
+    page = write_run_page(folder).read_text()
+    for name, percent in (("EMA", "43.21 %"), ("SWA", "41.23 %")):
+        curves, table = page.split(f"At the end of training, averaged weights ({name})")
+        assert percent in table
+        assert f"robust, {name}" in curves
+
+
 def test_the_last_adversarial_images_of_the_run_are_shown(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run", [0.4])
     monitor = Monitor(folder / "metrics.jsonl", folder / "tb", 20, 10, True)

@@ -13,6 +13,7 @@ from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.naming import differences, settings, words
 from robustsabn.trainers.records import (
+    AVERAGES,
     Point,
     Record,
     clean_course,
@@ -41,7 +42,8 @@ class Spread:
 class EndedRun:
     """A run with its closing evaluation.
 
-    `numbers`: accuracies in [0, 1] and `training_seconds`. `clean` and `robust`: validation accuracy over epochs.
+    `numbers`: accuracies in [0, 1] and `training_seconds`; those of averaged weights as `ema_clean_accuracy`.
+    `clean` and `robust`: validation accuracy over epochs.
     """
 
     folder: Path
@@ -152,10 +154,10 @@ def _read(folder: Path) -> EndedRun:
         raise CheckpointError(
             f"{folder} has not ended; end it with `robustsabn train {folder / 'config.yaml'} --resume`"
         )
-    numbers = {"clean_accuracy": evaluation.clean_accuracy, "robust_accuracy": evaluation.robust_accuracy}
-    last = evaluation.routes[-1]
-    if len(evaluation.routes) > 1:
-        numbers["clean_accuracy_last_route"] = evaluation.clean[last]
+    numbers = _accuracies(evaluation)
+    for name in AVERAGES:
+        if (averaged := closing(found, f"test_{name}")) is not None:
+            numbers |= {f"{name}_{number}": value for number, value in _accuracies(averaged).items()}
     if (measured := _autoattack(folder, config, evaluation)) is not None:
         numbers[f"autoattack_accuracy_{measured[0]}"] = measured[1]
     if (seconds := training_seconds(found, config.batch_size)) is not None:
@@ -166,6 +168,13 @@ def _read(folder: Path) -> EndedRun:
         for course in (clean_course, robust_course)
     )
     return EndedRun(folder, config.seed, settings(config, evaluation), evaluation, numbers, clean, robust)
+
+
+def _accuracies(found: Evaluation) -> dict[str, float]:
+    numbers = {"clean_accuracy": found.clean_accuracy, "robust_accuracy": found.robust_accuracy}
+    if len(found.routes) > 1:
+        numbers["clean_accuracy_last_route"] = found.clean[found.routes[-1]]
+    return numbers
 
 
 def _autoattack(folder: Path, config: TrainConfig, evaluation: Evaluation) -> tuple[int, float] | None:

@@ -17,7 +17,7 @@ from robustsabn.attacks.reporting.svg import lines
 from robustsabn.attacks.reporting.words import duration, percent
 from robustsabn.trainers.comparison import Comparison, EndedRun, Group
 from robustsabn.trainers.naming import words
-from robustsabn.trainers.records import Point
+from robustsabn.trainers.records import AVERAGES, Point
 
 __all__ = ["tell_comparison", "write_comparison_page"]
 
@@ -111,11 +111,22 @@ def _headings(found: Comparison) -> dict[str, str]:
 
 def _cells(found: Comparison) -> tuple[list[str], list[list[str]]]:
     headings = _headings(found)
-    rows = [
-        [group.name, str(len(group.runs)), *(_cell(group, number) for number in headings)]
-        for group in found.groups
-    ]
+    rows = []
+    for group in found.groups:
+        for label, prefix in _weights(group.name, group.runs):
+            cells = (_cell(group, prefix + number) for number in headings)
+            rows.append([label, str(len(group.runs)), *cells])
     return ["runs", "seeds", *headings.values()], rows
+
+
+def _weights(name: str, runs: Sequence[EndedRun]) -> list[tuple[str, str]]:
+    """The best checkpoint and the averaged weights that some of the runs have: name of the row, prefix of its numbers."""
+    averaged = [
+        (f"{name}, {word}", f"{average}_")
+        for average, word in AVERAGES.items()
+        if any(f"{average}_robust_accuracy" in run.numbers for run in runs)
+    ]
+    return [(name, ""), *averaged]
 
 
 def _cell(group: Group, number: str) -> str:
@@ -138,9 +149,10 @@ def _single(found: Comparison) -> tuple[list[str], list[list[str]]]:
         return (duration if number == "training_seconds" else percent)(run.numbers[number])
 
     rows = [
-        [f"{group.name}, seed {run.seed}", *(said(run, number) for number in headings), str(run.folder)]
+        [label, *(said(run, prefix + number) for number in headings), str(run.folder)]
         for group in found.groups
         for run in group.runs
+        for label, prefix in _weights(f"{group.name}, seed {run.seed}", [run])
     ]
     return ["run", *headings.values(), "folder"], rows
 

@@ -9,10 +9,22 @@ from typing import Any
 
 from robustsabn.trainers.evaluation import Evaluation
 
-__all__ = ["Point", "Record", "clean_course", "closing", "read_records", "robust_course", "training_seconds"]
+__all__ = [
+    "AVERAGES",
+    "Point",
+    "Record",
+    "clean_course",
+    "closing",
+    "read_records",
+    "robust_course",
+    "training_seconds",
+]
 
 Record = dict[str, Any]
 Point = tuple[float, float]
+
+AVERAGES = {"ema": "EMA", "swa": "SWA"}
+"""Checkpoints of averaged weights, and what they are called."""
 
 
 def read_records(metrics: Path) -> Iterator[Record]:
@@ -25,18 +37,18 @@ def read_records(metrics: Path) -> Iterator[Record]:
                 return
 
 
-def closing(found: Sequence[Record]) -> Evaluation | None:
-    """The newest closing evaluation of the best checkpoint; None of a run that has not ended."""
+def closing(found: Sequence[Record], kind: str = "test") -> Evaluation | None:
+    """The newest closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none."""
     names = {field.name for field in fields(Evaluation)}
-    tests = [record for record in found if record["kind"] == "test"]
+    tests = [record for record in found if record["kind"] == kind]
     return Evaluation(**{name: tests[-1][name] for name in names & tests[-1].keys()}) if tests else None
 
 
-def robust_course(found: Sequence[Record]) -> list[Point]:
-    """(step, robust validation accuracy), attacked and scored through the last route."""
+def robust_course(found: Sequence[Record], kind: str = "validation") -> list[Point]:
+    """(step, robust validation accuracy), attacked and scored through the last route; of averaged weights by `kind`."""
     course = []
     for record in found:
-        if record["kind"] == "validation":
+        if record["kind"] == kind:
             last = list(record["robust"])[-1]
             course.append((record["step"], record["robust"][last][last]))
     return course

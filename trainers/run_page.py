@@ -15,7 +15,7 @@ from robustsabn.attacks.reporting.words import eps_text, percent
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.overfitting import Reading, collapse, course, decline
-from robustsabn.trainers.records import Point, Record, read_records
+from robustsabn.trainers.records import AVERAGES, Point, Record, read_records, robust_course
 from robustsabn.trainers.runs import RunFolder, load_run_config
 
 __all__ = ["write_run_page"]
@@ -59,9 +59,11 @@ def _setting(config: TrainConfig) -> str:
 def _matrices(records: Sequence[Record], report: Path) -> list[tuple[str, Record]]:
     """Closing evaluations with their titles, the newest measurement last."""
     found = []
-    for kind, which in (("test", "best"), ("test_last", "last")):
+    kinds = {"test": "best checkpoint", "test_last": "last checkpoint"}
+    kinds |= {f"test_{name}": f"averaged weights ({word})" for name, word in AVERAGES.items()}
+    for kind, which in kinds.items():
         closing = [record for record in records if record["kind"] == kind][-1:]
-        found += [(f"At the end of training, {which} checkpoint", record) for record in closing]
+        found += [(f"At the end of training, {which}", record) for record in closing]
     later = report / "evaluation.json"
     if later.is_file():
         record = json.loads(later.read_text(encoding="utf-8"))
@@ -122,6 +124,9 @@ def _curves(records: Sequence[Record]) -> list[str]:
         for name, value in measured.items():
             if value is not None:
                 held_out.setdefault(name, []).append((point.step, value))
+    for name, word in AVERAGES.items():
+        if averaged := robust_course(records, name):
+            held_out[f"robust, {word}"] = averaged
     for record in validation:
         for name, value in record["clean"].items():
             held_out.setdefault(f"clean, {name}", []).append((record["step"], value))
