@@ -1,5 +1,6 @@
 """The named sets of attacks."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -79,7 +80,12 @@ def described(attack: Search[Any]) -> dict[str, Any]:
     settings = {
         name: value for name, value in vars(attack).items() if not name.startswith("_") and name != "threat"
     }
-    return {
-        name: value if isinstance(value, (str, int, float, bool, list)) else repr(value)
-        for name, value in settings.items()
-    }
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def _plain(value: object) -> object:
+    """A value that is the same in every process: functions by their names, nothing by its address."""
+    if isinstance(value, (str, int, float, bool, list)):
+        return value
+    name = getattr(value, "__qualname__", None)
+    return f"{value.__module__}.{name}" if name else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))

@@ -1,6 +1,7 @@
 """AutoAttack: the same verdicts however the work is cut, verified, and with flags."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from robustsabn.attacks import (
     verify,
 )
 from robustsabn.attacks.search import Search
+from robustsabn.attacks.versions import described
 from robustsabn.errors import InputError
 
 THREAT = ThreatModel("Linf", 0.02)
@@ -161,6 +163,25 @@ def test_a_torn_record_is_ignored_and_a_foreign_journal_refused(tmp_path: Path) 
         next(model.parameters()).mul_(1.5)
     with pytest.raises(InputError, match="weights"):
         attack(model, x, y, folder=tmp_path, resume=True)
+
+
+def own_loss(logits: Tensor, y: Tensor) -> Tensor:
+    return -logits.gather(1, y[:, None])[:, 0]
+
+
+def test_the_settings_of_an_attack_are_the_same_in_every_process() -> None:
+    def named(loss: Any) -> Any:
+        return described(APGD(THREAT, loss=loss))["loss"]
+
+    assert named("dlr") == "dlr"
+    assert named(own_loss).endswith("test_autoattack.own_loss")
+    again: dict[str, Any] = {}
+    source = "def own(logits, y): return logits"
+    for scope in (again, {}):
+        exec(source, {"__name__": "elsewhere"}, scope)  # noqa: S102
+        again.setdefault("names", set()).add(named(scope["own"]))
+        again["names"].add(named(partial(scope["own"], y=0)))
+    assert again["names"] == {"elsewhere.own", "functools.partial(<function own>, y=0)"}
 
 
 def test_searching_on_a_folded_copy_changes_no_verdict_of_the_model_itself() -> None:
