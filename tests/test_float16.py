@@ -23,7 +23,7 @@ def network(bias: float, factor: float = 1.0) -> nn.Module:
         weight = torch.arange(1, 9).repeat(2) / 4 * torch.tensor([1.0, -1.0]).repeat_interleave(8)
         model.get_parameter("1.weight").copy_(torch.stack([weight, -weight]) * factor)
         model.get_parameter("1.bias").copy_(torch.tensor([bias, 0.0]))
-    return model
+    return model.eval()
 
 
 def exact(model: nn.Module) -> Tensor:
