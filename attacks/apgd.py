@@ -151,8 +151,8 @@ class APGD(Search[ApgdState]):
             return super().aim(state)
         return state.points.target(state.run // (self.restarts * (len(self.lengths) if self.chained else 1)))
 
-    def _runs(self, points: Points) -> int:
-        tried = min(self.targets, points.targets.shape[1]) if self.targets else 1
+    def _runs(self, points: Points) -> Tensor | int:
+        tried = points.reachable.clamp_max(self.targets) if self.targets else 1
         return tried * self.restarts * (len(self.lengths) if self.chained else 1)
 
     def _stage(self, run: Tensor, points: Points) -> Tensor:
@@ -262,8 +262,8 @@ class APGD(Search[ApgdState]):
 class APGDT(APGD):
     """APGD on the targeted difference of logits ratio, for each of the `targets` most likely wrong classes.
 
-    The classes are ranked by their logits on the clean image; with fewer classes there are fewer targets. Any
-    misclassification counts. Other arguments as for `APGD`.
+    The classes are ranked by their logits on the clean image; with fewer classes (logits of -inf are none) there are
+    fewer targets. Any misclassification counts. Other arguments as for `APGD`.
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 4 and equation 7.
     """
 

@@ -95,8 +95,8 @@ class FAB(Search[FabState]):
         left = torch.where(s.done, self.steps, self.steps - 1 - s.it)
         s.countdown = max(int(left.amin()), 0)
 
-    def _runs(self, points: Points) -> int:
-        return self.restarts * (min(self.targets, points.targets.shape[1]) if self.targets else 1)
+    def _runs(self, points: Points) -> Tensor | int:
+        return self.restarts * (points.reachable.clamp_max(self.targets) if self.targets else 1)
 
     def _enter(self, old: State, run: Tensor) -> FabState:
         """The rows of `old` at the start of run number `run` (S,)."""
@@ -134,8 +134,8 @@ class FAB(Search[FabState]):
 class FABT(FAB):
     """FAB towards each of the `targets` most likely wrong classes in turn: one backward per iteration.
 
-    The classes are ranked by their logits on the clean image; with fewer classes there are fewer targets. Any
-    misclassification counts. Other arguments as for `FAB`.
+    The classes are ranked by their logits on the clean image; with fewer classes (logits of -inf are none) there are
+    fewer targets. Any misclassification counts. Other arguments as for `FAB`.
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 5.
     """
 

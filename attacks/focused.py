@@ -45,23 +45,24 @@ class FocusedAPGDT(APGDT):
         assert isinstance(state, FocusedState)
         tried = self._tried(state.points)
         second = state.run - tried
-        order = state.reached[:, :tried].argsort(dim=1, descending=True, stable=True)
-        promising = order.gather(1, second.clamp(0, tried - 1)[:, None])[:, 0]
+        order = state.reached.argsort(dim=1, descending=True, stable=True)
+        promising = order.gather(1, torch.minimum(second.clamp_min(0), tried - 1)[:, None])[:, 0]
         return state.points.target(torch.where(second >= 0, promising, state.run))
 
-    def _tried(self, points: Points) -> int:
-        return min(self.targets, points.targets.shape[1])
+    def _tried(self, points: Points) -> Tensor:
+        return points.reachable.clamp_max(self.targets)
 
-    def _runs(self, points: Points) -> int:
-        return self._tried(points) + min(self.most, self._tried(points))
+    def _runs(self, points: Points) -> Tensor:
+        return self._tried(points) + self._tried(points).clamp_max(self.most)
 
     def _stage(self, run: Tensor, points: Points) -> Tensor:
         return (run >= self._tried(points)).long()
 
     def _enter(self, old: State, best: Tensor | None, start: Tensor | None = None) -> FocusedState:
-        fresh, tried = super()._enter(old, best, start), self._tried(old.points)
-        reached = old.points.eps.new_full((len(old.run), tried), -torch.inf)
+        fresh = super()._enter(old, best, start)
+        reached = old.points.eps.new_full((len(old.run), old.points.targets.shape[1]), -torch.inf)
         if isinstance(old, FocusedState):
-            here = torch.arange(tried, device=old.run.device) == old.run[:, None]
+            here = torch.arange(reached.shape[1], device=old.run.device) == old.run[:, None]
+            here &= (old.run < self._tried(old.points))[:, None]
             reached = torch.where(here, old.best[:, None], old.reached)
         return FocusedState(**vars(fresh), reached=reached)

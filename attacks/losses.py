@@ -32,20 +32,21 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio (max_{j != y} z_j - z_y) / (s1 - s3), s the logits in falling order.
 
     Positive when misclassified, at most 1 before that. For two classes, where no third logit exists and
-    s1 - s2 would make it constant, it is the plain margin.
+    s1 - s2 would make it constant, it is the plain margin, as it is where fewer than three logits are above -inf.
     Logits (N, K), y (N,) -> (N,). Source: Croce and Hein, AutoAttack, ICML 2020, equation 6.
     """
     z = _wide(logits)
     if z.shape[1] < 3:
         return _margin(z, y)
     top = z.topk(3, dim=1).values
-    return _margin(z, y) / (top[:, 0] - top[:, 2] + _TINY)
+    return _margin(z, y) / _spread(top, top[:, 2])
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """(z_t - z_y) / (s1 - (s3 + s4) / 2), s the logits in falling order.
 
-    With fewer than four classes the denominator is left out: s1 - s3 would make the loss constant for t third.
+    With fewer than four classes, or logits above -inf, the denominator is left out: s1 - s3 would make the loss
+    constant for t third.
     Logits (N, K), true labels y (N,), targets (N,) -> (N,). Source: AutoAttack, ICML 2020, equation 7.
     """
     z = _wide(logits)
@@ -53,7 +54,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     if z.shape[1] < 4:
         return difference
     top = z.topk(4, dim=1).values
-    return difference / (top[:, 0] - top[:, 2:].mean(1) + _TINY)
+    return difference / _spread(top, top[:, 2:].mean(1))
 
 
 def kl(logits: Tensor, reference: Tensor) -> Tensor:
@@ -65,6 +66,11 @@ def kl(logits: Tensor, reference: Tensor) -> Tensor:
 def _margin(z: Tensor, y: Tensor) -> Tensor:
     index = y[:, None]
     return z.scatter(1, index, float("-inf")).amax(1) - z.gather(1, index)[:, 0]
+
+
+def _spread(top: Tensor, low: Tensor) -> Tensor:
+    """From the largest logit down to `low`; 1 where -inf, a class that is ruled out, is among the `top`."""
+    return torch.where(top[:, -1] == -torch.inf, 1.0, top[:, 0] - low + _TINY)
 
 
 LOSSES: dict[str, Loss] = {

@@ -91,26 +91,30 @@ class Rows:
 
 @dataclass
 class Points(Rows):
-    """What is attacked: images x (S, ...), labels y, sample numbers ids, radii eps (S,), and the wrong classes
-    in falling order of their clean logits, targets (S, T)."""
+    """What is attacked: images x (S, ...), labels y, sample numbers ids, radii eps (S,), the wrong classes in falling
+    order of their clean logits, targets (S, T), and how many of these have a logit above -inf, reachable (S,),
+    at least 1."""
 
     x: Tensor
     y: Tensor
     ids: Tensor
     eps: Tensor
     targets: Tensor
+    reachable: Tensor
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, ids: Tensor, threat: ThreatModel, clean: Tensor, most: int = 9) -> Self:
         """Points from a batch with the clean logits `clean` (N, K); at most `most` targets are kept."""
-        others = clean.scatter(1, y[:, None], float("-inf"))
-        targets = others.argsort(dim=1, descending=True, stable=True)[:, : min(most, clean.shape[1] - 1)]
+        order = clean.argsort(dim=1, descending=True, stable=True)
+        label_last = (order == y[:, None]).byte().argsort(dim=1, stable=True)
+        targets = order.gather(1, label_last)[:, : min(most, clean.shape[1] - 1)]
+        reachable = (clean.gather(1, targets) != -torch.inf).sum(1).clamp_min(1)
         eps = threat.eps if isinstance(threat.eps, Tensor) else x.new_full((len(x),), threat.eps)
-        return cls(x.clone(), y.clone(), ids.clone(), eps.to(x).clone(), targets)
+        return cls(x.clone(), y.clone(), ids.clone(), eps.to(x).clone(), targets, reachable)
 
     def target(self, rank: Tensor) -> Tensor:
-        """The class number `rank` (S,) among the targets of each row; the last one beyond them."""
-        return self.targets.gather(1, rank.clamp_max(self.targets.shape[1] - 1)[:, None])[:, 0]
+        """The class number `rank` (S,) among the reachable targets of each row; the last one beyond them."""
+        return self.targets.gather(1, torch.minimum(rank, self.reachable - 1)[:, None])[:, 0]
 
 
 @dataclass

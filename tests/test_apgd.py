@@ -1,16 +1,18 @@
 """APGD against closed forms, against its authors' code, and at the edges."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from attack_helpers import ATTACK_NORMS, conv_case, linear_case
 from torch import Tensor, nn
 
-from robustsabn.attacks import APGD, APGDT, ThreatModel
+from robustsabn.attacks import APGD, APGDT, FABT, ThreatModel
 from robustsabn.attacks.apgd import checkpoints
+from robustsabn.attacks.focused import FocusedAPGDT
 from robustsabn.attacks.oracle import Oracle
-from robustsabn.attacks.search import Points
+from robustsabn.attacks.search import Points, Search
 from robustsabn.errors import InputError
 
 
@@ -207,6 +209,33 @@ def test_ties_never_make_the_label_a_target() -> None:
     points = Points.of(x, y, torch.arange(6), ThreatModel("Linf", 0.1), torch.zeros(6, 4))
     assert points.targets.shape == (6, 3)
     assert not bool((points.targets == y[:, None]).any())
+
+
+@pytest.mark.parametrize("left", [3, 5])
+def test_classes_ruled_out_by_minus_infinity_change_nothing(left: int) -> None:
+    inner, x, _ = conv_case(count=16)
+
+    def few(images: Tensor) -> Tensor:
+        logits: Tensor = inner(images)
+        return logits[:, :left]
+
+    def masked(images: Tensor) -> Tensor:
+        logits: Tensor = inner(images)
+        return logits.masked_fill(torch.arange(10) >= left, -torch.inf)
+
+    y, threat = few(x).argmax(1), ThreatModel("Linf", 0.02)
+    attacks: list[Search[Any]] = [
+        APGDT(threat, steps=8),
+        APGD(threat, loss="dlr", steps=8),
+        FocusedAPGDT(threat, steps=4, most=2, long=8),
+        FABT(threat, steps=5),
+    ]
+    for attack in attacks:
+        state, wanted = attack.run(masked, x, y), attack.run(few, x, y)
+        assert 0 < int(wanted.broken.sum()) < 16
+        assert torch.equal(state.x_adv, wanted.x_adv)
+        assert torch.equal(state.forwards, wanted.forwards)
+        assert torch.equal(state.aimed, wanted.aimed)
 
 
 def test_expectation_over_transformation_sees_through_noise() -> None:

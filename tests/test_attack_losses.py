@@ -76,3 +76,25 @@ def test_half_precision_logits_give_float32_losses() -> None:
     for half, full in zip(values(Z.bfloat16()), values(Z), strict=True):
         assert half.dtype == torch.float32
         assert torch.equal(half, full)
+
+
+@pytest.mark.parametrize("left", [2, 3, 4, 6])
+def test_classes_ruled_out_by_minus_infinity_are_as_if_absent(left: int) -> None:
+    z = torch.randn(12, 8, dtype=torch.float64)
+    absent = torch.zeros(8, dtype=torch.bool)
+    absent[torch.tensor([1, 7, 4, 0, 6, 3][: 8 - left])] = True
+    y, t = torch.arange(12) % left, (torch.arange(12) + 1) % left
+    kept = (~absent).nonzero()[:, 0]
+    losses: list[tuple[Loss, Loss]] = [
+        (dlr, dlr),
+        (lambda z, y: targeted_dlr(z, y, t), lambda z, y: targeted_dlr(z, y, kept[t])),
+    ]
+    for few, all_of_them in losses:
+        small = z[:, kept].requires_grad_()
+        large = z.masked_fill(absent, -torch.inf).requires_grad_()
+        value, wanted = all_of_them(large, kept[y]), few(small, y)
+        assert torch.equal(value, wanted)
+        (found,) = torch.autograd.grad(value.sum(), large)
+        (slope,) = torch.autograd.grad(wanted.sum(), small)
+        assert torch.equal(found[:, kept], slope)
+        assert not bool(found[:, absent].any())
