@@ -95,6 +95,11 @@ class AutoAttack:
             )
         x, y, rand = x.detach().float(), y.detach(), self.version == "rand"
         attacks = [attack for attack in self.attacks if attack.name != "square" or x.ndim == 4]
+        if not attacks:
+            raise InputError(
+                f"inputs of shape {tuple(x.shape[1:])} are not images (C, H, W), which Square needs, and no other attack "
+                "is asked for; add one, such as apgd-ce"
+            )
         flags = in_train_mode(model) + by_kind(model, x, self.attacks, self.version)
         with attack_mode(model), torch.no_grad(), _float32():
             judge = Judge(model, x, batch_size=self._rows(model, x), draws=10 if rand else 1)

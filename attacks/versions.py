@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from robustsabn.attacks.apgd import APGD, APGDT
 from robustsabn.attacks.fab import FAB, FABT
 from robustsabn.attacks.focused import FocusedAPGDT
@@ -32,7 +34,8 @@ def attacks_of(
 ) -> list[Search[Any]]:
     """The attacks of a version, in order. `custom` lists names or attacks, for version "custom" alone.
 
-    Raises InputError for an unknown version or name, and for a list that is missing or not asked for.
+    Raises InputError for an unknown version or name, for a list that is missing or not asked for, and for an attack
+    that was made for another threat model.
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 6.
     """
     if version not in VERSIONS:
@@ -69,10 +72,30 @@ def attacks_of(
                 raise InputError(f"attack {entry!r} is unknown; allowed are {', '.join(_CUSTOM)}")
             chosen.append(_CUSTOM[entry](threat, seed))
         else:
+            _check_same(entry, threat)
             chosen.append(entry)
     if len({attack.name for attack in chosen}) != len(chosen):
         raise InputError("an attack is listed twice; give each once, with more restarts")
     return chosen
+
+
+def _check_same(attack: Search[Any], threat: ThreatModel) -> None:
+    own = attack.threat
+    if (own.norm, *own.bounds) == (threat.norm, *threat.bounds):
+        mine, theirs = (torch.as_tensor(one.eps).double().cpu() for one in (own, threat))
+        if torch.equal(mine, theirs):
+            return
+    raise InputError(
+        f"attack {attack.name} was made for {_words(own)}, the evaluation is in {_words(threat)}; give both the same "
+        "ThreatModel"
+    )
+
+
+def _words(threat: ThreatModel) -> str:
+    eps = f"{threat.eps_max:g}"
+    if isinstance(threat.eps, torch.Tensor):
+        eps = f"{threat.eps.numel()} radii of at most {eps}"
+    return f"{threat.norm} with eps {eps} and bounds {tuple(threat.bounds)}"
 
 
 def described(attack: Search[Any]) -> dict[str, Any]:

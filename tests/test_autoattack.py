@@ -315,6 +315,31 @@ def test_unusable_arguments(options: dict[str, Any], word: str) -> None:
         AutoAttack(THREAT, **options)
 
 
+@pytest.mark.parametrize(
+    ("own", "word"),
+    [
+        (ThreatModel("L2", 0.02), "L2 with eps 0.02"),
+        (ThreatModel("Linf", 0.5), "eps 0.5"),
+        (ThreatModel("Linf", 0.02, (0.0, 0.5)), "0.5"),
+        (ThreatModel("Linf", torch.full((4,), 0.02)), "4 radii"),
+    ],
+)
+def test_an_attack_for_another_threat_model_is_refused(own: ThreatModel, word: str) -> None:
+    with pytest.raises(InputError, match=rf"apgd-ce was made for .*{word}.*Linf with eps 0.02"):
+        AutoAttack(THREAT, version="custom", attacks=["square", APGD(own)])
+    radii = torch.full((4,), 0.02)
+    AutoAttack(
+        ThreatModel("Linf", radii), version="custom", attacks=[APGD(ThreatModel("Linf", radii.clone()))]
+    )
+
+
+def test_no_attack_is_no_evaluation() -> None:
+    model, x, y = conv_case(count=4)
+    flat = nn.Sequential(nn.Unflatten(1, x.shape[1:]), model)
+    with pytest.raises(InputError, match="Square needs"):
+        AutoAttack(THREAT, version="custom", attacks=["square"])(flat, x.flatten(1), y)
+
+
 def test_unusable_images() -> None:
     model, x, y = conv_case(count=4)
     for images, labels, ids, word in (
