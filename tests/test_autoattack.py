@@ -198,6 +198,14 @@ def test_searching_on_a_folded_copy_changes_no_verdict_of_the_model_itself() -> 
     assert "hooks" in attack(hooked, x, y).versions["search"]
 
 
+def test_a_search_in_half_precision_says_so() -> None:
+    model, x, y = conv_case(count=16)
+    (flag,) = [flag for flag in attack(model, x, y, autocast=True).flags if flag.name == "autocast"]
+    assert flag.severity == "note"
+    assert "bfloat16" in flag.message
+    assert "autocast" not in [flag.name for flag in attack(model, x, y).flags]
+
+
 def test_progress_counts_down() -> None:
     model, x, y = conv_case(count=40)
     events: list[ProgressEvent] = []

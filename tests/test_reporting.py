@@ -299,3 +299,7 @@ def test_only_the_standard_version_of_autoattack_is_comparable() -> None:
     assert "RobustBench" in comparable(report)
     assert "do not compare" in comparable(replace(report, version="fast"))
     assert "upper bound" in comparable(replace(report, engine="foolbox", version="LinfPGD"))
+    half = replace(report, flags=(Flag("autocast", "note", 1, (), "Searched in bfloat16."),))
+    assert "bfloat16: not the number of RobustBench" in comparable(half)
+    assert "compares with theirs" not in comparable(half)
+    assert "do not compare" in comparable(replace(half, version="fast"))

@@ -53,6 +53,11 @@ def comparable(report: Report) -> str:
         return f"An attack of {report.engine}, not AutoAttack: an upper bound of the robust accuracy."
     if report.version != "standard":
         return f"Version {report.version}, not the standard one: do not compare the number with those of RobustBench."
+    if any(flag.name == "autocast" for flag in report.flags):
+        return (
+            "Version standard, but searched in bfloat16: not the number of RobustBench until a search in float32 is "
+            "shown to give the same."
+        )
     return (
         "Version standard, the one of RobustBench: the number compares with theirs where images and eps agree "
         f"({report.n} images here; they use 10000 of CIFAR, 5000 of ImageNet)."
