@@ -122,7 +122,7 @@ class AutoAttack:
             search, searched = search_model(model, x[:16].to(judge.device), **options)
             with self._journal(model, attacks, x, y, ids, workers) as journal:
                 shared = (search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress)
-                Ensemble(*shared).run(attacks)
+                earlier = Ensemble(*shared).run(attacks)
             x_adv = verdicts.adversarial(x)
             prediction, margins = judge.margins(x_adv, y)
         fragile = margins.abs() <= FRAGILE
@@ -147,9 +147,9 @@ class AutoAttack:
             margin=margins,
             distance=threat.distance(x_adv.to(x), x).cpu(),
             fragile=fragile,
-            attacks=verdicts.costs(workers.world),
+            attacks=verdicts.costs(),
             flags=tuple(flags),
-            seconds=time.perf_counter() - began,
+            seconds=earlier + time.perf_counter() - began,
             versions={**versions(judge.device), "search": searched},
         )
 

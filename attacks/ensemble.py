@@ -57,8 +57,11 @@ class Ensemble:
     journal: Journal | None
     progress: Callable[[ProgressEvent], None] | None
 
-    def run(self, attacks: list[Search[Any]]) -> None:
-        """Run each attack on the points that it has not finished and nothing has broken."""
+    def run(self, attacks: list[Search[Any]]) -> float:
+        """Run each attack on the points that it has not finished and nothing has broken.
+
+        Returns the seconds of earlier sessions, as far as their work was kept.
+        """
         earlier: list[list[Finished]] = [[] for _ in attacks]
         for finished in self.journal.read() if self.journal else ():
             earlier[finished.attack].append(finished)
@@ -73,6 +76,7 @@ class Ensemble:
                     self.verdicts.apply(finished)
             if self.workers.world > 1 and left:  # others may have finished after this one
                 self._tell(index, 0, len(left), int(self.verdicts.robust.sum()), began)
+        return sum(finished.seconds for records in earlier for finished in records)
 
     def _attack(self, index: int, attack: Search[Any], left: list[int], began: float) -> list[Finished]:
         """Take a share of the points `left`, and note each that is finished at once."""
@@ -83,7 +87,7 @@ class Ensemble:
         slots, take = self.judge.batch_size, self.workers.share(left)
         for numbers, state in drive(attack, oracle, take, self._points, slots, self._confirm):
             now = time.perf_counter()
-            finished = Finished.of(index, now - last, numbers, state)
+            finished = Finished.of(index, (now - last) / self.workers.world, numbers, state)
             last = now
             news.append(finished)
             if self.journal:

@@ -54,7 +54,8 @@ class Report:
     `broken_by` (N,): index into `attacks`, -1 for none. `target`: the class aimed at, -1 for none. `iteration`:
     evaluations of the breaking run when it broke, -1 for none.
     `margin` (N,): z_y - max_{j != y} z_j on `x_adv` by the untouched model in float32. `distance` (N,):
-    ||x_adv - x||. `fragile` (N,): the margin is within 1e-4 of zero. `seconds`: wall time in all.
+    ||x_adv - x||. `fragile` (N,): the margin is within 1e-4 of zero. `seconds`: wall time in all, with
+    what earlier sessions of a resumed evaluation spent on work that was kept.
     """
 
     norm: str

@@ -16,7 +16,7 @@ class Finished:
     """Points that attack number `attack` is through with: one row per point, on the CPU.
 
     `images` (B, ...) holds the adversarial images of the broken ones, in their order; `seconds` is the wall time
-    since the last such note. The other columns are those of `State`.
+    since the last such note, divided by the processes that work side by side. The other columns are those of `State`.
     """
 
     attack: int
@@ -87,8 +87,8 @@ class Verdicts:
         """Numbers of the points that the attack has still to try, in order."""
         return (self.robust & ~self._finished[attack]).nonzero()[:, 0].tolist()
 
-    def costs(self, processes: int = 1) -> tuple[AttackCost, ...]:
-        """The table, attack by attack; the seconds of `processes` that worked side by side are averaged."""
+    def costs(self) -> tuple[AttackCost, ...]:
+        """The table, attack by attack."""
         count = max(len(self.clean), 1)
         return tuple(
             AttackCost(
@@ -98,7 +98,7 @@ class Verdicts:
                 self._robust_after[i] / count,
                 int(self._forwards[i]),
                 int(self._backwards[i]),
-                self._seconds[i] / processes,
+                self._seconds[i],
             )
             for i, name in enumerate(self.names)
         )

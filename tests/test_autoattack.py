@@ -124,6 +124,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, after: i
 
     with pytest.raises(Stop):
         attack(model, x, y, batch_size=16, folder=tmp_path, progress=stop)
+    spent = calls[-1].seconds
     asked = 0
 
     def count(module: nn.Module, args: object) -> None:
@@ -139,6 +140,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, after: i
     again = attack(model, x, y, folder=tmp_path, resume=True)
     handle.remove()
     assert again.same_verdicts(whole)
+    assert again.seconds > sum(cost.seconds for cost in again.attacks) >= spent > 0
     assert asked <= 5 + 2 * 4  # flags, clean and final forwards only
 
 
