@@ -15,8 +15,9 @@ from torch import Tensor
 from robustsabn import __version__
 from robustsabn.attacks.ensemble import Ensemble, ProgressEvent
 from robustsabn.attacks.flags import by_attacks, by_kind, in_train_mode, seen_on
+from robustsabn.attacks.identity import identity_of
 from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values
-from robustsabn.attacks.journal import Journal, digest, weights_of
+from robustsabn.attacks.journal import Journal
 from robustsabn.attacks.judge import Judge, device_of
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.mode import attack_mode
@@ -26,7 +27,7 @@ from robustsabn.attacks.search import Search
 from robustsabn.attacks.searching import search_model
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.attacks.verdicts import Verdicts
-from robustsabn.attacks.versions import attacks_of, described
+from robustsabn.attacks.versions import attacks_of
 from robustsabn.attacks.workers import Workers
 from robustsabn.errors import InputError
 
@@ -118,8 +119,7 @@ class AutoAttack:
             flags += seen_on(judge, x[:64], randomised_is_fine=rand)
             verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
             workers = Workers()
-            options = {"fold": self.fold, "compile": self.compile, "autocast": self.autocast}
-            search, searched = search_model(model, x[:16].to(judge.device), **options)
+            search, searched = search_model(model, x[:16].to(judge.device), **self._options)
             with self._journal(model, attacks, x, y, ids, workers) as journal:
                 shared = (search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress)
                 earlier = Ensemble(*shared).run(attacks)
@@ -153,6 +153,11 @@ class AutoAttack:
             versions={**versions(judge.device), "search": searched},
         )
 
+    @property
+    def _options(self) -> dict[str, bool]:
+        """How the search is run."""
+        return {"fold": self.fold, "compile": self.compile, "autocast": self.autocast}
+
     def _rows(self, model: Model, x: Tensor) -> int:
         """Rows of a batch: as asked, or as many as fit the caches of a CPU or keep an accelerator busy."""
         if isinstance(self.batch_size, int):
@@ -165,17 +170,8 @@ class AutoAttack:
     ) -> AbstractContextManager[Journal | None]:
         if self.folder is None:
             return nullcontext()
-        identity = {
-            "attacks": [described(attack) for attack in attacks],
-            "seed": self.seed,
-            "norm": self.threat.norm,
-            "eps": digest(torch.as_tensor(self.threat.eps)),
-            "bounds": list(self.threat.bounds),
-            "images": digest(x),
-            "labels": digest(y),
-            "ids": digest(ids),
-            "weights": weights_of(model),
-        }
+        what = (self.version, self.threat, self.seed, attacks, self._options, model, x, y, ids)
+        identity = identity_of(*what)
         folder, shape = self.folder / "journal", tuple(x.shape[1:])
         going_on = self.resume or workers.rank > 0  # the first process has just begun it
         return closing(workers.first(lambda: Journal(folder, identity, shape, resume=going_on)))

@@ -1,6 +1,5 @@
 """A journal of finished work in a folder: whatever happens, only the work in flight is done again."""
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -9,37 +8,20 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
+from robustsabn._files import write_text
+from robustsabn.attacks.identity import difference
 from robustsabn.attacks.verdicts import Finished
 from robustsabn.errors import InputError
 
-__all__ = ["Journal", "digest"]
-
-
-def digest(*tensors: Tensor) -> str:
-    """A name for the exact contents of tensors."""
-    state = hashlib.blake2b(digest_size=16)
-    for tensor in tensors:
-        state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return state.hexdigest()
-
-
-def weights_of(model: Any) -> str:
-    """A name for the weights of a module; "unknown" for a mere function."""
-    if not isinstance(model, nn.Module):
-        return "unknown"
-    return digest(
-        *(value for value in model.state_dict().values() if isinstance(value, Tensor) and value.numel())
-    )
+__all__ = ["Journal"]
 
 
 class Journal:
     """Records in `folder`, one file per process and session: `part-0000.bin` and so on.
 
     A record is a line with its length and check sum, a line of JSON, and the adversarial images as float32. A record
-    that a kill cut short is ignored. `identity` names what is evaluated; going on with another one is refused.
+    that a kill cut short is ignored. `identity` names what is evaluated (`identity_of`); going on with another one is refused.
     Raises InputError where a journal is there and `resume` is not asked for, or belongs to something else.
     """
 
@@ -55,12 +37,10 @@ class Journal:
                 f"{folder} holds an evaluation already; continue it with resume (--resume), or name another folder"
             )
         if known.exists():
-            _same(json.loads(known.read_text(encoding="utf-8")), identity, folder)
+            _check_same(known, identity)
             return
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / "identity.json.writing"
-        aside.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-        aside.replace(known)
+        write_text(known, json.dumps(identity, indent=2) + "\n")
 
     def read(self) -> Iterator[Finished]:
         """Every whole record of earlier sessions."""
@@ -106,10 +86,13 @@ def _record(file: BinaryIO) -> bytes | None:
     return body if len(body) == length and zlib.crc32(body) == check else None
 
 
-def _same(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise InputError(
-                f"{folder} belongs to another evaluation: its {key} is {before.get(key)}, here it is {now.get(key)}; "
-                "resume with what it was begun with, or name another folder"
-            )
+def _check_same(known: Path, identity: dict[str, Any]) -> None:
+    try:
+        before = json.loads(known.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{known} cannot be read ({error}); begin again in another folder") from None
+    if words := difference(before, identity):
+        raise InputError(
+            f"{known.parent} belongs to another evaluation: it {words}; resume with what it was begun with, or name "
+            "another folder"
+        )

@@ -99,11 +99,13 @@ def _words(threat: ThreatModel) -> str:
 
 
 def described(attack: Search[Any]) -> dict[str, Any]:
-    """The settings of an attack as plain values: what its result depends on besides the threat model."""
+    """The name and settings of an attack as plain values: what its result depends on besides the threat model."""
     settings = {
         name: value for name, value in vars(attack).items() if not name.startswith("_") and name != "threat"
     }
-    return {name: _plain(value) for name, value in settings.items()}
+    return {"name": attack.name, "class": _plain(type(attack))} | {
+        name: _plain(value) for name, value in settings.items()
+    }
 
 
 def _plain(value: object) -> object:

@@ -1,5 +1,7 @@
 """AutoAttack: the same verdicts however the work is cut, verified, and with flags."""
 
+import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -144,7 +146,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, after: i
     assert asked <= 5 + 2 * 4  # flags, clean and final forwards only
 
 
-def test_a_torn_record_is_ignored_and_a_foreign_journal_refused(tmp_path: Path) -> None:
+def test_a_torn_record_is_ignored(tmp_path: Path) -> None:
     model, x, y = conv_case(count=40)
     whole = attack(model, x, y, batch_size=16, folder=tmp_path)
     (part,) = (tmp_path / "journal").glob("part-*.bin")
@@ -155,16 +157,40 @@ def test_a_torn_record_is_ignored_and_a_foreign_journal_refused(tmp_path: Path) 
         for newer in (tmp_path / "journal").glob("part-*.bin"):
             if newer != part:
                 newer.unlink()
-    with pytest.raises(InputError, match="images"):
-        attack(model, x * 0.5, y, folder=tmp_path, resume=True)
-    with pytest.raises(InputError, match="seed"):
-        AutoAttack(THREAT, version="custom", attacks=quick(), seed=1, folder=tmp_path, resume=True)(
-            model, x, y
-        )
+
+
+def test_a_foreign_journal_is_refused_in_words(tmp_path: Path) -> None:
+    model, x, y = conv_case(count=6)
+
+    def refused(said: str, x: Tensor = x, y: Tensor = y, **options: Any) -> None:
+        given = {"version": "custom", "attacks": [APGD(options.get("threat", THREAT), steps=2)], **options}
+        with pytest.raises(InputError, match=said) as caught:
+            AutoAttack(given.pop("threat", THREAT), folder=tmp_path, resume=True, **given)(model, x, y)
+        assert not re.search("[0-9a-f]{32}", str(caught.value))
+
+    AutoAttack(THREAT, version="custom", attacks=[APGD(THREAT, steps=2)], folder=tmp_path)(model, x, y)
+    refused("begun with eps 0.02, here eps is 0.03", threat=ThreatModel("Linf", 0.03))
+    refused("norm Linf, here norm is L2", threat=ThreatModel("L2", 0.02))
+    refused("version custom, here version is fast", version="fast", attacks=None)
+    refused("seed 0, here seed is 1", seed=1)
+    refused("6 of them, here are 4", x[:4], y[:4])
+    refused("other images", x * 0.5)
+    refused("other labels", y=(y + 1) % 10)
+    refused(
+        "the attacks apgd-ce, here they are fab-t, square", attacks=[FABT(THREAT, steps=2), Square(THREAT)]
+    )
+    refused("steps 2 of apgd-ce, here steps is 3", attacks=[APGD(THREAT, steps=3)])
+    refused("without autocast, here it is on", autocast=True)
+    refused("with fold, here it is off", fold=False)
     with torch.no_grad():
         next(model.parameters()).mul_(1.5)
-    with pytest.raises(InputError, match="weights"):
-        attack(model, x, y, folder=tmp_path, resume=True)
+    refused("other weights")
+    known = tmp_path / "journal" / "identity.json"
+    content = json.loads(known.read_text())
+    del content["format"]
+    for text, said in ((json.dumps(content), "another version"), ("[", "cannot be read")):
+        known.write_text(text)
+        refused(said)
 
 
 def own_loss(logits: Tensor, y: Tensor) -> Tensor:
