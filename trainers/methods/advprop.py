@@ -46,6 +46,7 @@ class FastAdvProp:
     """
 
     mixes: ClassVar[bool] = True
+    whole_batch: ClassVar[bool] = True  # one in `every` of the batch, not of each of its parts
 
     every: int = 5
     alpha: float = 1.0
