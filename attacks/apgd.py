@@ -105,12 +105,13 @@ class APGD(Search[ApgdState]):
     def step(self, state: ApgdState, oracle: Oracle) -> None:
         s, points = state, state.points
         live = ~self.idle(s)
-        loss, logits, grad = oracle.gradient(s.x_cur, lambda z: self._value(z, s))
+        loss, logits, grad, undefined = oracle.gradient(s.x_cur, lambda z: self._value(z, s))
         loss = loss.nan_to_num(nan=-math.inf)
         first, stage, scale = s.it == 0, self._stage(s.run, points), self._scale(s.run)
         zero = grad.flatten(1).abs().amax(1) == 0
         s.count(live, self.eot, self.eot)
-        s.flat |= live & first & zero
+        s.flat |= live & first & zero & ~undefined
+        s.undefined |= live & undefined
         s.strange |= live & ~usable(logits)
         s.found(live & (scale == 1) & mistaken(logits, points.y), s.x_cur, self.aim(s))
 
@@ -187,7 +188,7 @@ class APGD(Search[ApgdState]):
             points,
             run,
             torch.zeros_like(old.it),
-            *(old.broken, old.done, old.flat, old.strange, old.forwards, old.backwards),
+            *(old.broken, old.done, old.flat, old.strange, old.undefined, old.forwards, old.backwards),
             *(old.x_adv, old.aimed, old.at),
             x_cur=start,
             x_prev=start.clone(),

@@ -61,8 +61,9 @@ class FAB(Search[FabState]):
     def step(self, state: FabState, oracle: Oracle) -> None:
         s, x = state, state.points.x
         live = ~self.idle(s)
-        value, w, passes = self._boundary(s, oracle)
-        s.flat |= live & (s.it == 0) & (w == 0).all(1)
+        value, w, undefined, passes = self._boundary(s, oracle)
+        s.flat |= live & (s.it == 0) & (w == 0).all(1) & ~undefined
+        s.undefined |= live & undefined
         flat, centre = s.v.flatten(1), x.flatten(1)
         b = (w * flat).sum(1) - value
         norm, bounds = self.threat.norm, self.threat.bounds
@@ -116,9 +117,10 @@ class FAB(Search[FabState]):
         best = torch.full_like(old.points.eps, 1e10)
         return FabState(**fields, run=run, it=torch.zeros_like(run), v=v.clone(), best=best)
 
-    def _boundary(self, s: FabState, oracle: Oracle) -> tuple[Tensor, Tensor, int]:
-        """Logit difference (S,) to the class whose boundary is nearest, its gradient (S, D), and backwards used."""
-        logits, rows = oracle.jacobian(s.v)
+    def _boundary(self, s: FabState, oracle: Oracle) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Logit difference (S,) to the class whose boundary is nearest, its gradient (S, D), rows where that was not
+        finite, and backwards used."""
+        logits, rows, undefined = oracle.jacobian(s.v)
         classes, label = logits.shape[1], s.points.y[:, None]
         jacobian = rows.flatten(2).transpose(0, 1)
         own = label[..., None].expand(-1, 1, jacobian.shape[2])
@@ -128,7 +130,7 @@ class FAB(Search[FabState]):
         away = values.abs() / (1e-12 + torch.linalg.vector_norm(slopes, dual, dim=2))
         nearest = away.scatter(1, label, float("inf")).argmin(1, keepdim=True)
         chosen = slopes.gather(1, nearest[..., None].expand(-1, 1, slopes.shape[2]))
-        return values.gather(1, nearest)[:, 0], chosen[:, 0], classes
+        return values.gather(1, nearest)[:, 0], chosen[:, 0], undefined, classes
 
 
 class FABT(FAB):
@@ -158,12 +160,12 @@ class FABT(FAB):
     def aim(self, state: FabState) -> Tensor:
         return state.points.target(state.run // self.restarts)
 
-    def _boundary(self, s: FabState, oracle: Oracle) -> tuple[Tensor, Tensor, int]:
+    def _boundary(self, s: FabState, oracle: Oracle) -> tuple[Tensor, Tensor, Tensor, int]:
         pair = torch.stack([self.aim(s), s.points.y], 1)
 
         def lead(logits: Tensor) -> Tensor:
             picked = logits.gather(1, pair)
             return picked[:, 0] - picked[:, 1]
 
-        value, _, grad = oracle.gradient(s.v, lead)
-        return value, grad.flatten(1), 1
+        value, _, grad, undefined = oracle.gradient(s.v, lead)
+        return value, grad.flatten(1), undefined, 1

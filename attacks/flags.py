@@ -133,7 +133,17 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
             "no success of an attack. Find the overflow or division by zero, or run the model in float32"
         ),
     )
-    zero = verdicts.flat
+    flag(
+        "nan-gradients",
+        True,
+        verdicts.undefined,
+        lambda n: (
+            f"{n} samples met NaN or infinite gradients of finite logits; the entries were taken as zero, so that "
+            "gradient attacks saw less than there is. Find the square root, division or norm at zero and give it a "
+            "finite derivative, and believe Square more until then"
+        ),
+    )
+    zero = verdicts.flat & ~verdicts.undefined
     flag(
         "zero-gradients",
         int(zero.sum()) > max(1, _MANY * count),

@@ -70,7 +70,7 @@ class Journal:
         head = json.loads(line)
         attack, seconds = head.pop("attack"), head.pop("seconds")
         columns = {name: torch.tensor(values) for name, values in head.items()}
-        for name in ("broken", "flat", "strange"):
+        for name in ("broken", "flat", "strange", "undefined"):
             columns[name] = columns[name].bool()
         images = torch.from_numpy(np.frombuffer(pixels, dtype=np.float32).copy()).view(-1, *self.shape)
         return Finished(attack, seconds, images=images, **columns)

@@ -40,11 +40,11 @@ class Oracle:
         with torch.no_grad():
             return self._evaluate(x)
 
-    def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss (N,), logits (N, K) and input gradient (N, ...) of the per-image loss of the logits.
+    def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Loss (N,), logits (N, K) and input gradient (N, ...) of the per-image loss of the logits; `undefined` (N,).
 
-        A network whose logits do not depend on its input through autograd has gradient zero; entries of the
-        gradient that are not finite become zero.
+        A network whose logits do not depend on its input through autograd has gradient zero. Entries of the gradient
+        that are not finite become zero; `undefined` rows are those that had any, though their logits were usable.
         """
         value, logits, total = self._draw(x, loss)
         for _ in range(self.eot - 1):
@@ -52,7 +52,7 @@ class Oracle:
             total = total + grad
         if self.eot > 1:
             total = total / self.eot
-        return value, logits, torch.nan_to_num(total, 0.0, 0.0, 0.0)
+        return value, logits, torch.nan_to_num(total, 0.0, 0.0, 0.0), _undefined(total[None], logits)
 
     def _draw(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         grad = None
@@ -65,17 +65,31 @@ class Oracle:
                 (grad,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
         return value.detach(), logits.detach(), torch.zeros_like(x) if grad is None else grad
 
-    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and the gradient of each of them, (K, N, ...): one backward per class; zeros as above."""
+    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, K) and the gradient of each of them, (K, N, ...), one backward per class; `undefined` (N,).
+
+        Zeros and `undefined` as for `gradient`.
+        """
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             logits = self._evaluate(leaf)
             classes = logits.shape[1]
             if not logits.requires_grad:
-                return logits, x.new_zeros(classes, *x.shape)
+                return (
+                    logits,
+                    x.new_zeros(classes, *x.shape),
+                    torch.zeros_like(logits[:, 0], dtype=torch.bool),
+                )
             self.backwards += len(x) * classes
-            rows = [
+            each = [
                 torch.autograd.grad(column.sum(), leaf, retain_graph=True, materialize_grads=True)[0]
                 for column in logits.unbind(1)
             ]
-        return logits.detach(), torch.nan_to_num(torch.stack(rows), 0.0, 0.0, 0.0)
+        logits, rows = logits.detach(), torch.stack(each)
+        return logits, torch.nan_to_num(rows, 0.0, 0.0, 0.0), _undefined(rows, logits)
+
+
+def _undefined(gradients: Tensor, logits: Tensor) -> Tensor:
+    """Bool (N,): some of `gradients` (K, N, ...) is not finite though the logits (N, K) are usable."""
+    others = (0, *range(2, gradients.ndim))
+    return ~gradients.abs().amax(others).isfinite() & usable(logits)

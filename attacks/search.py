@@ -124,7 +124,8 @@ class State(Rows):
     `countdown` is a number of steps, known without asking the device, in which no row ends a run.
 
     `broken`: x_adv is misclassified and within the radius. `done`: the attack has nothing more to try.
-    `flat`: a gradient was zero at the beginning of a run. `strange`: logits were not finite.
+    `flat`: a gradient was zero at the beginning of a run. `strange`: logits were not finite. `undefined`: a gradient
+    of finite logits was not.
     `aimed` and `at`: of x_adv, the class that was aimed at (-1: any) and the evaluations into its run.
     """
 
@@ -135,6 +136,7 @@ class State(Rows):
     done: Tensor
     flat: Tensor
     strange: Tensor
+    undefined: Tensor
     forwards: Tensor
     backwards: Tensor
     x_adv: Tensor
@@ -170,7 +172,7 @@ class State(Rows):
 
         return State(
             points,
-            *(zeros(), zeros(), no(), no(), no(), no(), zeros(), zeros()),
+            *(zeros(), zeros(), no(), no(), no(), no(), no(), zeros(), zeros()),
             points.x.clone(),
             zeros() - 1,
             zeros() - 1,

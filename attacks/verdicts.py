@@ -25,6 +25,7 @@ class Finished:
     broken: Tensor
     flat: Tensor
     strange: Tensor
+    undefined: Tensor
     aimed: Tensor
     at: Tensor
     forwards: Tensor
@@ -33,7 +34,7 @@ class Finished:
 
     @classmethod
     def of(cls, attack: int, seconds: float, numbers: list[int], state: State) -> "Finished":
-        names = ("broken", "flat", "strange", "aimed", "at", "forwards", "backwards")
+        names = ("broken", "flat", "strange", "undefined", "aimed", "at", "forwards", "backwards")
         columns = {name: getattr(state, name).cpu() for name in names}
         broken = state.x_adv[state.broken].float().cpu()
         return cls(attack, seconds, torch.tensor(numbers), images=broken, **columns)
@@ -55,7 +56,7 @@ class Verdicts:
         self.clean, self.robust, self.names = clean, clean.clone(), names
         self.broken_by = torch.full((count,), -1)
         self.aimed, self.at = self.broken_by.clone(), self.broken_by.clone()
-        self.flat, self.strange = torch.zeros_like(clean), torch.zeros_like(clean)
+        self.flat, self.strange, self.undefined = (torch.zeros_like(clean) for _ in "123")
         self.images: dict[int, Tensor] = {}
         self._finished = torch.zeros(len(names), count, dtype=torch.bool)
         self._broken, self._forwards, self._backwards = (
@@ -71,6 +72,7 @@ class Verdicts:
         self._finished[attack, numbers] = True
         self.flat[numbers] |= finished.flat[fresh]
         self.strange[numbers] |= finished.strange[fresh]
+        self.undefined[numbers] |= finished.undefined[fresh]
         hit = numbers[broken]
         self.robust[hit], self.broken_by[hit] = False, attack
         self.aimed[hit], self.at[hit] = finished.aimed[fresh][broken], finished.at[fresh][broken]

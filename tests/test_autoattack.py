@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robustsabn.attacks import (
     APGD,
     APGDT,
+    FAB,
     FABT,
     AutoAttack,
     ProgressEvent,
@@ -291,6 +292,27 @@ def test_suspicious_models_are_flagged(how: Callable[[Tensor, Tensor], Tensor], 
     assert len(found[flag].message) > 60
     plain = {entry.name for entry in attack(inner, x, inner(x).argmax(1)).flags}
     assert plain <= {"non-standard", "fragile", "square-only", "fab-only"}
+
+
+def _root(z: Tensor, x: Tensor) -> Tensor:
+    return z + 0 * ((x - 0.1) * (x > 0.1)).sqrt().flatten(1).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("how", [_root, lambda z, x: z + 0 * (x * 0).sqrt().flatten(1).sum(1, keepdim=True)])
+@pytest.mark.parametrize("name", ["apgd-ce", "fab", "fab-t"])
+def test_gradients_that_are_not_finite_are_flagged_as_such(how: Callable[..., Tensor], name: str) -> None:
+    inner, x, _ = conv_case(count=20)
+    x[::2] = x[::2].clamp_min(0.2)
+    y = inner(x).argmax(1)
+    one: list[Search[Any]] = [APGD(THREAT, steps=2), FAB(THREAT, steps=1), FABT(THREAT, steps=1)]
+    chosen = [entry for entry in one if entry.name == name]
+    report = AutoAttack(THREAT, version="custom", attacks=chosen)(Wrapped(inner, how).eval(), x, y)
+    found = {flag.name: flag for flag in report.flags}
+    expected = tuple(range(1, 20, 2)) if how is _root else tuple(range(20))
+    assert found["nan-gradients"].ids == expected
+    assert found["nan-gradients"].severity == "warning"
+    assert "zero-gradients" not in found
+    assert "nan-logits" not in found
 
 
 def test_unusual_models_and_inputs() -> None:
