@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robustsabn import __version__
+from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.ensemble import Ensemble, ProgressEvent
 from robustsabn.attacks.flags import by_attacks, by_kind, in_train_mode, seen_on
 from robustsabn.attacks.identity import identity_of
@@ -120,7 +121,9 @@ class AutoAttack:
             verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
             workers = Workers()
             search, searched = search_model(model, x[:16].to(judge.device), **self._options)
-            with self._journal(model, attacks, x, y, ids, workers) as journal:
+            seen = {flag.name for flag in flags}
+            answers = Answers(clean, randomised="randomised" in seen, half="half-precision" in seen)
+            with self._journal(model, attacks, x, y, ids, answers, workers) as journal:
                 shared = (search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress)
                 earlier = Ensemble(*shared).run(attacks)
             x_adv = verdicts.adversarial(x)
@@ -166,7 +169,14 @@ class AutoAttack:
         return min(max(budget // math.prod(x.shape[1:]), 16), 1024)
 
     def _journal(
-        self, model: Model, attacks: list[Search[Any]], x: Tensor, y: Tensor, ids: Tensor, workers: Workers
+        self,
+        model: Model,
+        attacks: list[Search[Any]],
+        x: Tensor,
+        y: Tensor,
+        ids: Tensor,
+        answers: Answers,
+        workers: Workers,
     ) -> AbstractContextManager[Journal | None]:
         if self.folder is None:
             return nullcontext()
@@ -174,7 +184,7 @@ class AutoAttack:
         identity = identity_of(*what)
         folder, shape = self.folder / "journal", tuple(x.shape[1:])
         going_on = self.resume or workers.rank > 0  # the first process has just begun it
-        return closing(workers.first(lambda: Journal(folder, identity, shape, resume=going_on)))
+        return closing(workers.first(lambda: Journal(folder, identity, answers, shape, resume=going_on)))
 
 
 def versions(device: torch.device) -> dict[str, str]:

@@ -17,6 +17,7 @@ from robustsabn.attacks.search import Points, Search, State
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.attacks.verdicts import Finished, Verdicts
 from robustsabn.attacks.workers import Workers
+from robustsabn.errors import InputError
 
 __all__ = ["Ensemble", "ProgressEvent"]
 
@@ -65,6 +66,7 @@ class Ensemble:
         earlier: list[list[Finished]] = [[] for _ in attacks]
         for finished in self.journal.read() if self.journal else ():
             earlier[finished.attack].append(finished)
+        self._believe([finished for records in earlier for finished in records])
         self.workers.wait()  # nobody writes before all have read
         for index, attack in enumerate(attacks):
             for finished in earlier[index]:
@@ -77,6 +79,26 @@ class Ensemble:
             if self.workers.world > 1 and left:  # others may have finished after this one
                 self._tell(index, 0, len(left), int(self.verdicts.robust.sum()), began)
         return sum(finished.seconds for records in earlier for finished in records)
+
+    def _believe(self, records: list[Finished]) -> None:
+        """Ask the model about adversarial images of earlier sessions: InputError where it gets some right.
+
+        The processes share the images. A randomised model may answer differently.
+        """
+        if self.journal is None or self.journal.answers.randomised:
+            return
+        said = [pair for record in records for pair in zip(record.hit.tolist(), record.images, strict=True)]
+        mine, wrong = said[self.workers.rank :: self.workers.world], 0
+        for start in range(0, len(mine), self.judge.batch_size):
+            numbers, images = zip(*mine[start : start + self.judge.batch_size], strict=True)
+            labels = self.y[torch.tensor(numbers, device=self.y.device)].cpu()
+            logits = self.judge.logits(torch.stack(images)).cpu()
+            wrong += int(self.journal.answers.contradict(logits, labels).sum())
+        if count := sum(self.workers.gather(wrong)):
+            raise InputError(
+                f"{self.journal.folder} belongs to another model: {count} of its {len(said)} adversarial images are "
+                "classified correctly now; resume with the model that it was begun with, or name another folder"
+            )
 
     def _attack(self, index: int, attack: Search[Any], left: list[int], began: float) -> list[Finished]:
         """Take a share of the points `left`, and note each that is finished at once."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from robustsabn._files import write_text
+from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.identity import difference
 from robustsabn.attacks.verdicts import Finished
 from robustsabn.errors import InputError
@@ -21,14 +22,21 @@ class Journal:
     """Records in `folder`, one file per process and session: `part-0000.bin` and so on.
 
     A record is a line with its length and check sum, a line of JSON, and the adversarial images as float32. A record
-    that a kill cut short is ignored. `identity` names what is evaluated (`identity_of`); going on with another one is refused.
+    that a kill cut short is ignored. `identity` names what is evaluated (`identity_of`), `answers` are those
+    of the model; going on with another one is refused.
     Raises InputError where a journal is there and `resume` is not asked for, or belongs to something else.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], shape: tuple[int, ...], *, resume: bool
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        answers: Answers,
+        shape: tuple[int, ...],
+        *,
+        resume: bool,
     ) -> None:
-        self.folder, self.shape = folder, shape
+        self.folder, self.answers, self.shape = folder, answers, shape
         self._file: BinaryIO | None = None
         self.parts = sorted(folder.glob("part-*.bin"))
         known = folder / "identity.json"
@@ -38,8 +46,10 @@ class Journal:
             )
         if known.exists():
             _check_same(known, identity)
+            answers.check(folder / "clean.safetensors")
             return
         folder.mkdir(parents=True, exist_ok=True)
+        answers.write(folder / "clean.safetensors")
         write_text(known, json.dumps(identity, indent=2) + "\n")
 
     def read(self) -> Iterator[Finished]:

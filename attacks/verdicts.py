@@ -39,6 +39,11 @@ class Finished:
         broken = state.x_adv[state.broken].float().cpu()
         return cls(attack, seconds, torch.tensor(numbers), images=broken, **columns)
 
+    @property
+    def hit(self) -> Tensor:
+        """Numbers of the broken points, in the order of `images`."""
+        return self.numbers[self.broken]
+
     def columns(self) -> dict[str, Tensor]:
         """Everything that has one number per point."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}

@@ -24,6 +24,7 @@ from robustsabn.attacks import (
     ThreatModel,
     verify,
 )
+from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.versions import described
 from robustsabn.errors import InputError
@@ -192,6 +193,81 @@ def test_a_foreign_journal_is_refused_in_words(tmp_path: Path) -> None:
     for text, said in ((json.dumps(content), "another version"), ("[", "cannot be read")):
         known.write_text(text)
         refused(said)
+
+
+def _pooled(z: Tensor, x: Tensor) -> Tensor:
+    return nn.functional.avg_pool1d(z[:, None], 3, 1, 1)[:, 0]
+
+
+def test_a_model_that_answers_otherwise_is_refused_though_its_weights_are_equal(tmp_path: Path) -> None:
+    inner, x, y = conv_case(count=40)
+
+    def wrapped(how: Callable[[Tensor, Tensor], Any]) -> nn.Module:
+        return Wrapped(inner, how).eval()
+
+    whole = attack(wrapped(lambda z, _: z), x, y, folder=tmp_path / "a")
+    attack(lambda images: inner(images), x, y, folder=tmp_path / "b")
+    rounded = wrapped(lambda z, _: z * (1 + 1e-5))  # as on another device
+    assert attack(rounded, x, y, folder=tmp_path / "a", resume=True).same_verdicts(whole)
+    for other in (_pooled, lambda z, _: z * 1.01, lambda z, _: z[:, :9], _noisy, _broken_for_some):
+        with pytest.raises(InputError, match="of 40 clean images get other logits"):
+            attack(wrapped(other), x, y, folder=tmp_path / "a", resume=True)
+    with pytest.raises(InputError, match="40 clean images get other logits"):
+        attack(lambda images: _pooled(inner(images), images), x, y, folder=tmp_path / "b", resume=True)
+    (tmp_path / "a" / "journal" / "clean.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be read"):
+        attack(wrapped(lambda z, _: z), x, y, folder=tmp_path / "a", resume=True)
+
+
+class Snapped(nn.Module):
+    """Equal on images with 8 levels; with `snap`, others are rounded to those, which undoes small perturbations."""
+
+    def __init__(self, inner: nn.Module, snap: bool) -> None:
+        super().__init__()
+        self.inner, self.snap = inner, snap
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.inner((x * 8).round() / 8 if self.snap else x)
+        return logits
+
+
+def test_adversarial_images_of_a_journal_are_asked_again(tmp_path: Path) -> None:
+    inner, x, _ = conv_case(count=40)
+    x = (x * 8).round() / 8
+    y = inner(x).argmax(1)
+    report = attack(Snapped(inner, False).eval(), x, y, folder=tmp_path)
+    count = int((~report.robust).sum())
+    assert count > 5
+    with pytest.raises(
+        InputError, match=f"{count} of its {count} adversarial images are classified correctly"
+    ):
+        attack(Snapped(inner, True).eval(), x, y, folder=tmp_path, resume=True)
+
+
+def test_a_randomised_model_is_resumed(tmp_path: Path) -> None:
+    inner, x, y = conv_case(count=24)
+    model = Wrapped(inner, lambda z, _: nn.functional.dropout(z, 0.2)).eval()
+    first = attack(model, x, y, folder=tmp_path)
+    again = attack(model, x, y, folder=tmp_path, resume=True)
+    broken = first.broken_by >= 0
+    assert broken.any()
+    assert torch.equal(again.broken_by[broken], first.broken_by[broken])
+    assert "randomised" in [flag.name for flag in again.flags]
+
+
+def test_the_logits_of_half_precision_may_round_more(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 4, generator=generator) * 3
+    logits[0, 0], logits[1, 1], logits[2] = torch.nan, -torch.inf, 1e-9
+    path = tmp_path / "clean.safetensors"
+    Answers(logits).write(path)
+    close = logits * 1.005 + 1e-4
+    Answers(logits * (1 - 1e-4) + 1e-4).check(path)
+    Answers(close, half=True).check(path)
+    with pytest.raises(InputError, match="clean images"):
+        Answers(close).check(path)
+    y = logits.nan_to_num(0.0, neginf=-1.0).argmax(1)
+    assert Answers(logits).contradict(logits, y).sum() == 19  # within rounding in row 2 alone
 
 
 def own_loss(logits: Tensor, y: Tensor) -> Tensor:
