@@ -15,7 +15,7 @@ from robustsabn.baking import bake
 from robustsabn.data import load_test
 from robustsabn.errors import ConfigError
 from robustsabn.routing import maybe_route, routes_of
-from robustsabn.trainers.evaluation import Evaluation, check_fit, known_routes
+from robustsabn.trainers.evaluation import Evaluation, asked_routes, check_fit
 from robustsabn.trainers.runs import load_run
 
 __all__ = ["ATTACKS", "attack_run"]
@@ -41,7 +41,7 @@ def attack_run(
 ) -> tuple[Evaluation, dict[str, Report]]:
     """Each route of a run attacked as the plain network that it is, and its adversarial images through each route.
 
-    `attack` is one of `ATTACKS`, in the ball of the run's training; `options` are those of another library's class.
+    `route` as for `evaluate_run`. `attack` is one of `ATTACKS`, in the ball of the run's training; `options` are those of another library's class.
     A report is kept in RUN/report/ATTACK-ROUTE for each route attacked, and returned by route; `about` is added to it.
     Raises ConfigError for another attack, and what `evaluate_run`, `AutoAttack` and `foreign` raise.
     """
@@ -56,7 +56,7 @@ def attack_run(
         device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
     model = loaded.model.to(device).eval()
-    scored = known_routes(model, None if route == "all" else (route,))
+    scored = asked_routes(loaded, route)
     x, y = images.batch(torch.arange(len(images)), device)
     reports, robust = {}, {}
     for attacked in scored:

@@ -88,7 +88,7 @@ def _title(found: Comparison) -> str:
 def _headings(found: Comparison) -> dict[str, str]:
     """What is measured of any run, and its heading."""
     runs = [run.evaluation for run in found.runs]
-    routed = {run.routes for run in runs if len(run.routes) > 1}
+    routed = {run.routes for run in runs if run.routes != ("all",)}
     first, last = ("", "")
     if routed:
         ends = {(routes[0], routes[-1]) for routes in routed}

@@ -20,9 +20,11 @@ from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.randomness import generator
 from robustsabn.trainers.runs import LoadedRun, load_run, load_run_config
+from robustsabn.trainers.trained import trained_routes
 
 __all__ = [
     "Evaluation",
+    "asked_routes",
     "check_fit",
     "evaluate",
     "evaluate_run",
@@ -165,7 +167,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Clean and PGD accuracy of a run on `n` test images of its data set (all by default), or of `data`.
 
-    `route` is a route's name or "all"; the ball, and unless given the step size, are those of the run's training. Raises
+    `route` is a route's name, or "all" that the method trains; the ball, and unless given the step size, are those of the run's training. Raises
     ConfigError for an attack other than pgd-STEPS or pgd-STEPS-RESTARTS, and CheckpointError, DataError or RouteError
     for what cannot be read or is not there.
     """
@@ -192,11 +194,17 @@ def evaluate_run(
             images.to(device),
             build_attack(training, steps),
             restarts=restarts,
-            routes=None if route == "all" else (route,),
+            routes=asked_routes(loaded, route),
             batch_size=batch_size,
             seed=seed,
             device=device,
         )
+
+
+def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
+    """The routes of a run that `route` means, a name or "all" that are trained; RouteError for a name that is none."""
+    chosen = trained_routes(run.config.method, run.model) if route == "all" else (route,)
+    return known_routes(run.model, chosen or None)
 
 
 def parse_attack(text: str) -> tuple[int, int]:

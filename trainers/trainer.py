@@ -42,6 +42,7 @@ from robustsabn.trainers.rehearsal import estimate_statistics
 from robustsabn.trainers.resume import Found, compare, find
 from robustsabn.trainers.runs import RunFolder, build_model
 from robustsabn.trainers.signals import Interrupted, Signals, noted
+from robustsabn.trainers.trained import untrained_note
 from robustsabn.trainers.validation import Validator
 
 __all__ = ["RunResult", "Trainer", "run"]
@@ -143,6 +144,8 @@ class Trainer:
         self.validator = Validator(acc, self.model, data, config, self.monitor)
         if hint := launch_note(acc):
             self.monitor.say(hint)
+        if note := untrained_note(config, self.model):
+            self.monitor.say(note)
         for line in (*(found.damaged.values() if found else ()), *changes):
             self.monitor.say(line)
         if resume and self.step < self.total:

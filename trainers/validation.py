@@ -9,7 +9,7 @@ from torch import nn
 from robustsabn.attacks import PGD, AutoAttack, ThreatModel, accuracy
 from robustsabn.baking import bake
 from robustsabn.data import Data, ImageSet
-from robustsabn.routing import maybe_route, routes_of
+from robustsabn.routing import maybe_route
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.compiling import uncompiled
 from robustsabn.trainers.config import TrainConfig
@@ -19,6 +19,7 @@ from robustsabn.trainers.monitor import Monitor, results_table
 from robustsabn.trainers.overfitting import begins, collapse, collapsed, course, decline
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.processes import reduced
+from robustsabn.trainers.trained import trained_routes
 
 __all__ = ["Validator"]
 
@@ -36,17 +37,18 @@ class Validator:
         self.validation = data.validation.to(accelerator.device)
         self.seen = data.train.sample(min(len(data.validation), len(data.train))).to(accelerator.device)
         self.test = data.test
+        self.routes = trained_routes(config.method, model)
         self.by_robustness = config.validation.select == "robust"
         self.defended = not isinstance(config.method, Standard)
 
     def validate(self, step: int, heading: str, kind: str = "validation") -> Evaluation:
-        """Clean accuracy through every route and PGD accuracy through the last, on held-out images.
+        """Clean accuracy through every route that is trained and PGD accuracy through the last, on held-out images.
 
         Validations proper, not those of another `kind`, also look for overfitting.
         """
         attack = build_attack(self.config.attack, self.config.validation.steps)
-        routes = routes_of(self.model)
-        found = self._evaluate(self.validation, attack, routes[-1:] or None)
+        routes = self.routes
+        found = self._evaluate(self.validation, attack, routes[-1:] or None, routes or None)
         signs = self._overfitting(found, attack) if kind == "validation" else {}
         self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust, **signs})
         clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
@@ -67,14 +69,14 @@ class Validator:
         return found
 
     def close(self, step: int, which: str, kind: str = "test") -> Evaluation:
-        """Clean and PGD accuracy of every route on the test set, as a table; `which` names the weights."""
+        """Clean and PGD accuracy of every trained route on the test set, as a table; `which` names the weights."""
         told = self.monitor.validations if kind == "test" and self.defended else []
         if lost := decline(course(told), self.by_robustness):
             self.monitor.say(f"overfitting: {lost}")
         attack = build_attack(self.config.attack, self.config.test.steps)
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
         with tensor_float32(False):
-            found = self._evaluate(images, attack, None)
+            found = self._evaluate(images, attack, None, self.routes or None)
             if self.config.test.autoattack and kind == "test":
                 found = self._autoattack(found, attack.threat)
         self.monitor.record(kind, step, found.to_dict())
@@ -84,7 +86,7 @@ class Validator:
 
     def _autoattack(self, found: Evaluation, threat: ThreatModel) -> Evaluation:
         """`found`, and how images that AutoAttack made through the last route fare through every route."""
-        device, routes = self.accelerator.device, routes_of(self.model)
+        device, routes = self.accelerator.device, self.routes
         images = self.test.sample(min(self.config.test.autoattack or 0, len(self.test)))
         x, y = images.batch(torch.arange(len(images)), device)
         plain = bake(self.model, routes[-1]) if routes else self.model
@@ -97,7 +99,7 @@ class Validator:
 
     def _overfitting(self, found: Evaluation, attack: PGD) -> dict[str, float]:
         """What tells of overfitting: accuracy under one step on the same images, and under `attack` on training images."""
-        last = routes_of(self.model)[-1:] or None
+        last = self.routes[-1:] or None
         one_step = replace(attack, steps=1, step_size=attack.threat.eps_max, start="none", loss="ce")
         fgsm = self._evaluate(self.validation, one_step, last, last).robust_accuracy
         signs: dict[str, float] = {"fgsm": fgsm}
@@ -117,7 +119,7 @@ class Validator:
         images: ImageSet,
         attack: PGD,
         attacked: tuple[str, ...] | None,
-        scored: tuple[str, ...] | None = None,
+        scored: tuple[str, ...] | None,
     ) -> Evaluation:
         acc = self.accelerator
         with uncompiled(self.model):  # batches of many sizes, each of which would be compiled for itself

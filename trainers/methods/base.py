@@ -139,6 +139,8 @@ class Bench(Protocol):
 
 
 class Method(Protocol):
+    """One that trains a single route says which by `trains: ClassVar[str]`, "clean" (the first) or "adv" (the last)."""
+
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
         """`x` (N, C, H, W) in [0, 1], `y` (N,), or where images are mixed (N, K) that sum to 1, for methods that say `mixes`."""
         ...

@@ -16,6 +16,7 @@ __all__ = ["FgsmRs", "GradAlign", "NFgsm"]
 
 
 class _Adversarial(Crafting):
+    trains: ClassVar[str] = "adv"
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 

@@ -23,6 +23,7 @@ class Free:
     """
 
     replays: int = 8
+    trains: ClassVar[str] = "adv"
     mixes: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True  # the weights move between the replays
 

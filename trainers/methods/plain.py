@@ -15,6 +15,7 @@ __all__ = ["Paired", "Pgd", "Standard"]
 class Standard:
     """Cross-entropy of clean images through the clean route: CE(f(x), y)."""
 
+    trains: ClassVar[str] = "clean"
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
@@ -31,6 +32,7 @@ class Pgd(Crafting):
     Madry et al., ICLR 2018; 10 steps: Rice et al., ICML 2020.
     """
 
+    trains: ClassVar[str] = "adv"
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
