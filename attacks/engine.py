@@ -49,33 +49,44 @@ def drive(
         return [waiting.popleft() for _ in range(min(count, len(waiting)))]
 
     while first := more(slots):
-        batch = _Slots(attack, first, points, min(slots, slots_for(slots, len(first))))
-        while batch.occupied:
-            try:
-                for _ in range(1 if batch.state.broken.is_cpu else _POLL):
-                    attack.step(batch.state, oracle)
-            except torch.OutOfMemoryError:
-                if len(batch.numbers) <= ROWS:
-                    raise
-                waiting.extendleft(reversed(batch.in_flight))
-                slots = slots_for(len(batch.numbers) // 2, slots)
-                torch.cuda.empty_cache()
-                break
-            if ended := batch.ended(confirm):
-                yield batch.finished(ended)
-                batch.refill(ended, more(len(ended)), points)
+        batch = _Slots(attack, points, first, min(slots, slots_for(slots, len(first))))
+        try:
+            yield from batch.work(oracle, more, confirm)
+        except torch.OutOfMemoryError:
+            if len(batch.numbers) <= ROWS:
+                raise
+            waiting.extendleft(reversed(batch.in_flight))
+            slots = slots_for(len(batch.numbers) // 2, slots)
+        else:
+            continue
+        del batch  # not above: the frames of an error that is being handled hold tensors as well
+        torch.cuda.empty_cache()
 
 
 class _Slots(Generic[S]):
     """The state of all slots and the number of the point in each; None is a vacant slot."""
 
+    state: S
+
     def __init__(
-        self, attack: Search[S], first: list[int], points: Callable[[list[int]], Points], slots: int
+        self, attack: Search[S], points: Callable[[list[int]], Points], first: list[int], slots: int
     ) -> None:
-        self.attack = attack
+        self.attack, self.points, self.first = attack, points, first
         self.numbers: list[int | None] = [*first, *[None] * (slots - len(first))]
-        self.state = attack.begin(points(first + first[:1] * (slots - len(first))))
-        self.state.done[len(first) :] = True
+
+    def work(
+        self, oracle: Oracle, more: Callable[[int], list[int]], confirm: Callable[[S], Tensor] | None
+    ) -> Iterator[tuple[list[int], S]]:
+        """Attack the first points, and `more` as slots fall vacant, until none is left."""
+        vacant = len(self.numbers) - len(self.first)
+        self.state = self.attack.begin(self.points(self.first + self.first[:1] * vacant))
+        self.state.done[len(self.first) :] = True
+        while self.occupied:
+            for _ in range(1 if self.state.broken.is_cpu else _POLL):
+                self.attack.step(self.state, oracle)
+            if ended := self.ended(confirm):
+                yield self.finished(ended)
+                self.refill(ended, more(len(ended)))
 
     @property
     def in_flight(self) -> list[int]:
@@ -101,13 +112,13 @@ class _Slots(Generic[S]):
         numbers = [number for row in rows if (number := self.numbers[row]) is not None]
         return numbers, self.state.take(torch.tensor(rows, device=self.state.broken.device))
 
-    def refill(self, rows: list[int], fresh: list[int], points: Callable[[list[int]], Points]) -> None:
+    def refill(self, rows: list[int], fresh: list[int]) -> None:
         """Give the slots `rows` to the points `fresh`; when fewer than half are taken, drop the others."""
         device = self.state.broken.device
         for row, number in zip_longest(rows, fresh):
             self.numbers[row] = number
         if fresh:
-            begun = self.attack.begin(points(fresh))
+            begun = self.attack.begin(self.points(fresh))
             self.state.put(torch.tensor(rows[: len(fresh)], device=device), begun)
         if vacant := rows[len(fresh) :]:
             self.state.done[torch.tensor(vacant, device=device)] = True

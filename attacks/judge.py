@@ -23,7 +23,8 @@ class Judge:
     """Logits and verdicts of the untouched model in float32, without autocast, `batch_size` rows at a time.
 
     The last rows of a batch are filled up to a multiple of 16 by repetition, so that a row's logits do not depend on
-    how many others there are. With `draws` > 1, for randomised models, most draws must be misclassified.
+    how many others there are. Where memory runs out, `batch_size` is halved from then on, down to 16. With `draws` > 1,
+    for randomised models, most draws must be misclassified.
     """
 
     def __init__(self, model: Model, x: Tensor, *, batch_size: int, draws: int = 1) -> None:
@@ -34,14 +35,29 @@ class Judge:
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """Logits (N, K), float32, of images (N, ...), on the model's device; `x` may be elsewhere."""
-        parts = []
+        parts: list[Tensor] = []
+        done = 0
         with torch.autocast(self.device.type, enabled=False):
-            for part in torch.split(x, self.batch_size):
-                count, part = len(part), part.to(self.device)
-                if missing := -count % ROWS:
-                    part = torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
-                parts.append(self._logits_of(part)[:count].float())
+            while not parts or done < len(x):
+                part = x[done : done + self.batch_size]
+                try:
+                    parts.append(self._padded(part))
+                except torch.OutOfMemoryError:
+                    tried = slots_for(self.batch_size, len(part))
+                    if tried <= ROWS:
+                        raise
+                    self.batch_size = slots_for(tried // 2, tried)
+                else:
+                    done += len(part)
+                    continue
+                torch.cuda.empty_cache()
         return torch.cat(parts)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        count, x = len(x), x.to(self.device)
+        if missing := -count % ROWS:
+            x = torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
+        return self._logits_of(x)[:count].float()
 
     def broken(self, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
         """Bool (N,): misclassified with finite logits, finite, inside the box and the ball around x."""

@@ -391,6 +391,24 @@ def test_gradients_that_are_not_finite_are_flagged_as_such(how: Callable[..., Te
     assert "nan-logits" not in found
 
 
+def test_running_out_of_memory_halves_every_batch_and_changes_nothing() -> None:
+    inner, x, y = conv_case(count=70)
+    sizes: list[int] = []
+
+    def tight(z: Tensor, x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        if len(x) > 32:
+            raise torch.OutOfMemoryError("no room")
+        return z
+
+    report = attack(Wrapped(inner, tight), x, y, batch_size=64, fold=False)
+    assert report.same_verdicts(attack(inner, x, y, batch_size=64, fold=False))
+    assert torch.equal(report.margin, attack(inner, x, y, fold=False).margin)
+    assert sizes[:4] == [64, 32, 32, 16]
+    with pytest.raises(torch.OutOfMemoryError):
+        attack(Wrapped(inner, lambda z, x: tight(z, torch.cat([x, x, x]))), x, y, fold=False)
+
+
 def test_unusual_models_and_inputs() -> None:
     inner, x, y = conv_case(count=12)
     plain = attack(inner, x, y)

@@ -9,6 +9,7 @@ from attack_helpers import conv_case
 from torch import Tensor
 
 from robustsabn.attacks import APGD, APGDT, FABT, Square, ThreatModel
+from robustsabn.attacks.apgd import ApgdState
 from robustsabn.attacks.engine import ROWS, drive, slots_for
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.oracle import Oracle
@@ -122,6 +123,26 @@ def test_running_out_of_memory_halves_the_slots_and_changes_nothing() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         Run(ATTACKS[1](), 64, model=none)
+
+
+@pytest.mark.parametrize("most", [48, 32])
+def test_running_out_of_memory_at_the_beginning_of_points_changes_nothing(most: int) -> None:
+    class Tight(APGDT):
+        refused = False
+
+        def begin(self, points: Points, start: Tensor | None = None) -> ApgdState:
+            refill = len(points.x) < 16
+            if len(points.x) > most or (refill and not self.refused):
+                self.refused |= refill
+                raise torch.OutOfMemoryError("no room")
+            return super().begin(points, start)
+
+    attack = Tight(THREAT, steps=8, targets=3)
+    tight, roomy = Run(attack, 128), Run(ATTACKS[1](), 128)
+    assert attack.refused
+    assert sorted(tight.seen) == list(range(70))
+    assert torch.equal(tight.x_adv, roomy.x_adv)
+    assert torch.equal(tight.forwards, roomy.forwards)
 
 
 def test_slots() -> None:
