@@ -231,6 +231,21 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("library")
+def test_the_report_of_another_engine_is_neither_resumed_nor_replaced(
+    setting: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["autoattack", *setting, "--attack", "torchattacks:Shift", "--out", "off"]) == 0
+    before = Path("off/report.json").read_bytes()
+    capsys.readouterr()
+    assert main(["autoattack", *setting, *QUICK, "--out", "off", "--resume"]) == 2
+    assert "journal/identity.json is not there" in one_line(capsys)
+    assert main(["autoattack", *setting, *QUICK, "--out", "off"]) == 2
+    assert "--resume" not in one_line(capsys)
+    assert Path("off/report.json").read_bytes() == before
+    assert not Path("off/journal").exists()
+
+
+@pytest.mark.usefixtures("library")
 def test_an_attack_of_another_library(setting: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     command = ["autoattack", *setting, "--device", "cpu", "--attack", "torchattacks:Shift"]
     assert main([*command, "share=1/2", "--out", "here", "sign=-1"]) == 0
@@ -310,6 +325,10 @@ def test_folders_by_default_are_the_next_free_ones(tmp_path: Path, monkeypatch: 
     for name in ("a", "a-2"):
         (Path("runs") / name / "inside").mkdir(parents=True)
     assert free_folder(None, "a", False) == Path("runs/a-3")
+    with pytest.raises(UsageError, match="runs/a-2 holds no evaluation that can be continued"):
+        free_folder(None, "a", True)
+    Path("runs/a-2/journal").mkdir()
+    Path("runs/a-2/journal/identity.json").touch()
     assert free_folder(None, "a", True) == Path("runs/a-2")
     Path("empty").mkdir()
     assert free_folder(Path("empty"), "a", False) == Path("empty")

@@ -14,6 +14,7 @@ from robustsabn.errors import UsageError
 
 __all__ = ["command", "free_folder", "options", "short", "stoppable"]
 
+_BEGUN = Path("journal", "identity.json")
 _WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -37,14 +38,16 @@ def options(words: Sequence[str]) -> dict[str, Any]:
 def free_folder(out: Path | None, name: str, resume: bool) -> Path:
     """Where an evaluation goes: `out`, else the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
 
-    Raises UsageError where something is in `out` and is not to be resumed, and where nothing is there to be resumed.
+    Raises UsageError where something is in `out` and is not to be resumed, and where nothing is there to be resumed:
+    other engines leave a report, but no journal.
     """
     if out is not None:
         for place in (out, *out.parents):
             if place.exists() and not place.is_dir():
                 raise UsageError(f"--out: {place} is a file; choose a folder")
         if _used(out) and not resume:
-            raise UsageError(f"--out: {out} is not empty; continue it with --resume or choose another folder")
+            way = "continue it with --resume or choose" if _begun(out) else "choose"
+            raise UsageError(f"--out: {out} is not empty; {way} another folder")
         newest = following = out
     else:
         newest, following, n = Path(), Path("runs") / name, 1
@@ -55,6 +58,10 @@ def free_folder(out: Path | None, name: str, resume: bool) -> Path:
         return following
     if not _used(newest) or newest == Path():
         raise UsageError(f"--resume: there is nothing in {out or following}; leave --resume out to begin")
+    if not _begun(newest):
+        raise UsageError(
+            f"--resume: {newest} holds no evaluation that can be continued: {_BEGUN} is not there; choose another folder"
+        )
     return newest
 
 
@@ -65,6 +72,10 @@ def short(spec: str) -> str:
 
 def _used(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / _BEGUN).is_file()
 
 
 def command(words: Sequence[str]) -> str:
