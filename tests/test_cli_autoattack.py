@@ -367,6 +367,13 @@ def test_evaluate_reports_on_every_route(run_folder: Path, capsys: pytest.Captur
         assert kept["about"]["route"] == route
         assert written["robust"][route][route] == kept["robust_accuracy"]
         assert written["clean"][route] == kept["clean_accuracy"]
+    again = ["--attack", "autoattack", "--n", "6", "--seed", "1", "--route", "adv"]
+    assert main(["evaluate", str(run_folder), *again]) == 0  # replaces, as the documentation says
+    seeds = {
+        route: json.loads((run_folder / "report" / f"autoattack-{route}" / "report.json").read_text())["seed"]
+        for route in ("clean", "adv")
+    }
+    assert seeds == {"clean": 0, "adv": 1}
     assert main(["report", str(run_folder)]) == 0
     page = (run_folder / "report" / "index.html").read_text()
     assert "autoattack-adv/report.html" in page
