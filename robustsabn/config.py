@@ -8,7 +8,8 @@ dotted place. A field that is one of several dataclasses names its registry, and
     method: Method = field(default_factory=Pgd, metadata=choices({"pgd": Pgd, "trades": Trades}))
 
 which reads `method: trades`, `method: {name: trades, beta: 5}` and the overrides `method=trades method.beta=5`.
-Another name starts from that dataclass's own defaults. In a union of plain types the first that fits is taken.
+Another name starts from that dataclass's own defaults. A registry may find more by `__missing__`, keeps that, and
+describes it in `also`. In a union of plain types the first that fits is taken.
 """
 
 import math
@@ -189,25 +190,41 @@ def _choose(registry: Registry, value: Any, old: Any, at: str, place: str) -> _N
     if isinstance(value, _Text) and value not in registry:
         value = parse(value, at)
     given = {"name": str(value)} if isinstance(value, str) else value
-    allowed = ", ".join(registry)
+    allowed = ", ".join([*registry, *getattr(registry, "also", ())])
     if not isinstance(given, Mapping):
         fail(at, f"expected a name or a mapping with one, got {show(value)}; names: {allowed}", place)
-    current = next((key for key, cls in registry.items() if isinstance(old, _Node) and cls is old.cls), None)
-    name = given.get("name", current)
+    name = given.get("name", _name_of(registry, old.cls) if isinstance(old, _Node) else None)
     if name is None:
         fail(at, f"the name is missing; names: {allowed}", place)
-    if not isinstance(name, str) or name not in registry:
-        hint = nearest(name, registry)
-        fail(
-            join(at, "name"),
-            f"{show(name)} is unknown{hint} Allowed: {allowed}",
-            place_of(given, "name", place),
-        )
-    node = _copy(old) if name == current else _Node(registry[name], {}, {})
+    cls = _look_up(registry, name, join(at, "name"), place_of(given, "name", place), allowed)
+    node = _copy(old) if isinstance(old, _Node) and old.cls is cls else _Node(cls, {}, {})
     for key in given:
         if key != "name":
             _overlay(node, {key: given[key]}, at, place_of(given, key, place))
     return node
+
+
+def _look_up(registry: Registry, name: Any, at: str, place: str, allowed: str) -> type:
+    try:
+        cls: type | None = registry[name] if isinstance(name, str) else None
+    except KeyError:
+        cls = None
+    except ConfigError as error:
+        fail(at, str(error), place)
+    if cls is None:
+        fail(at, f"{show(name)} is unknown{nearest(name, registry)} Allowed: {allowed}", place)
+    if not is_dataclass(cls):
+        fail(
+            at,
+            f"{show(name)} is {cls.__name__}, which is no dataclass; put @dataclass(frozen=True) right above it",
+            place,
+        )
+    return cls
+
+
+def _name_of(registry: Registry, cls: type) -> str | None:
+    """The name of `cls`, the last one where it has several."""
+    return next((key for key in reversed(list(registry)) if registry[key] is cls), None)
 
 
 def _override(text: str) -> dict[str, Any]:
@@ -276,7 +293,7 @@ def _copy(node: _Node) -> _Node:
 
 def _plain(value: Any, registry: Registry | None = None) -> Any:
     if is_dataclass(value):
-        name = next((key for key, cls in (registry or {}).items() if cls is type(value)), None)
+        name = _name_of(registry or {}, type(value))
         return to_dict(value) if name is None else {"name": name, **to_dict(value)}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 import robustsabn.config
+from robustsabn._yaml import read as read_yaml
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.lock import LOCK, locked
+from robustsabn.trainers.methods import elsewhere
 
 __all__ = [
     "LoadedRun",
@@ -135,13 +137,21 @@ def run_name(config: str | Path | Mapping[str, Any] | TrainConfig) -> str:
 
 
 def load_run_config(folder: str | Path) -> TrainConfig:
-    """The configuration of a run; CheckpointError where there is none."""
+    """The configuration of a run; CheckpointError where there is none.
+
+    Its method may be one that this process does not know: it can be read and told, not trained with.
+    """
     place = RunFolder(folder)
     if not place.config.is_file():
         raise CheckpointError(
             f"{folder} is not a run folder: it has no config.yaml; give the folder that train wrote"
         )
-    return robustsabn.config.load(TrainConfig, place.config)
+    given = dict(read_yaml(place.config))
+    own = elsewhere(given.get("method"))
+    if own is None:
+        return robustsabn.config.load(TrainConfig, place.config)
+    del given["method"]
+    return replace(robustsabn.config.load(TrainConfig, given), method=own)
 
 
 def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from robustsabn._own_code import OwnCode
 from robustsabn.errors import ModelError
-from robustsabn.models.factory import from_file, from_module
+from robustsabn.models.factory import from_code
 from robustsabn.models.libraries import from_timm, from_torchvision, normalized
 from robustsabn.models.normalize import Normalize
 from robustsabn.models.registry import build, names
@@ -55,12 +56,8 @@ def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple
         return from_torchvision(name, num_classes, in_channels)
     if source == "timm":
         return from_timm(name, num_classes, in_channels)
-    if source.endswith(".py") and name:
-        return from_file(
-            Path(source).expanduser(), name, num_classes=num_classes, in_channels=in_channels
-        ), None
-    if source and all(part.isidentifier() for part in (*source.split("."), name)):
-        return from_module(source, name, num_classes=num_classes, in_channels=in_channels), None
+    if (code := OwnCode.split(spec)) is not None:
+        return from_code(*code, num_classes=num_classes, in_channels=in_channels), None
     if spec in names() and num_classes and in_channels:
         return build(spec, num_classes, in_channels), None
     raise ModelError(f"unknown model {spec!r}{_hint(spec)}; allowed: {SPECS}, {', '.join(names())}")

@@ -6,21 +6,12 @@ bench lends it the attack, the forward through each route, and nothing of the lo
 
 from robustsabn.trainers.methods.advprop import AdvProp, FastAdvProp
 from robustsabn.trainers.methods.awp import Awp, MartAwp, PairedAwp, PgdAwp, TradesAwp
-from robustsabn.trainers.methods.base import (
-    METHODS,
-    Bench,
-    Crafting,
-    Losses,
-    Method,
-    both,
-    check,
-    method,
-    score,
-)
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, Method, both, score
 from robustsabn.trainers.methods.fgsm import FgsmRs, GradAlign, NFgsm
 from robustsabn.trainers.methods.free import Free
 from robustsabn.trainers.methods.oat import Oat
 from robustsabn.trainers.methods.plain import Paired, Pgd, Standard
+from robustsabn.trainers.methods.registry import METHODS, check, elsewhere, method
 from robustsabn.trainers.methods.trades import Mart, Trades
 
 __all__ = [
@@ -48,6 +39,7 @@ __all__ = [
     "TradesAwp",
     "both",
     "check",
+    "elsewhere",
     "method",
     "score",
 ]

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Crafting, Losses, both, check, method, need_routes, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, both, need_routes, score
+from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["AdvProp", "FastAdvProp"]
 

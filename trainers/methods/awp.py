@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Crafting, Losses, check, method
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses
 from robustsabn.trainers.methods.plain import Paired, Pgd
+from robustsabn.trainers.methods.registry import check, method
 from robustsabn.trainers.methods.trades import Mart, Trades
 
 __all__ = ["Awp", "MartAwp", "PairedAwp", "PgdAwp", "TradesAwp"]

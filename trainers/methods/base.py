@@ -1,7 +1,7 @@
 """What a training method is, and what it works with during one step."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,19 +10,16 @@ from torch import Tensor
 from robustsabn.attacks import ThreatModel
 from robustsabn.attacks.losses import Loss
 from robustsabn.attacks.noise import Start
-from robustsabn.errors import ConfigError
 from robustsabn.routing import Selection, Split
+from robustsabn.trainers.methods.registry import check
 
 __all__ = [
-    "METHODS",
     "Bench",
     "Crafting",
     "Forward",
     "Losses",
     "Method",
     "both",
-    "check",
-    "method",
     "need_routes",
     "score",
 ]
@@ -162,26 +159,6 @@ class Crafting:
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
         """What is lost on the pair."""
         raise NotImplementedError
-
-
-METHODS: dict[str, type] = {}
-M = TypeVar("M", bound=type)
-
-
-def method(name: str) -> Callable[[M], M]:
-    """Class decorator: make a method known to configurations as `name`."""
-
-    def register(cls: M) -> M:
-        METHODS[name] = cls
-        return cls
-
-    return register
-
-
-def check(fine: bool, message: str) -> None:
-    """ConfigError with `message`, which begins with the key, unless `fine`."""
-    if not fine:
-        raise ConfigError(message)
 
 
 def need_routes(bench: Bench, name: str) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks import ThreatModel
-from robustsabn.trainers.methods.base import Bench, Crafting, Losses, check, method, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, score
+from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["FgsmRs", "GradAlign", "NFgsm"]
 

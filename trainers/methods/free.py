@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks import ThreatModel
-from robustsabn.trainers.methods.base import Bench, Losses, check, method, score
+from robustsabn.trainers.methods.base import Bench, Losses, score
+from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["Free"]
 

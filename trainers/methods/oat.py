@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Losses, check, method, need_routes, score
+from robustsabn.trainers.methods.base import Bench, Losses, need_routes, score
+from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["Oat"]
 

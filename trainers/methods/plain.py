@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, method, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, score
+from robustsabn.trainers.methods.registry import method
 
 __all__ = ["Paired", "Pgd", "Standard"]
 

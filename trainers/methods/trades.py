@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustsabn.attacks.losses import kl
-from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, check, method, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, score
+from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["Mart", "Trades"]
 

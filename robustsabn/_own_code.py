@@ -1,0 +1,98 @@
+"""Code of the user's own, named by path/to/file.py:NAME or package.module:NAME."""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from robustsabn import _torchvision
+from robustsabn.errors import RobustsabnError
+
+__all__ = ["OwnCode"]
+
+
+class OwnCode:
+    """The file or module `source`; what goes wrong in it is an `error` with its place.
+
+    `wanted` says what NAME is, such as "a model of your own is path/to/file.py:FUNCTION". A file may import files
+    beside it, a module lies on the path or in the working directory.
+    """
+
+    def __init__(self, source: str, error: type[RobustsabnError], wanted: str) -> None:
+        self.source, self.error, self.wanted = source, error, wanted
+        self.file = Path(source).expanduser() if source.endswith(".py") else None
+
+    @staticmethod
+    def split(spec: str) -> tuple[str, str] | None:
+        """The source and the NAME in `spec`, None where it names no code."""
+        source, _, name = spec.rpartition(":")
+        if source.endswith(".py") and name:
+            return source, name
+        is_module = source and all(part.isidentifier() for part in (*source.split("."), name))
+        return (source, name) if is_module else None
+
+    @contextmanager
+    def opened(self) -> Iterator[ModuleType]:
+        """The executed module; inside the block it can import as while it was executed."""
+        if self.file is not None and not self.file.is_file():
+            raise self.error(f"no such file: {self.file}; {self.wanted}")
+        before = list(sys.path)
+        sys.path.insert(0, str(Path.cwd() if self.file is None else self.file.resolve().parent))
+        try:
+            yield self.run(self._import, self.source)
+        finally:
+            sys.path[:] = before
+
+    def attribute(self, module: ModuleType, name: str, kind: str = "function") -> Any:
+        """What `module` calls `name`."""
+        if hasattr(module, name):
+            return getattr(module, name)
+        here = [
+            n
+            for n, v in vars(module).items()
+            if callable(v) and getattr(v, "__module__", "") == module.__name__
+        ]
+        close = difflib.get_close_matches(name, here, n=1)
+        hint = f", did you mean {close[0]}?" if close else f"; it defines {', '.join(here) or f'no {kind}'}"
+        raise self.error(f"{self.source} has no {name!r}{hint}")
+
+    def run(self, action: Callable[[], Any], place: str) -> Any:
+        """The result of the user's code, its failures as `error` with their place."""
+        try:
+            try:
+                return action()
+            except RuntimeError as error:
+                if not _torchvision.lacks_operators(error):
+                    raise
+                _torchvision.load()
+                return action()
+        except (Exception, SystemExit) as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise self.error(
+                f"{place} failed: {reason} ({Path(frame.filename).name}, line {frame.lineno})"
+            ) from error
+
+    def _import(self) -> ModuleType:
+        return importlib.import_module(self.source) if self.file is None else _execute(self.file)
+
+
+def _execute(path: Path) -> ModuleType:
+    name = f"_user_{path.stem}"  # apart from installed modules of the same name
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
