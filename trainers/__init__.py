@@ -59,7 +59,7 @@ def train(
 
     `config`: a YAML file, the name of a packaged recipe, a mapping or a TrainConfig; `overrides` such as
     "attack.eps=4/255" are laid over it. `resume` continues from the last checkpoint of the run folder, exactly.
-    SIGINT, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`. The caller's global random state is restored.
+    SIGINT, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; the closing evaluations end at once. The caller's global random state is restored.
     Raises ConfigError, DataError, ModelError, CheckpointError or TrainingError, each in one line.
     """
     from robustsabn.config import load

@@ -1,12 +1,13 @@
 """What a run tells: metrics.jsonl, TensorBoard, the terminal. The main process alone."""
 
 import contextlib
+import io
 import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from rich.console import Console
@@ -63,7 +64,7 @@ class Monitor:
         from torch.utils.tensorboard import SummaryWriter
 
         self.validations = [entry for entry in _truncate(metrics, start) if entry["kind"] == "validation"]
-        self.file = metrics.open("a", encoding="utf-8")
+        self.file: TextIO = metrics.open("a", encoding="utf-8")
         self.writer = SummaryWriter(str(tb), purge_step=start + 1 if start else None)
         self.progress = Progress(
             TextColumn("training"),
@@ -90,6 +91,19 @@ class Monitor:
             self.flush()
             self.file.close()
             self.writer.close()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Records of the block reach metrics.jsonl together at its end, or not at all."""
+        if not self.active:
+            yield
+            return
+        file, self.file = self.file, io.StringIO()
+        try:
+            yield
+            file.write(self.file.getvalue())
+        finally:
+            self.file = file
 
     def say(self, line: str) -> None:
         """One line for the reader."""

@@ -20,20 +20,37 @@ class Signals:
     """Whether a signal to stop has come."""
 
     def __init__(self) -> None:
-        self.received = False
+        self.received = self.immediate = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """A signal handler; a second SIGINT is obeyed at once."""
-        if self.received and number == signal.SIGINT:
+        before, self.received = self.received, True
+        if self.immediate and not before:  # once: what follows may come while files are being closed
+            raise Interrupted
+        if before and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = True
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A signal ends the block with Interrupted, also one that came before: for work of which nothing is to be saved."""
+        self.immediate = True
+        try:
+            if self.received:
+                raise Interrupted
+            yield
+        finally:
+            self.immediate = False
 
 
 @contextlib.contextmanager
 def noted() -> Iterator[Signals]:
-    """Note signals inside the block; the handlers of before are put back after it."""
-    signals = Signals()
+    """Note signals inside the block; the handlers of before are put back after it. Inside another such block it is that one."""
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     main = threading.current_thread() is threading.main_thread()  # elsewhere Python forbids handlers
+    if main and isinstance(outer, Signals):
+        yield outer
+        return
+    signals = Signals()
     before = {number: signal.signal(number, signals.note) for number in (_STOP if main else ())}
     try:
         yield signals

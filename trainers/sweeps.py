@@ -15,6 +15,8 @@ from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.processes import shared, start
 from robustsabn.trainers.records import closing, read_records
 from robustsabn.trainers.runs import RunFolder, load_run_config, run_name
+from robustsabn.trainers.signals import Interrupted, noted
+from robustsabn.trainers.stopping import Stop
 from robustsabn.trainers.trainer import run
 
 __all__ = ["Seeds", "common", "split", "sweep"]
@@ -72,11 +74,18 @@ def sweep(
     console = Console(quiet=not acc.is_main_process, soft_wrap=True, highlight=False)
     # decided once: what one process sees on the disk, another may have just written
     jobs = shared(acc, lambda: _plan(shared_config, run_name(config), chosen, resume))
-    for job in jobs:
-        state = "has ended" if job.ended else "continues" if job.begun else "begins"
-        console.print(f"seed {job.config.seed} {state}: {job.config.out}", markup=False)
-        if not job.ended:
-            run(job.config, resume=job.begun)
+    with noted() as signals:
+        stop = Stop(acc, signals)
+        for job in jobs:
+            if stop.heard():
+                console.print(
+                    f"stopped before seed {job.config.seed}; --resume goes on with it", markup=False
+                )
+                raise Interrupted
+            state = "has ended" if job.ended else "continues" if job.begun else "begins"
+            console.print(f"seed {job.config.seed} {state}: {job.config.out}", markup=False)
+            if not job.ended:
+                run(job.config, resume=job.begun)
     found = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
     if acc.is_main_process:
         tell_comparison(found)

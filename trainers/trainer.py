@@ -42,6 +42,7 @@ from robustsabn.trainers.rehearsal import estimate_statistics
 from robustsabn.trainers.resume import Found, compare, find
 from robustsabn.trainers.runs import RunFolder, build_model
 from robustsabn.trainers.signals import Interrupted, Signals, noted
+from robustsabn.trainers.stopping import Stop
 from robustsabn.trainers.trained import untrained_note
 from robustsabn.trainers.validation import Validator
 
@@ -83,6 +84,7 @@ class Trainer:
     ) -> None:
         self.config, self.signals = config, signals
         self.accelerator = acc = start(config)
+        self.stop = Stop(acc, signals)
         self.main, self.device = acc.is_main_process, acc.device
         # decided once: what one process sees on the disk, another may have just written
         self.folder = shared(acc, lambda: RunFolder.claim(config.out, name, resume, held))
@@ -160,7 +162,14 @@ class Trainer:
         """Train to the end, then evaluate the best checkpoint on the test set."""
         with self.monitor.running():
             self._train()
-            return self._close()
+            self.stop.heard()
+            try:
+                with self.signals.at_once(), self.monitor.together():
+                    return self._close()
+            except Interrupted:
+                again = f"--resume of {self.folder.path} does them again"
+                self.monitor.say(f"stopped in the closing evaluations; all steps are saved, {again}")
+                raise
 
     def _train(self) -> None:
         config = self.config
@@ -172,7 +181,7 @@ class Trainer:
             validates = end or (rest == 0 and epoch % config.validation.every == 0)
             saves = validates or rest == 0
             saves |= config.checkpoint_every is not None and self.step % config.checkpoint_every == 0
-            stops = not end and self._stop_requested()
+            stops = not end and self.stop.asked(self.step)
             if self.step % config.log_every == 0 or saves or stops:
                 self._log()
             if saves or stops:
@@ -262,14 +271,6 @@ class Trainer:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         resolved = replace(self.config, out=str(self.folder.path))
         write_text(self.folder.config, robustsabn.config.dump(resolved))
-
-    def _stop_requested(self) -> bool:
-        if self.accelerator.num_processes == 1:
-            return self.signals.received
-        if self.step % self.config.log_every:
-            return False
-        flag = torch.tensor(float(self.signals.received), device=self.device)
-        return bool(reduced(self.accelerator, flag, "sum").item())
 
     def _close(self) -> RunResult:
         try:
