@@ -25,6 +25,7 @@ from robustsabn.attacks import (
     verify,
 )
 from robustsabn.attacks.answers import Answers
+from robustsabn.attacks.logits import Model
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.versions import described
 from robustsabn.errors import InputError
@@ -41,7 +42,7 @@ def quick(threat: ThreatModel = THREAT) -> list[Search[Any]]:
     ]
 
 
-def attack(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel = THREAT, **options: Any) -> Report:
+def attack(model: Model, x: Tensor, y: Tensor, threat: ThreatModel = THREAT, **options: Any) -> Report:
     own: dict[str, Any] = {"version": "custom", "attacks": quick(threat)} if "version" not in options else {}
     ids = options.pop("ids", None)
     return AutoAttack(threat, **own, **options)(model, x, y, ids=ids)
