@@ -14,7 +14,7 @@ from robustsabn.config import load
 from robustsabn.conversion import convert
 from robustsabn.data import load_test
 from robustsabn.layers import RoutedBatchNorm
-from robustsabn.routing import Split
+from robustsabn.routing import Blend, Split
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
 from robustsabn.trainers.averages import Swa, averages
 from robustsabn.trainers.batches import Batches
@@ -81,11 +81,26 @@ def estimated(
     return model, seen
 
 
-def moments(convolution: nn.Module, batches: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean over `batches` of the mean and unbiased variance of each channel of `convolution`, in float64."""
-    found = [convolution.double()(x).detach().transpose(0, 1).flatten(1) for x in batches]
-    means, variances = ([f.mean(1) for f in found], [f.var(1) for f in found])
-    return torch.stack(means).mean(0), torch.stack(variances).mean(0)
+Weighted = list[tuple[float, Tensor]]
+
+
+def moments(convolution: nn.Module, batches: Weighted) -> tuple[Tensor, Tensor]:
+    """Mean over weighted `batches` of the mean and unbiased variance of each channel of `convolution`, in float64."""
+    total = sum(weight for weight, _ in batches)
+    mean = var = torch.zeros((), dtype=torch.float64)
+    for weight, x in batches:
+        found = convolution.double()(x).detach().transpose(0, 1).flatten(1)
+        mean, var = mean + weight / total * found.mean(1), var + weight / total * found.var(1)
+    return mean, var
+
+
+def sent_parts(x: Tensor, selection: Any) -> list[tuple[str, float, Tensor]]:
+    """What each route was sent, with its weight."""
+    if isinstance(selection, Blend):
+        return [(name, float(w), x) for name, w in zip(("clean", "adv"), selection.weights, strict=True)]
+    parts = selection.parts if isinstance(selection, Split) else ((selection, len(x)),)
+    pieces = x.split_with_sizes([n for _, n in parts])
+    return [(str(name), 1.0, piece) for (name, _), piece in zip(parts, pieces, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +110,9 @@ def moments(convolution: nn.Module, batches: list[Tensor]) -> tuple[Tensor, Tens
         ("saauxbn", "trades", {}),
         ("saauxbn", "paired-awp", {"gamma": 0.5}),
         ("auxbn", "pgd", {}),
+        ("saauxbn", "oat", {"lambdas": (0.25,)}),
+        ("saauxbn", "oat", {"lambdas": (0.0, 0.25, 1.0)}),
+        ("sabn", "oat", {"lambdas": (0.25,)}),
         ("sabn", "paired", {}),
         ("sabn", "paired", {"forward": "separate"}),
     ],
@@ -106,12 +124,11 @@ def test_statistics_are_those_of_what_each_route_is_trained_on(
     pool, convolution, layer, *_ = model
     assert isinstance(layer, RoutedBatchNorm)
     assert layer.momentum == 0.1
-    sent: dict[str, list[Tensor]] = {"clean": [], "adv": [], "all": []}
+    sent: dict[str, Weighted] = {"clean": [], "adv": [], "all": []}
     for x, selection in seen:
-        parts = selection.parts if isinstance(selection, Split) else ((selection, len(x)),)
-        for (name, _), part in zip(parts, x.split_with_sizes([n for _, n in parts]), strict=True):
-            sent[str(name)].append(pool(part))
-        sent["all"].append(pool(x))
+        for name, weight, part in sent_parts(x, selection):
+            sent[name].append((weight, pool(part)))
+        sent["all"].append((1.0, pool(x)))
     for row, name in enumerate(("clean", "adv")) if layer.statistics == "per_route" else [(..., "all")]:
         assert layer.running_mean is not None
         assert layer.running_var is not None
@@ -124,7 +141,7 @@ def test_statistics_are_those_of_what_each_route_is_trained_on(
         torch.testing.assert_close(layer.running_var[row].double(), var, rtol=1e-4, atol=1e-5)
     if method == "paired" and norm == "saauxbn":
         assert len(sent["clean"]) == 3
-        for clean, adv in zip(sent["clean"], sent["adv"], strict=True):
+        for (_, clean), (_, adv) in zip(sent["clean"], sent["adv"], strict=True):
             assert 0 < (clean - adv).abs().max() <= 0.06 + 1e-6
 
 

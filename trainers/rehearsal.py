@@ -68,14 +68,18 @@ def _batch_norms(model: nn.Module) -> list[_BatchNorm | RoutedBatchNorm]:
 
 @contextmanager
 def _cumulative(layers: Sequence[_BatchNorm | RoutedBatchNorm]) -> Iterator[None]:
-    """Running statistics are the mean over the batches that come inside the block."""
+    """Running statistics are the mean over the batches that come inside the block, weighted where routes are blended."""
     kept = [layer.momentum for layer in layers]
     try:
         for layer in layers:
             assert layer.num_batches_tracked is not None
             layer.num_batches_tracked.zero_()
             layer.momentum = None  # torch's word for a cumulative average
+            if isinstance(layer, RoutedBatchNorm):
+                layer.shares = torch.zeros_like(layer.num_batches_tracked, dtype=torch.float32)
         yield
     finally:
         for layer, momentum in zip(layers, kept, strict=True):
             layer.momentum = momentum
+            if isinstance(layer, RoutedBatchNorm):
+                layer.shares = None

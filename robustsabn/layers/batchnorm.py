@@ -35,7 +35,8 @@ class RoutedBatchNorm(RoutedNorm):
     torch. Per-sample routes with `per_route` statistics group the batch by route; a `Blend` mixes running means and
     variances with its weights and, in training, moves each route's by weight * momentum; None pools them over the
     routes (variance of the equal mixture) and, in training, leaves per-route statistics untouched.
-    `sync=True` takes training statistics over all processes.
+    With momentum None running statistics are plain means over batches; for the weights of a `Blend` to count in these,
+    set `shares` to zeros like `num_batches_tracked`: the sums of weights so far. `sync=True` takes training statistics over all processes.
     Source: SaBN, arXiv 2102.11382; auxiliary BN, arXiv 1911.09665.
     """
 
@@ -70,6 +71,7 @@ class RoutedBatchNorm(RoutedNorm):
         )
         self.num_features = num_features
         self.eps, self.momentum, self.sync = eps, momentum, sync
+        self.shares: Tensor | None = None
         self.track_running_stats = track_running_stats
         sets = (len(self.router),) if statistics == "per_route" else ()
         for name, fill in (("running_mean", 0.0), ("running_var", 1.0)):
@@ -228,7 +230,12 @@ class RoutedBatchNorm(RoutedNorm):
         if update == "again":
             return mean, var, 0.0
         count.add_(1)
-        return mean, var, 1.0 / float(count) if self.momentum is None else self.momentum
+        if self.momentum is not None:
+            return mean, var, self.momentum
+        if self.shares is not None:
+            count = self.shares[index] if self.shares.ndim else self.shares
+            count.add_(1)
+        return mean, var, 1.0 / float(count)
 
     def _buffers_of(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked
@@ -255,11 +262,12 @@ class RoutedBatchNorm(RoutedNorm):
         with torch.no_grad():
             self.num_batches_tracked.add_((share > 0).long())
             share = share.to(self.running_mean)
-            step = (
-                share / self.num_batches_tracked.clamp(min=1)
-                if self.momentum is None
-                else share * self.momentum
-            )
+            if self.momentum is not None:
+                step = share * self.momentum
+            elif self.shares is not None:
+                step = share / self.shares.add_(share).clamp(min=torch.finfo(share.dtype).tiny)
+            else:
+                step = share / self.num_batches_tracked.clamp(min=1)
             weight = step.unsqueeze(1) if step.ndim else step
             self.running_mean.lerp_(mean.to(self.running_mean).expand_as(self.running_mean), weight)
             self.running_var.lerp_(var.to(self.running_var).expand_as(self.running_var), weight)
