@@ -102,6 +102,7 @@ class _Slots(Generic[S]):
         claims = [row for row, number in enumerate(self.numbers) if number is not None and flags[0][row]]
         if claims and confirm:
             rows = torch.tensor(claims, device=self.state.broken.device)
+            self.state.checks[rows] += 1
             granted = confirm(self.state.take(rows))
             self.state.broken[rows] = granted
             claims = [row for row, sure in zip(claims, granted.tolist(), strict=True) if sure]

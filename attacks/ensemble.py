@@ -88,9 +88,9 @@ class Ensemble:
         if self.journal is None or self.journal.answers.randomised:
             return
         said = [pair for record in records for pair in zip(record.hit.tolist(), record.images, strict=True)]
-        mine, wrong = said[self.workers.rank :: self.workers.world], 0
-        for start in range(0, len(mine), self.judge.batch_size):
-            numbers, images = zip(*mine[start : start + self.judge.batch_size], strict=True)
+        mine, wrong, size = said[self.workers.rank :: self.workers.world], 0, self.judge.batch_size
+        for start in range(0, len(mine), size):
+            numbers, images = zip(*mine[start : start + size], strict=True)
             labels = self.y[torch.tensor(numbers, device=self.y.device)].cpu()
             logits = self.judge.logits(torch.stack(images)).cpu()
             wrong += int(self.journal.answers.contradict(logits, labels).sum())
@@ -110,6 +110,7 @@ class Ensemble:
         for numbers, state in drive(attack, oracle, take, self._points, slots, self._confirm):
             now = time.perf_counter()
             finished = Finished.of(index, (now - last) / self.workers.world, numbers, state)
+            finished.checks *= self.judge.draws
             last = now
             news.append(finished)
             if self.journal:

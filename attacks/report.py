@@ -19,7 +19,9 @@ FRAGILE = 1e-4
 class AttackCost:
     """One attack: points given to it, points it broke, robust accuracy in [0, 1] after it, and what it cost.
 
-    `forwards` and `backwards` count images sent through the network for these points; `seconds` is wall time.
+    `forwards` and `backwards` count images that the search sent through the network for these points, `checks` those
+    that went through the model to verify claims of success, as often as a majority asks; rows that fill a batch up are
+    not counted. `seconds` is wall time.
     """
 
     name: str
@@ -29,6 +31,7 @@ class AttackCost:
     forwards: int
     backwards: int
     seconds: float
+    checks: int = 0
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class State(Rows):
 
     `broken`: x_adv is misclassified and within the radius. `done`: the attack has nothing more to try.
     `flat`: a gradient was zero at the beginning of a run. `strange`: logits were not finite. `undefined`: a gradient
-    of finite logits was not.
+    of finite logits was not. `forwards`, `backwards`: passes of the search. `checks`: claims of success that were judged.
     `aimed` and `at`: of x_adv, the class that was aimed at (-1: any) and the evaluations into its run.
     """
 
@@ -139,6 +139,7 @@ class State(Rows):
     undefined: Tensor
     forwards: Tensor
     backwards: Tensor
+    checks: Tensor
     x_adv: Tensor
     aimed: Tensor
     at: Tensor
@@ -172,7 +173,7 @@ class State(Rows):
 
         return State(
             points,
-            *(zeros(), zeros(), no(), no(), no(), no(), no(), zeros(), zeros()),
+            *(zeros(), zeros(), no(), no(), no(), no(), no(), zeros(), zeros(), zeros()),
             points.x.clone(),
             zeros() - 1,
             zeros() - 1,

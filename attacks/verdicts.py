@@ -30,11 +30,12 @@ class Finished:
     at: Tensor
     forwards: Tensor
     backwards: Tensor
+    checks: Tensor
     images: Tensor
 
     @classmethod
     def of(cls, attack: int, seconds: float, numbers: list[int], state: State) -> "Finished":
-        names = ("broken", "flat", "strange", "undefined", "aimed", "at", "forwards", "backwards")
+        names = ("broken", "flat", "strange", "undefined", "aimed", "at", "forwards", "backwards", "checks")
         columns = {name: getattr(state, name).cpu() for name in names}
         broken = state.x_adv[state.broken].float().cpu()
         return cls(attack, seconds, torch.tensor(numbers), images=broken, **columns)
@@ -64,8 +65,8 @@ class Verdicts:
         self.flat, self.strange, self.undefined = (torch.zeros_like(clean) for _ in "123")
         self.images: dict[int, Tensor] = {}
         self._finished = torch.zeros(len(names), count, dtype=torch.bool)
-        self._broken, self._forwards, self._backwards = (
-            torch.zeros(len(names), dtype=torch.long) for _ in "123"
+        self._broken, self._forwards, self._backwards, self._checks = (
+            torch.zeros(len(names), dtype=torch.long) for _ in "1234"
         )
         self._seconds = [0.0] * len(names)
         self._robust_after = [0] * len(names)
@@ -87,6 +88,7 @@ class Verdicts:
         self._broken[attack] += len(hit)
         self._forwards[attack] += finished.forwards[fresh].sum()
         self._backwards[attack] += finished.backwards[fresh].sum()
+        self._checks[attack] += finished.checks[fresh].sum()
         self._seconds[attack] += finished.seconds
         self._robust_after[attack:] = [int(self.robust.sum())] * (len(self.names) - attack)
 
@@ -106,6 +108,7 @@ class Verdicts:
                 int(self._forwards[i]),
                 int(self._backwards[i]),
                 self._seconds[i],
+                int(self._checks[i]),
             )
             for i, name in enumerate(self.names)
         )

@@ -25,6 +25,7 @@ from robustsabn.attacks import (
     verify,
 )
 from robustsabn.attacks.answers import Answers
+from robustsabn.attacks.judge import Judge
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.versions import described
@@ -54,8 +55,8 @@ def test_the_same_whatever_the_batch_size() -> None:
     assert 0 < int(reports[0].robust.sum()) < int(reports[0].clean.sum())
     for report in reports[1:]:
         assert report.same_verdicts(reports[0])
-        assert [(a.points, a.broken, a.forwards, a.backwards) for a in report.attacks] == [
-            (a.points, a.broken, a.forwards, a.backwards) for a in reports[0].attacks
+        assert [(a.points, a.broken, a.forwards, a.backwards, a.checks) for a in report.attacks] == [
+            (a.points, a.broken, a.forwards, a.backwards, a.checks) for a in reports[0].attacks
         ]
 
 
@@ -141,6 +142,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, after: i
     report = attack(model, x, y, batch_size=16, folder=tmp_path, resume=True)
     assert report.same_verdicts(whole)
     assert report.forwards == whole.forwards
+    assert [cost.checks for cost in report.attacks] == [cost.checks for cost in whole.attacks]
     handle = model.register_forward_pre_hook(count)
     again = attack(model, x, y, folder=tmp_path, resume=True)
     handle.remove()
@@ -408,6 +410,26 @@ def test_running_out_of_memory_halves_every_batch_and_changes_nothing() -> None:
     assert sizes[:4] == [64, 32, 32, 16]
     with pytest.raises(torch.OutOfMemoryError):
         attack(Wrapped(inner, lambda z, x: tight(z, torch.cat([x, x, x]))), x, y, fold=False)
+
+
+@pytest.mark.parametrize("version", ["custom", "rand"])
+def test_forwards_that_verify_claims_are_counted(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    model, x, y = conv_case(count=40)
+    claims, plain = 0, Judge.broken
+
+    def refuse_some(judge: Judge, x_adv: Tensor, *rest: Any) -> Tensor:
+        nonlocal claims
+        claims += len(x_adv)
+        return plain(judge, x_adv, *rest) & (torch.rand(len(x_adv)) < 0.8)
+
+    monkeypatch.setattr(Judge, "broken", refuse_some)
+    chosen = AutoAttack(THREAT, version=version, attacks=quick() if version == "custom" else None)
+    if version == "rand":
+        chosen.attacks = [APGD(THREAT, steps=4, eot=2)]
+    report = chosen(model, x, y)
+    assert claims > int((report.clean & ~report.robust).sum())
+    assert sum(cost.checks for cost in report.attacks) == claims * (10 if version == "rand" else 1)
+    assert [entry["checks"] for entry in report.to_dict()["attacks"]] == [c.checks for c in report.attacks]
 
 
 def test_unusual_models_and_inputs() -> None:

@@ -62,7 +62,9 @@ class Tally:
         self.robust[broken] = False
         self.broken_by[broken] = len(self.costs)
         accuracy = int(self.robust.sum()) / len(self.y)
-        self.costs.append(AttackCost(name, len(rows), len(broken), accuracy, forwards, backwards, seconds))
+        self.costs.append(
+            AttackCost(name, len(rows), len(broken), accuracy, forwards, backwards, seconds, len(rows))
+        )
         self.network.costs()
 
     def _broken(self, rows: Tensor, x_adv: Tensor) -> Tensor:
