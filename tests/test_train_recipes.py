@@ -1,5 +1,6 @@
 """Packaged recipes: each can be read, built and overridden; the paper's hyperparameters; the bars of the default."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,26 +29,31 @@ def test_the_promised_recipes_are_there() -> None:
         "cifar10-bn",
         "cifar10-small",
         "cifar10-wrn34-10-trades-awp",
-        *(f"digits-{name.removeprefix('pgd-')}" for name in METHODS if name not in UNNAMED),
+        *(f"digits-{name}" for name in METHODS if name not in UNNAMED),
         *(
             f"cifar10-rn18-{name}"
-            for name in ("pgd", "trades", "mart", "awp", "trades-awp", "n-fgsm", "free")
+            for name in ("pgd", "trades", "mart", "pgd-awp", "trades-awp", "n-fgsm", "free")
         ),
         *(f"cifar10-rn18-{name}" for name in ("fgsm-rs", "gradalign", "saauxbn", "oat")),
     }
     assert promised <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", LARGE)
-def test_a_recipe_for_the_gpu_says_what_to_expect_and_which_checkpoint_counts(name: str) -> None:
-    head = [
-        line for line in recipes()[name].read_text(encoding="utf-8").splitlines() if line.startswith("# ")
-    ]
-    for start in ("# Expected: ", "# Not yet run here", "# Kept is the checkpoint of best robust validation"):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_says_what_to_expect_whence_and_which_checkpoint_counts(name: str) -> None:
+    text, validation = recipes()[name].read_text(encoding="utf-8"), load(TrainConfig, name).validation
+    head = [line for line in text.splitlines() if line.startswith("# ")]
+    starts = ["# Expected: ", "# Not yet run here"] if name in LARGE else ["# Measured (seed"]
+    robust = f"PGD-{validation.steps} on " if validation.select == "robust" else ""
+    held_out = f"({robust}{357 if name.startswith('digits') else validation.images} held-out images)"
+    starts.append(f"# Kept is the checkpoint of best {validation.select} validation accuracy {held_out}")
+    for start in starts:
         assert any(line.startswith(start) for line in head), start
-    validation = load(TrainConfig, name).validation
-    assert validation.select == "robust"
-    assert f"PGD-{validation.steps} on {validation.images} held-out" in "".join(head)
+    if name not in LARGE:
+        (*_, measured) = [line for line in head if line.startswith("# Measured (seed")]
+        assert re.search(r"test images.*: clean [\d.]+ .*PGD-20 [\d.]+ ", measured)
+        for page in re.findall(r"benchmarks/\S+\.md", measured):
+            assert (Path(__file__).parent.parent / page).is_file()
 
 
 @pytest.mark.parametrize(
