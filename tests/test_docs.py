@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from robustsabn.config import recipes
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *[p for p in [ROOT / "README.md"] if p.exists()]]
 BLOCK = re.compile(r"^```python[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -33,6 +35,14 @@ def test_block_runs(place: str, source: str, tmp_path: Path, monkeypatch: pytest
 def test_these_pages_have_blocks() -> None:
     pages = {place.rpartition(":")[0] for place, _ in BLOCKS}
     assert {f"docs/{name}.md" for name in ("architecture", "autoattack", "routing", "training")} <= pages
+
+
+def test_commands_train_recipes_that_exist() -> None:
+    known = set(recipes())
+    for page in [*PAGES, *(ROOT / "benchmarks" / "results").glob("*.md")]:
+        for name in re.findall(r"robustsabn train ([\w./-]+)", page.read_text(encoding="utf-8")):
+            if name not in ("CONFIG", "digits-METHOD") and not name.endswith(".yaml"):
+                assert name in known, f"{page.name}: {name}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:
