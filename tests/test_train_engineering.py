@@ -148,6 +148,52 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+GRADIENT_NAN_AT = """
+import torch
+from torch import nn
+
+class Net(nn.Linear):
+    calls = 0
+
+    def __init__(self, num_classes):
+        super().__init__(64, num_classes)
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+
+    def forward(self, x):
+        z = super().forward(x.flatten(1))
+        if self.training:
+            self.calls += 1
+            if self.calls == {step}:
+                z.register_hook(lambda gradient: gradient * torch.nan)
+        return z
+
+def make(num_classes):
+    return Net(num_classes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("log_every", "said"),
+    [(8, "the loss is nan, after an update that gave weights that are"), (6, "the update gives weights")],
+)
+def test_a_gradient_that_is_no_number_is_traced_to_its_batch(
+    tmp_path: Path, log_every: int, said: str
+) -> None:
+    (tmp_path / "net.py").write_text(GRADIENT_NAN_AT.format(step=6))
+    config = {**TINY, "model": f"{tmp_path}/net.py:make", "norm": "none", "log_every": log_every, "steps": 12}
+    config["checkpoint_every"] = log_every
+    config = {**config, "images": 320, "out": str(tmp_path / "run")}
+    with pytest.raises(TrainingError) as caught:
+        train(config)
+    assert str(caught.value).startswith(said)
+    assert [file.name for file in (tmp_path / "run").glob("batch-*")] == ["batch-of-step-6.safetensors"]
+
+
+def test_a_constant_that_is_infinite_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(GRADIENT_NAN_AT.format(step=-1))
+    train({**TINY, "model": f"{tmp_path}/net.py:make", "norm": "none", "out": str(tmp_path / "run")})
+
+
 def switches() -> tuple[object, object]:
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from robustsabn.errors import TrainingError
 from robustsabn.trainers.batches import Batches
@@ -19,29 +20,39 @@ _NEVER = 2**62
 
 
 class Guard:
-    """Remembers on the device, without waiting for it, the first step whose loss was not finite."""
+    """Remembers on the device, without waiting for it, the first step whose loss or weights were not finite."""
 
-    def __init__(self, accelerator: Accelerator, batches: Batches, folder: Path) -> None:
+    def __init__(self, accelerator: Accelerator, batches: Batches, folder: Path, model: nn.Module) -> None:
         self.accelerator, self.batches, self.folder = accelerator, batches, folder
-        self.first = torch.full((1,), _NEVER, device=accelerator.device)
+        self.weights = [p for p in model.parameters() if p.requires_grad]
+        named = model.state_dict(keep_vars=True).items()
+        self.statistics = [t for name, t in named if name.endswith(("running_mean", "running_var"))]
+        self.first = torch.full((2,), _NEVER, device=accelerator.device)
 
     def watch(self, step: int, loss: Tensor) -> None:
-        """Note the loss () of step `step`, from 0."""
-        self.first = torch.where(loss.detach().isfinite(), self.first, self.first.clamp(max=step))
+        """Note the loss () of step `step`, from 0, and the weights after it."""
+        found = torch.stack([loss.detach().float(), get_total_norm(self.weights).float()])
+        self.first = torch.where(found.isfinite(), self.first, self.first.clamp(max=step))
 
     def check_loss(self, mean: float) -> None:
         """TrainingError unless the mean loss since the last check, over all processes, is finite."""
         if not math.isfinite(mean):
-            first = self.accelerator.gather(self.first)
-            assert isinstance(first, Tensor)
-            self._stop(int(first.min()), f"the loss is {mean}")
+            loss, weights = self._first()
+            before = ", after an update that gave weights that are NaN or infinite" if weights < loss else ""
+            self._stop(min(loss, weights), f"the loss is {mean}{before}")
 
-    def check_weights(self, step: int, model: nn.Module) -> None:
-        """TrainingError unless every parameter and buffer of every process is finite after step `step`."""
-        tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
+    def check_weights(self, step: int) -> None:
+        """TrainingError unless every trained parameter and running statistic of every process is finite after step `step`."""
+        tensors = [t for t in (*self.weights, *self.statistics) if t.is_floating_point()]
         bad = torch.stack([~t.isfinite().all() for t in tensors]).sum().float()
         if reduced(self.accelerator, bad, "sum"):  # statistics are each process's own
-            self._stop(step, "the update gives weights that are NaN or infinite")
+            self._stop(min(step, self._first()[1]), "the update gives weights that are NaN or infinite")
+
+    def _first(self) -> list[int]:
+        found = self.accelerator.gather(self.first)
+        assert isinstance(found, Tensor)
+        firsts: list[int] = found.view(-1, 2).amin(0).tolist()
+        return firsts
 
     def _stop(self, step: int, what: str) -> NoReturn:
         file = self.folder / f"batch-of-step-{step + 1}.safetensors"

@@ -141,7 +141,7 @@ class Trainer:
         if self.main:
             self._open(found)
         self.window, self.last_loss = Window(), math.nan
-        self.guard = Guard(acc, self.batches, self.folder.path)
+        self.guard = Guard(acc, self.batches, self.folder.path, self.model)
         self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
         self.validator = Validator(acc, self.model, data, config, self.monitor)
         if hint := launch_note(acc):
@@ -185,7 +185,7 @@ class Trainer:
             if self.step % config.log_every == 0 or saves or stops:
                 self._log()
             if saves or stops:
-                self.guard.check_weights(self.step - 1, self.model)
+                self.guard.check_weights(self.step - 1)
                 average_statistics(self.accelerator, self.model)
                 self._save(self._validate() if validates else {})
             if stops:
