@@ -209,6 +209,31 @@ def test_an_own_model_trains(tmp_path: Path) -> None:
     assert routes_of(load_run_model(result.folder)) == ("clean", "adv")
 
 
+@pytest.mark.parametrize("norm", ["none", "saauxbn"])
+@pytest.mark.parametrize("bn_mode", ["eval", "train"])
+def test_layers_that_the_network_comes_with_in_eval_mode_stay_frozen(
+    tmp_path: Path, norm: str, bn_mode: str
+) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def make(num_classes):\n"
+        "    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3),\n"
+        "        nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, num_classes))\n"
+        "    net[1].eval()\n"
+        "    return net\n"
+        "def whole(num_classes):\n"
+        "    return make(num_classes).eval()\n"
+    )
+    moved = {}
+    for name in ("make", "whole"):
+        options = ["steps=3", f"model={file}:{name}", f"norm={norm}", f"attack.bn_mode={bn_mode}"]
+        state = load_run_model(tiny(tmp_path / name, *options).folder, "last").state_dict()
+        moved[name] = [bool(state[f"{place}.running_mean"].any()) for place in (1, 4)]
+        assert state["1.num_batches_tracked"].any() == moved[name][0]
+    assert moved == {"make": [False, True], "whole": [True, True]}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, number: signal.Signals) -> None:
     whole = tiny(tmp_path / "whole", "epochs=4")

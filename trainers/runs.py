@@ -111,7 +111,8 @@ def build_model(
 ) -> nn.Module:
     """The network of a run on images of `shape` (C, H, W), converted; from the configured weights if `fresh`."""
     from robustsabn.conversion import convert
-    from robustsabn.models import build, load_weights, names, resolve
+    from robustsabn.models import build, load_weights, names
+    from robustsabn.models.spec import as_made
 
     weights = config.weights if fresh else None
     if config.model in names():
@@ -121,7 +122,7 @@ def build_model(
     elif config.model_options:
         raise ConfigError(f"model_options are for {', '.join(names())}; {config.model!r} takes none")
     else:
-        model = resolve(config.model, weights=weights, num_classes=classes, in_channels=shape[0])
+        model = as_made(config.model, weights=weights, num_classes=classes, in_channels=shape[0])
     if config.norm == "none":
         if config.sync_bn:
             raise ConfigError(

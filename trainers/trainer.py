@@ -173,7 +173,8 @@ class Trainer:
 
     def _train(self) -> None:
         config = self.config
-        self.model.train()
+        if not self.model.training:  # otherwise a layer in eval mode was frozen by who made the network
+            self.model.train()
         for x, y in self.batches.run(self.step, self.total):
             self._update(x, y)
             epoch, rest = divmod(self.step, self.per_epoch)

@@ -14,7 +14,7 @@ from robustsabn.models.normalize import Normalize
 from robustsabn.models.registry import build, names
 from robustsabn.models.weights import fill, read_weights
 
-__all__ = ["SPECS", "resolve"]
+__all__ = ["SPECS", "as_made", "resolve"]
 
 SPECS = "a run folder, path/to/file.py:FUNCTION, package.module:FUNCTION, torchvision:NAME, timm:NAME"
 
@@ -35,11 +35,22 @@ def resolve(
     (10 and 3 for a registered name). A FUNCTION gets those that are given and that it has parameters for.
     Raises ModelError, MissingExtraError when timm is absent, and CheckpointError for a damaged run.
     """
+    return as_made(spec, weights=weights, num_classes=num_classes, in_channels=in_channels).eval()
+
+
+def as_made(
+    spec: str,
+    *,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+) -> nn.Module:
+    """As `resolve`, with every module in the mode in which the spec's code left it."""
     if not isinstance(spec, str):
         raise ModelError(f"the model is {spec!r}; give text: {SPECS}, {', '.join(names())}")
     folder = Path(spec).expanduser()
     if spec and folder.is_dir():
-        return _from_run(folder, weights).eval()
+        return _from_run(folder, weights)
     state = None if weights is None else read_weights(weights)
     if spec in names():
         num_classes = num_classes or _size(state, "linear.weight", 0, default=10)
@@ -47,7 +58,7 @@ def resolve(
     model, normal = _fresh(spec, num_classes, in_channels)
     if state is not None and weights is not None:
         fill(model, state, weights)
-    return (model if normal is None else normalized(model, normal)).eval()
+    return model if normal is None else normalized(model, normal)
 
 
 def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Normalize | None]:
