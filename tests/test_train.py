@@ -31,6 +31,7 @@ from robustsabn.trainers.config import Attack
 from robustsabn.trainers.monitor import image_grid
 from robustsabn.trainers.processes import start as start_processes
 from robustsabn.trainers.runs import RunFolder
+from robustsabn.trainers.trainer import Trainer, run
 
 TINY: dict[str, Any] = {
     "data": "digits",
@@ -262,6 +263,36 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path: Path, numb
 def test_a_used_folder_is_not_overwritten(finished: Path) -> None:
     with pytest.raises(ConfigError, match="holds a run; continue it with --resume"):
         tiny(finished)
+
+
+def test_a_folder_of_which_nothing_came_is_used_again(tmp_path: Path) -> None:
+    class Failing(Trainer):
+        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            raise ConfigError("at the first step")
+
+    config = robustsabn.config.load(TrainConfig, {**TINY, "steps": 1, "out": str(tmp_path / "run")})
+    with pytest.raises(ConfigError, match="at the first step"):
+        run(config, trainer=Failing)
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert tiny(tmp_path / "run", "steps=1", "norm=bn").steps == 1
+    assert load_run_config(tmp_path / "run").norm == "bn"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["method=gradalign", "attack.eps=0.15"], "method.lam is left out"),
+        (["method=advprop", "norm=none"], "method advprop needs a route"),
+        (["method=fast-advprop", "norm=none"], "method fast-advprop needs a route"),
+        (["method=fast-advprop", "batch_size=4"], "method.every is 5, for batches of 4 images"),
+    ],
+)
+def test_what_a_method_needs_is_said_before_the_folder_is_made(
+    tmp_path: Path, overrides: list[str], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        tiny(tmp_path / "run", *overrides)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_network_cannot_go_on(finished: Path, tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ class RunFolder:
         return self.checkpoints.is_dir() or self.metrics.exists()
 
     @property
+    def blank(self) -> bool:
+        """Whether nothing has come of it yet: it may begin again."""
+        return not self.checkpoints.is_dir() and not (self.metrics.exists() and self.metrics.stat().st_size)
+
+    @property
     def sweep(self) -> bool:
         """Whether the runs of a sweep are in here."""
         return any(self.path.glob("seed-*"))
@@ -82,7 +87,7 @@ class RunFolder:
         """
         if out is not None:
             folder = RunFolder(out)
-            if folder.used and not resume:
+            if not folder.blank and not resume:
                 raise ConfigError(
                     f"out: {out} holds a run; continue it with --resume or choose another folder"
                 )

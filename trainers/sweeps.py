@@ -97,8 +97,8 @@ def _plan(config: TrainConfig, name: str, seeds: Sequence[int], resume: bool) ->
     jobs = []
     for seed in seeds:
         folder = RunFolder.choose(str(place / f"seed-{seed}"), name, resume)
-        own = replace(config, seed=seed, out=str(folder.path))
-        jobs.append(_Job(own, folder.used, folder.used and _ended(folder, own)))
+        own, begun = replace(config, seed=seed, out=str(folder.path)), resume and folder.used
+        jobs.append(_Job(own, begun, begun and _ended(folder, own)))
     if resume and not any(job.begun for job in jobs):
         raise CheckpointError(
             f"{place} holds no run of seed {', '.join(map(str, seeds))} to resume; start without --resume"

@@ -23,7 +23,7 @@ from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
-from robustsabn.trainers.methods import Losses
+from robustsabn.trainers.methods import Losses, check_run
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.precision import tensor_float32
@@ -130,6 +130,7 @@ class Trainer:
             classes=len(data.classes),
             fold=not config.compile,
         )
+        check_run(config.method, self.bench, self.batches.share.stop - self.batches.share.start)
         self.per_epoch = self.batches.steps_per_epoch
         self.total = config.steps or config.epochs * self.per_epoch
         self.averages = averages(config, self.model, self.per_epoch, self.total)

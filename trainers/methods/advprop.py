@@ -24,8 +24,11 @@ class AdvProp(Crafting):
 
     smooths: ClassVar[bool] = True
 
-    def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
+    def check_bench(self, bench: Bench, n: int) -> None:
         need_routes(bench, "advprop")
+
+    def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
+        self.check_bench(bench, len(x))
         return bench.attack(x, bench.other_classes(y), targeted=True, steps=5)
 
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
@@ -56,13 +59,16 @@ class FastAdvProp:
         check(self.every >= 2, f"every must be at least 2, got {self.every}")
         check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
 
-    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+    def check_bench(self, bench: Bench, n: int) -> None:
         need_routes(bench, "fast-advprop")
-        n, threat = len(x), bench.threat
         check(
             n >= self.every,
             f"method.every is {self.every}, for batches of {n} images: none would be adversarial",
         )
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        n, threat = len(x), bench.threat
+        self.check_bench(bench, n)
         place = torch.arange(n - n // self.every, device=x.device)
         place = place + place // (self.every - 1)  # all but every `every`-th
         (x_clean, y_clean), (x_, y_) = (

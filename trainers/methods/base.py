@@ -20,6 +20,7 @@ __all__ = [
     "Losses",
     "Method",
     "both",
+    "check_run",
     "need_routes",
     "score",
 ]
@@ -159,6 +160,12 @@ class Crafting:
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
         """What is lost on the pair."""
         raise NotImplementedError
+
+
+def check_run(method: Method, bench: Bench, n: int) -> None:
+    """ConfigError where `method` has a `check_bench(bench, n)` that refuses the run; n images of a batch are each process's."""
+    if (own := getattr(method, "check_bench", None)) is not None:
+        own(bench, n)
 
 
 def need_routes(bench: Bench, name: str) -> None:

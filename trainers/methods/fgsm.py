@@ -87,6 +87,9 @@ class GradAlign(_Adversarial):
         check(self.lam is None or self.lam >= 0, f"lam must be at least 0, got {self.lam}")
         check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
 
+    def check_bench(self, bench: Bench, n: int) -> None:
+        self._lam(bench.threat)
+
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
         threat = bench.threat
         at = threat.project(x + bench.noise(x, self.start), x)
