@@ -50,7 +50,8 @@ class AutoAttack:
     Versions: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand` (expectation over 20 draws, verdicts by
     majority) as published; `custom` runs the list `attacks` of names or attacks; `fast` is no published version: about
     a tenth of the passes of `standard`, for numbers that need not be put beside others.
-    A sample's verdict is a function of (`seed`, its number, the weights): not of `batch_size`, order or processes.
+    A sample's verdict is a function of (`seed`, its number, the weights): not of `batch_size`, order or processes,
+    as far as the network computes an image the same way in every batch (docs/autoattack.md: threads, GPUs).
     `folder` keeps a journal; after a kill the same call with `resume=True` goes on where it was. `fold` searches on a
     cheaper copy of the network where one can be made safely; `compile` compiles that copy; `autocast` searches in
     bfloat16. Success is always judged by the model itself. `progress` is called with `ProgressEvent`s.

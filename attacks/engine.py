@@ -16,7 +16,8 @@ __all__ = ["ROWS", "drive", "slots_for"]
 S = TypeVar("S", bound=State)
 
 # Batches are multiples of this many rows. Matrix products of fewer rows take other kernels, which round
-# differently, and a point's verdict could then depend on the batch size.
+# differently, and a point's verdict could then depend on the batch size. On one CPU thread this suffices but
+# for wide linear layers; with several, and on GPUs, larger batches may differ in the last bits as well.
 ROWS = 16
 # On an accelerator, reading a flag stops the queue of kernels: do it once in this many steps.
 _POLL = 8
@@ -39,7 +40,8 @@ def drive(
 
     `take(n)` returns at most n numbers, none when the work is used up; `points` loads them. `confirm` judges
     rows that claim success (bool per row); a refused row goes on searching. When memory runs out the slots are
-    halved and the points in flight begin again, which changes no result.
+    halved and the points in flight begin again with the same draws. A point's result depends on `slots` and its
+    neighbours as far as the network's rounding does, and no further.
     """
     waiting: deque[int] = deque()
 

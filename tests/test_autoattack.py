@@ -60,6 +60,23 @@ def test_the_same_whatever_the_batch_size() -> None:
         ]
 
 
+def test_verdicts_on_two_threads_are_the_same_whatever_the_batch_size() -> None:
+    model, x, y = conv_case(count=64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        few: dict[str, Any] = {
+            "version": "custom",
+            "attacks": [APGD(THREAT, steps=4), Square(THREAT, steps=8)],
+        }
+        reports = [attack(model, x, y, batch_size=size, **few) for size in (16, 64)]
+    finally:
+        torch.set_num_threads(before)
+    assert 0 < int(reports[0].robust.sum()) < int(reports[0].clean.sum())
+    assert torch.equal(reports[0].robust, reports[1].robust)
+    torch.testing.assert_close(reports[0].margin[reports[0].robust], reports[1].margin[reports[0].robust])
+
+
 def test_a_subset_and_another_order_get_the_verdicts_of_the_whole() -> None:
     model, x, y = conv_case(count=48)
     whole = attack(model, x, y)
