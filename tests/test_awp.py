@@ -1,6 +1,7 @@
 """Adversarial weight perturbation against plain Python on a linear network in float64; what it moves, and the way back."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from method_helpers import LINEAR, X, Y, bench_for, images, linear, log_softmax, mean, network, pixels
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from robustsabn.conversion import convert
 from robustsabn.errors import ConfigError
+from robustsabn.trainers import train
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import MartAwp, PairedAwp, Pgd, PgdAwp, TradesAwp
@@ -201,3 +204,31 @@ def test_autocast_sees_the_moved_weights() -> None:
 def test_values_out_of_range_are_refused(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=key):
         TradesAwp(**{key: value})  # type: ignore[arg-type]
+
+
+def test_weights_that_are_computed_are_refused() -> None:
+    x, y = images()
+    model = network()
+    weight_norm(model.get_submodule("4"))
+    bench = bench_for(model, 6)
+    with bench.at(0), pytest.raises(ConfigError, match=r"the weights of 4 are computed .* without awp"):
+        PgdAwp().losses(bench, x, y)
+    weight_norm(model.get_submodule("0"))
+    with pytest.raises(ConfigError, match="the weights of 0, 4 are computed"):
+        layer_weights(model)
+    frozen = network()
+    spectral_norm(frozen.get_submodule("4")).requires_grad_(False)
+    assert [w.shape for w in layer_weights(frozen)] == [(4, 1, 3, 3)]
+    with pytest.raises(ConfigError, match="trains no weights of convolutions"):
+        layer_weights(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)))
+
+
+def test_they_are_refused_before_the_warm_up(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom torch.nn.utils.parametrizations import weight_norm\n"
+        "def make(num_classes):\n    return nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(64, num_classes)))\n"
+    )
+    config = {"model": f"{tmp_path}/net.py:make", "norm": "none", "method": "trades-awp", "device": "cpu"}
+    with pytest.raises(ConfigError, match="the weights of 1 are computed"):
+        train({**config, "out": str(tmp_path / "run")})
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

@@ -23,9 +23,10 @@ from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
-from robustsabn.trainers.methods import Losses, check_run
+from robustsabn.trainers.methods import Awp, Losses, check_run
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
+from robustsabn.trainers.perturbation import layer_weights
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.processes import (
     average_statistics,
@@ -98,6 +99,8 @@ class Trainer:
 
         torch.manual_seed(derive(config.seed, "model"))
         self.model = build_model(config, len(data.classes), data.train.shape, fresh=stored is None)
+        if isinstance(config.method, Awp):
+            layer_weights(self.model)  # refuses now rather than after warm-up
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
