@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.threat import ThreatModel
+from robustsabn.attacks.verdicts import Finished
 from robustsabn.attacks.versions import described
 
 __all__ = ["FORMAT", "difference", "identity_of"]
 
-FORMAT = 2
-"""Of journals; a journal of another format is refused."""
+FORMAT = [2, *(entry.name for entry in fields(Finished))]
+"""Of journals: a number, and what a record holds. A journal of another format is refused."""
 
 _SETTINGS = ("version", "norm", "eps", "bounds", "seed")
 _CONTENTS = {

@@ -209,8 +209,14 @@ def test_a_foreign_journal_is_refused_in_words(tmp_path: Path) -> None:
     refused("other weights")
     known = tmp_path / "journal" / "identity.json"
     content = json.loads(known.read_text())
+    older = {**content, "format": content["format"][:-1]}  # records with a column less
     del content["format"]
-    for text, said in ((json.dumps(content), "another version"), ("[", "cannot be read")):
+    another = "another version"
+    for text, said in (
+        (json.dumps(content), another),
+        (json.dumps(older), another),
+        ("[", "cannot be read"),
+    ):
         known.write_text(text)
         refused(said)
 
