@@ -267,6 +267,7 @@ def test_an_attack_of_another_library(setting: list[str], capsys: pytest.Capture
         (["--attacks", "squares"], "'squares'"),
         (["--version", "custom"], "--attacks apgd-ce,square"),
         (["--robustbench", "up/Me"], "without folders"),
+        (["--robustbench", "Me", "--autocast"], "without --autocast"),
         (["--model", "net.py:narrow"], "AssertionError: only 5 wide"),
         (["--model", "net.py:texts"], "returns a str"),
         (["--batch-size", "many"], "auto or a number"),

@@ -211,6 +211,8 @@ def test_robustbench_takes_its_fields_and_its_version_only() -> None:
         robustbench_json(report, "cifar10", {"autor": "me"})
     with pytest.raises(InputError, match="'fast'"):
         robustbench_json(replace(report, version="fast"), "cifar10")
+    with pytest.raises(InputError, match="float32"):
+        robustbench_json(replace(report, flags=(Flag("autocast", "note", 0, (), "half"),)), "cifar10")
 
 
 def test_the_terminal_tells_numbers_and_flags() -> None:

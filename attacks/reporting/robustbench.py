@@ -36,7 +36,7 @@ def robustbench_json(report: Report, dataset: str, about: Mapping[str, Any] | No
 
     `about` fills what a report cannot know: link, name (of the paper), authors, additional_data, venue,
     architecture, reported, footnote.
-    Raises InputError for other keys, and for a version of AutoAttack other than standard.
+    Raises InputError for other keys, for a version of AutoAttack other than standard, and for a search under autocast.
     """
     given = dict(about or {})
     if unknown := sorted(set(given) - set(FIELDS)):
@@ -45,6 +45,8 @@ def robustbench_json(report: Report, dataset: str, about: Mapping[str, Any] | No
         raise InputError(
             f"RobustBench takes the version standard of AutoAttack, this report is of {report.version!r}; run it anew"
         )
+    if any(flag.name == "autocast" for flag in report.flags):
+        raise InputError("RobustBench takes a search in float32; run it anew without autocast")
     robust = f"{100 * report.robust_accuracy:.2f}"
     known = {
         "additional_data": False,

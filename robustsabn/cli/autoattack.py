@@ -168,8 +168,8 @@ def _check(args: argparse.Namespace) -> int | None:
         raise UsageError(
             f"--robustbench takes a name for two files, without folders, not {args.robustbench!r}"
         )
-    if args.robustbench and (args.attack or args.version != "standard"):
-        raise UsageError("--robustbench takes the version standard alone")
+    if args.robustbench and (args.attack or args.version != "standard" or args.autocast):
+        raise UsageError("--robustbench takes the version standard alone, without --autocast")
     from robustsabn.cli._common import at_least_one
 
     at_least_one("--n", args.n)
