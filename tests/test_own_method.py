@@ -1,16 +1,20 @@
 """Methods in the user's own code: found, kept by that name, and what is said where they cannot be."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
+from torch import Tensor
 
 from robustsabn.config import load, to_dict
-from robustsabn.errors import ConfigError
+from robustsabn.errors import ConfigError, InputError, TrainingError
 from robustsabn.trainers import TrainConfig, load_run_config
-from robustsabn.trainers.methods import METHODS, method
+from robustsabn.trainers.methods import METHODS, Bench, Losses, method
+from robustsabn.trainers.trainer import run
 
 FILE = """
 from dataclasses import dataclass
@@ -96,6 +100,68 @@ def test_what_is_registered_is_checked_too(file: Path) -> None:
 
     with pytest.raises(ConfigError, match="'bare' is Bare, which is no dataclass"):
         load(TrainConfig, {"method": "bare"})
+    with pytest.raises(ConfigError, match="method: Bare is no dataclass"):
+        TrainConfig(method=Bare())  # type: ignore[arg-type]
+
+
+Returned = Callable[[Bench, Tensor, Tensor], object]
+MISTAKES: dict[str, tuple[Returned, type[Exception], str]] = {
+    "no loss": (
+        lambda b, x, y: {"adv_loss": logits(b, x).mean()},
+        TrainingError,
+        "Returns.losses returned the keys adv_loss; give a dict with `loss`",
+    ),
+    "no dict": (
+        lambda b, x, y: logits(b, x).mean(),
+        TrainingError,
+        "returned Tensor; give a dict with `loss`",
+    ),
+    "no mean": (
+        lambda b, x, y: {"loss": logits(b, x)},
+        TrainingError,
+        r"shape \(8, 10\) as 'loss'; give tens",
+    ),
+    "no tensor": (
+        lambda b, x, y: {"loss": logits(b, x).mean(), "n": 8},
+        TrainingError,
+        "returned int as 'n'",
+    ),
+    "no gradient": (
+        lambda b, x, y: {"loss": logits(b, x).mean().detach()},
+        TrainingError,
+        "a `loss` without gradient; take logits from bench.forward",
+    ),
+    "attack": (
+        lambda b, x, y: b.attack(x[:5], y[:5]),
+        InputError,
+        r"given 5 of the 8 images .* as in bench.attack\(x, y\)\[rows\]",
+    ),
+    "classes": (lambda b, x, y: b.other_classes(y[:1]), InputError, "given 1 of the 8 images"),
+}
+
+
+def logits(bench: Bench, x: Tensor) -> Tensor:
+    return bench.forward(x, bench.adv)
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Returns what the test says."""
+
+    mistake: str
+
+    def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+        return cast(Losses, MISTAKES[self.mistake][0](bench, x, y))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_a_method_must_not_do_is_told_in_words(tmp_path: Path, mistake: str) -> None:
+    tiny = {"images": 16, "batch_size": 8, "steps": 1, "validation": {"images": 4}, "device": "cpu"}
+    config = replace(load(TrainConfig, {**tiny, "out": str(tmp_path / "run")}), method=Returns(mistake))
+    _, error, said = MISTAKES[mistake]
+    with pytest.raises(error, match=said) as caught:
+        run(config)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["other", "gone.py:Other"])

@@ -16,6 +16,7 @@ from robustsabn.attacks.logits import gradient_scale, scaled_gradient
 from robustsabn.attacks.losses import LOSSES, Loss, LossName
 from robustsabn.attacks.mode import frozen_statistics
 from robustsabn.attacks.noise import Start
+from robustsabn.errors import InputError
 from robustsabn.routing import Blend, Selection, maybe_route, routers_of, routes_of
 from robustsabn.trainers.compiling import images_alone, uncompiled
 from robustsabn.trainers.config import Attack
@@ -85,6 +86,12 @@ class StepBench:
 
     def draw(self, x: Tensor, purpose: str, make: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
         """This process's share of what `make` draws for a whole batch like `x`, given a generator on its device."""
+        here = self.share.stop - self.share.start
+        if len(x) != here:
+            raise InputError(
+                f"the bench was given {len(x)} of the {here} images that a method gets at a time; what it draws belongs to "
+                "places in the batch: give it all of them and take rows of the result, as in bench.attack(x, y)[rows]"
+            )
         whole = x[:1].expand(self.batch_size, *x.shape[1:])
         return make(whole, generator(x.device, self.seed, purpose, self.step))[self.share]
 

@@ -1,7 +1,7 @@
 """What a training run is made of: the keys of a recipe, their defaults and ranges."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from robustsabn.config import choices
@@ -279,6 +279,11 @@ class TrainConfig:
         _count("checkpoint_every", self.checkpoint_every)
         _count("seed", self.seed, 0)
         _check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
+        named = type(self.method).__name__
+        _check(
+            is_dataclass(self.method),
+            f"method: {named} is no dataclass; put @dataclass(frozen=True) above it",
+        )
         smoothing = self.label_smoothing
         _check(0 <= smoothing < 1, f"label_smoothing must be in [0, 1), got {smoothing:g}")
         self._check_extra()

@@ -23,7 +23,7 @@ from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
-from robustsabn.trainers.methods import Awp, Losses, check_run
+from robustsabn.trainers.methods import Awp, Losses, check_run, checked
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.perturbation import layer_weights
@@ -220,12 +220,12 @@ class Trainer:
 
     def _backward(self, x: Tensor, y: Tensor) -> Losses:
         """The losses of this process's share of the batch, their gradients added to those of the parameters."""
-        count, means = self.config.accumulate, Losses()
+        method, count, means = self.config.method, self.config.accumulate, Losses()
         for i, (part, share) in enumerate(parts(self.batches.share, count), 1):
             # gradients are averaged over the processes with the last part
             alone = nullcontext() if i == count else self.accelerator.no_sync(self.bench.wrapped)
             with alone, self.bench.at(self.step, share):
-                losses = self.config.method.losses(self.bench, x[part], y[part])
+                losses = checked(method.losses(self.bench, x[part], y[part]), method)
                 self.accelerator.backward(losses["loss"] / count)
             for name, value in losses.items():
                 means[name] = means.get(name, 0) + value.detach() / count

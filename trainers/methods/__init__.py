@@ -6,7 +6,7 @@ bench lends it the attack, the forward through each route, and nothing of the lo
 
 from robustsabn.trainers.methods.advprop import AdvProp, FastAdvProp
 from robustsabn.trainers.methods.awp import Awp, MartAwp, PairedAwp, PgdAwp, TradesAwp
-from robustsabn.trainers.methods.base import Bench, Crafting, Losses, Method, both, check_run, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, Method, both, check_run, checked, score
 from robustsabn.trainers.methods.fgsm import FgsmRs, GradAlign, NFgsm
 from robustsabn.trainers.methods.free import Free
 from robustsabn.trainers.methods.oat import Oat
@@ -40,6 +40,7 @@ __all__ = [
     "both",
     "check",
     "check_run",
+    "checked",
     "elsewhere",
     "method",
     "score",

@@ -10,6 +10,7 @@ from torch import Tensor
 from robustsabn.attacks import ThreatModel
 from robustsabn.attacks.losses import Loss
 from robustsabn.attacks.noise import Start
+from robustsabn.errors import TrainingError
 from robustsabn.routing import Selection, Split
 from robustsabn.trainers.methods.registry import check
 
@@ -166,6 +167,28 @@ def check_run(method: Method, bench: Bench, n: int) -> None:
     """ConfigError where `method` has a `check_bench(bench, n)` that refuses the run; n images of a batch are each process's."""
     if (own := getattr(method, "check_bench", None)) is not None:
         own(bench, n)
+
+
+def checked(losses: Losses, method: Method) -> Losses:
+    """`losses` of `method`; TrainingError where they are not what a method has to return."""
+    given: object = losses
+    name = type(method).__name__
+    if not isinstance(given, dict) or "loss" not in given:
+        what = f"the keys {', '.join(map(str, given))}" if isinstance(given, dict) else type(given).__name__
+        raise TrainingError(
+            f"{name}.losses returned {what}; give a dict with `loss`, to be minimised, and what else is to be logged"
+        )
+    for key, value in given.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TrainingError(
+                f"{name}.losses returned {what} as {key!r}; give tensors (), means over the batch"
+            )
+    if not given["loss"].requires_grad:
+        raise TrainingError(
+            f"{name}.losses returned a `loss` without gradient; take logits from bench.forward, and detach nothing of it"
+        )
+    return losses
 
 
 def need_routes(bench: Bench, name: str) -> None:
