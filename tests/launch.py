@@ -1,6 +1,6 @@
 """Training runs in processes of their own, to be traced, counted or killed.
 
-python -m launch JOBS.json    a list of {"config": {...}, "resume": bool, "die": step, "trace": file}
+python -m launch JOBS.json    a list of {"config": {...}, "resume": bool, "die": step, "stop": step, "trace": file}
 """
 
 import json
@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -49,14 +51,20 @@ def launch(jobs: list[dict[str, Any]], place: Path, processes: int = 1) -> tuple
 
 
 def perform(
-    config: dict[str, Any], resume: bool = False, die: int | None = None, trace: str | None = None
+    config: dict[str, Any],
+    resume: bool = False,
+    die: int | None = None,
+    stop: int | None = None,
+    trace: str | None = None,
 ) -> None:
     """Train. With `die`, be killed as by kill -9 when that step begins; `trace` keeps the state of every step.
 
-    The main process writes `trace`, process r `trace`.r.
+    With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main process writes `trace`, process r `trace`.r.
     """
     from robustsabn.config import load
+    from robustsabn.trainers import stopping
     from robustsabn.trainers.config import TrainConfig
+    from robustsabn.trainers.signals import Interrupted
     from robustsabn.trainers.trainer import Trainer, run
 
     steps: list[dict[str, torch.Tensor]] = []
@@ -65,12 +73,16 @@ def perform(
         def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
             if self.step == die:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.step == stop and self.accelerator.is_last_process:
+                os.kill(os.getpid(), signal.SIGTERM)
             super()._update(x, y)
             if trace is not None:
                 steps.append({name: value.clone() for name, value in self.model.state_dict().items()})
                 torch.save(steps, trace if self.main else f"{trace}.{self.accelerator.process_index}")
 
-    run(load(TrainConfig, config), resume=resume, trainer=Traced)
+    # processes exchange signals after every step
+    with mock.patch.object(stopping, "SECONDS", 0), nullcontext() if stop is None else suppress(Interrupted):
+        run(load(TrainConfig, config), resume=resume, trainer=Traced)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,19 @@ OWN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained by two processes: `synced`, `own`, and `cut`, killed in the middle of an epoch."""
+    """Trained by two processes: `synced`, `own`, `stopped` by a signal and resumed, and `cut`, killed in the middle of an epoch."""
     place = tmp_path_factory.mktemp("runs")
     jobs: list[dict[str, Any]] = [
         {"config": {**SYNCED, "out": str(place / "synced")}, "trace": str(place / "two.pt")},
         {"config": {**OWN, "out": str(place / "own")}, "trace": str(place / "own.pt")},
+        {"config": {**OWN, "out": str(place / "stopped")}, "stop": 8},
+        {"config": {**OWN, "out": str(place / "stopped")}, "resume": True},
         {"config": {**OWN, "out": str(place / "cut")}, "die": 9},
     ]
     code, output = launch(jobs, place, 2)
     assert code != 0, output
     assert "SIGKILL" in output or "-9" in output, output
+    assert "stopped at step 9" in output, output
     return place
 
 
@@ -72,6 +75,11 @@ def test_a_killed_run_of_two_processes_resumes_to_the_bit(runs: Path) -> None:
     same(runs / "cut", runs / "own")
     entries = [json.loads(line) for line in (runs / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [e["step"] for e in entries if e["kind"] == "validation"] == [6, 12]
+
+
+def test_a_stopped_run_of_two_processes_resumes_to_the_bit(runs: Path) -> None:
+    # the checkpoint of step 9, where nothing is averaged otherwise, kept the statistics of each process
+    same(runs / "stopped", runs / "own")
 
 
 def test_a_launcher_that_started_one_process_of_several_is_said() -> None:

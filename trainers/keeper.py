@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 import robustsabn.config
 from robustsabn.data import Data
@@ -13,7 +13,7 @@ from robustsabn.trainers.averages import Average
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
-from robustsabn.trainers.processes import gathered, shared
+from robustsabn.trainers.processes import gathered, restore_statistics, shared
 from robustsabn.trainers.resume import KEPT, Found, carries_over
 from robustsabn.trainers.runs import RunFolder
 
@@ -39,8 +39,11 @@ class Keeper:
         self.averages = averages
         self.kept: dict[str, dict[str, Any]] = {name: {"score": [-1.0, -1.0], "step": -1} for name in KEPT}
 
-    def save(self, step: int, epoch: float, found: dict[str, Evaluation]) -> None:
-        """Store the run after `step` steps as `last`, and under each of the names in `found` if that beats what is kept."""
+    def save(self, step: int, epoch: float, found: dict[str, Evaluation], own: dict[str, Tensor]) -> None:
+        """Store the run after `step` steps as `last`, and under each of the names in `found` if that beats what is kept.
+
+        `own` are the running statistics to go on with where those of the processes differ, (processes, ...) by name.
+        """
         better = [name for name, evaluation in found.items() if self._beats(name, step, evaluation)]
         carried = {name: gathered(self.accelerator, value) for name, value in self.bench.carried.items()}
         if self.accelerator.is_main_process:
@@ -59,6 +62,8 @@ class Keeper:
             tensors = {"model": self.model.state_dict(), "optimizer": store.optimizer_tensors(self.optimizer)}
             if carried:
                 tensors["method"] = carried
+            if own:
+                tensors["statistics"] = own
             for name, average in self.averages.items():
                 tensors[name] = average.values
                 if name in better:
@@ -73,6 +78,7 @@ class Keeper:
         """Bring model, optimiser and scores to where they were, and say after how many steps that was."""
         stored = found.stored
         self.model.load_state_dict(stored.tensors["model"])
+        restore_statistics(self.accelerator, self.model, stored.tensors.get("statistics", {}))
         store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
         if self.accelerator.scaler is not None and stored.state["scaler"]:
             self.accelerator.scaler.load_state_dict(stored.state["scaler"])

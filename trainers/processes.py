@@ -19,12 +19,14 @@ from robustsabn.trainers.config import TrainConfig
 __all__ = [
     "accelerator",
     "average_statistics",
+    "every_statistics",
     "gathered",
     "launch_note",
     "load_data",
     "load_extra_data",
     "prepare",
     "reduced",
+    "restore_statistics",
     "running_statistics",
     "shared",
     "start",
@@ -133,6 +135,22 @@ def prepare(
         # forward would throw away what the others saw
         wrapped.broadcast_buffers = False
     return wrapped, prepared
+
+
+def every_statistics(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
+    """The running statistics of each process, (processes, ...) by name, where they are each one's own; nothing of one process."""
+    if accelerator.num_processes == 1:
+        return {}
+    own = {name: b for name, b in running_statistics(model).items() if b.is_floating_point()}
+    return {name: gathered(accelerator, buffer[None]) for name, buffer in own.items()}
+
+
+@torch.no_grad()
+def restore_statistics(accelerator: Accelerator, model: nn.Module, found: Mapping[str, Tensor]) -> None:
+    """Give `model` this process's share of what `every_statistics` found, if that was among as many processes."""
+    for name, buffer in running_statistics(model).items():
+        if name in found and len(found[name]) == accelerator.num_processes:
+            buffer.copy_(found[name][accelerator.process_index])
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ from robustsabn.trainers.perturbation import layer_weights
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.processes import (
     average_statistics,
+    every_statistics,
     launch_note,
     load_data,
     load_extra_data,
@@ -191,8 +192,10 @@ class Trainer:
                 self._log()
             if saves or stops:
                 self.guard.check_weights(self.step - 1)
+                # a run that had not been stopped would have gone on with these
+                own = {} if saves else every_statistics(self.accelerator, self.model)
                 average_statistics(self.accelerator, self.model)
-                self._save(self._validate() if validates else {})
+                self._save(self._validate() if validates else {}, own)
             if stops:
                 self.monitor.say(
                     f"stopped at step {self.step}, state saved; --resume continues {self.folder.path}"
@@ -265,9 +268,9 @@ class Trainer:
         assert self.config.swa is not None
         estimate_statistics(self.config.method, self.bench, self.batches, self.step, self.config.swa.batches)
 
-    def _save(self, found: dict[str, Evaluation]) -> None:
+    def _save(self, found: dict[str, Evaluation], own: dict[str, Tensor]) -> None:
         self.monitor.flush()
-        self.keeper.save(self.step, self.step / self.per_epoch, found)
+        self.keeper.save(self.step, self.step / self.per_epoch, found, own)
         self.bench.mirrors.clear()
 
     def _open(self, found: Found | None) -> None:
