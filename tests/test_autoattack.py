@@ -446,9 +446,10 @@ def test_forwards_that_verify_claims_are_counted(monkeypatch: pytest.MonkeyPatch
         return plain(judge, x_adv, *rest) & (torch.rand(len(x_adv)) < 0.8)
 
     monkeypatch.setattr(Judge, "broken", refuse_some)
+    averaged: list[Search[Any]] = [APGD(THREAT, steps=4, eot=2)]
     chosen = AutoAttack(THREAT, version=version, attacks=quick() if version == "custom" else None)
     if version == "rand":
-        chosen.attacks = [APGD(THREAT, steps=4, eot=2)]
+        chosen.attacks = averaged
     report = chosen(model, x, y)
     assert claims > int((report.clean & ~report.robust).sum())
     assert sum(cost.checks for cost in report.attacks) == claims * (10 if version == "rand" else 1)
