@@ -97,6 +97,7 @@ def moments(convolution: nn.Module, batches: Weighted) -> tuple[Tensor, Tensor]:
 def sent_parts(x: Tensor, selection: Any) -> list[tuple[str, float, Tensor]]:
     """What each route was sent, with its weight."""
     if isinstance(selection, Blend):
+        assert selection.weights is not None
         return [(name, float(w), x) for name, w in zip(("clean", "adv"), selection.weights, strict=True)]
     parts = selection.parts if isinstance(selection, Split) else ((selection, len(x)),)
     pieces = x.split_with_sizes([n for _, n in parts])

@@ -77,7 +77,10 @@ def elsewhere(given: object) -> Elsewhere | None:
 @cache
 def _elsewhere_with(keys: tuple[str, ...]) -> type:
     """One class for equal keys, so that equal values are equal."""
-    fields = [("name", str), *((key, Any, field(default=None)) for key in keys)]
+    fields: list[tuple[str, Any, Any] | tuple[str, Any]] = [
+        ("name", str),
+        *((key, Any, field(default=None)) for key in keys),
+    ]
     return make_dataclass("Elsewhere", fields, bases=(Elsewhere,), frozen=True)
 
 
