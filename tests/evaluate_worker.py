@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from attack_helpers import conv_case
-from test_autoattack import THREAT, quick
+from autoattack_case import THREAT, quick
 
 from robustsabn.attacks import AutoAttack, ProgressEvent
 

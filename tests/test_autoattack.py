@@ -1,52 +1,26 @@
 """AutoAttack: the same verdicts however the work is cut, verified, and with flags."""
 
-import json
-import re
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from attack_helpers import conv_case
+from autoattack_case import THREAT, Wrapped, attack, quick
 from torch import Tensor, nn
 
 from robustsabn.attacks import (
     APGD,
     APGDT,
-    FAB,
     FABT,
     AutoAttack,
     ProgressEvent,
-    Report,
     Square,
     ThreatModel,
     verify,
 )
-from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.judge import Judge
-from robustsabn.attacks.logits import Model
 from robustsabn.attacks.search import Search
-from robustsabn.attacks.versions import described
 from robustsabn.errors import InputError
-
-THREAT = ThreatModel("Linf", 0.02)
-
-
-def quick(threat: ThreatModel = THREAT) -> list[Search[Any]]:
-    return [
-        APGD(threat, steps=4),
-        APGDT(threat, steps=4, targets=2),
-        FABT(threat, steps=3, targets=2),
-        Square(threat, steps=12),
-    ]
-
-
-def attack(model: Model, x: Tensor, y: Tensor, threat: ThreatModel = THREAT, **options: Any) -> Report:
-    own: dict[str, Any] = {"version": "custom", "attacks": quick(threat)} if "version" not in options else {}
-    ids = options.pop("ids", None)
-    return AutoAttack(threat, **own, **options)(model, x, y, ids=ids)
 
 
 def test_the_same_whatever_the_batch_size() -> None:
@@ -130,191 +104,6 @@ def test_nothing_of_the_caller_is_changed() -> None:
     assert (flag.severity, flag.count) == ("warning", 1)
 
 
-class Stop(Exception):
-    pass
-
-
-@pytest.mark.parametrize("after", [1, 2, 4])
-def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
-    model, x, y = conv_case(count=60)
-    whole = attack(model, x, y)
-    calls: list[ProgressEvent] = []
-
-    def stop(event: ProgressEvent) -> None:
-        calls.append(event)
-        if len(calls) == after:
-            raise Stop
-
-    with pytest.raises(Stop):
-        attack(model, x, y, batch_size=16, folder=tmp_path, progress=stop)
-    spent = calls[-1].seconds
-    asked = 0
-
-    def count(module: nn.Module, args: object) -> None:
-        nonlocal asked
-        asked += 1
-
-    with pytest.raises(InputError, match="resume"):
-        attack(model, x, y, folder=tmp_path)
-    report = attack(model, x, y, batch_size=16, folder=tmp_path, resume=True)
-    assert report.same_verdicts(whole)
-    assert report.forwards == whole.forwards
-    assert [cost.checks for cost in report.attacks] == [cost.checks for cost in whole.attacks]
-    handle = model.register_forward_pre_hook(count)
-    again = attack(model, x, y, folder=tmp_path, resume=True)
-    handle.remove()
-    assert again.same_verdicts(whole)
-    assert again.seconds > sum(cost.seconds for cost in again.attacks) >= spent > 0
-    assert asked <= 5 + 2 * 4  # flags, clean and final forwards only
-
-
-def test_a_torn_record_is_ignored(tmp_path: Path) -> None:
-    model, x, y = conv_case(count=40)
-    whole = attack(model, x, y, batch_size=16, folder=tmp_path)
-    (part,) = (tmp_path / "journal").glob("part-*.bin")
-    content = part.read_bytes()
-    for cut in (len(content) - 1, len(content) // 2, 3, 0):
-        part.write_bytes(content[:cut])
-        assert attack(model, x, y, folder=tmp_path, resume=True).same_verdicts(whole)
-        for newer in (tmp_path / "journal").glob("part-*.bin"):
-            if newer != part:
-                newer.unlink()
-
-
-def test_a_foreign_journal_is_refused_in_words(tmp_path: Path) -> None:
-    model, x, y = conv_case(count=6)
-
-    def refused(said: str, x: Tensor = x, y: Tensor = y, **options: Any) -> None:
-        given = {"version": "custom", "attacks": [APGD(options.get("threat", THREAT), steps=2)], **options}
-        with pytest.raises(InputError, match=said) as caught:
-            AutoAttack(given.pop("threat", THREAT), folder=tmp_path, resume=True, **given)(model, x, y)
-        assert not re.search("[0-9a-f]{32}", str(caught.value))
-
-    AutoAttack(THREAT, version="custom", attacks=[APGD(THREAT, steps=2)], folder=tmp_path)(model, x, y)
-    refused("begun with eps 0.02, here eps is 0.03", threat=ThreatModel("Linf", 0.03))
-    refused("norm Linf, here norm is L2", threat=ThreatModel("L2", 0.02))
-    refused("version custom, here version is fast", version="fast", attacks=None)
-    refused("seed 0, here seed is 1", seed=1)
-    refused("6 of them, here are 4", x[:4], y[:4])
-    refused("other images", x * 0.5)
-    refused("other labels", y=(y + 1) % 10)
-    refused(
-        "the attacks apgd-ce, here they are fab-t, square", attacks=[FABT(THREAT, steps=2), Square(THREAT)]
-    )
-    refused("steps 2 of apgd-ce, here steps is 3", attacks=[APGD(THREAT, steps=3)])
-    refused("without autocast, here it is on", autocast=True)
-    refused("with fold, here it is off", fold=False)
-    with torch.no_grad():
-        next(model.parameters()).mul_(1.5)
-    refused("other weights")
-    known = tmp_path / "journal" / "identity.json"
-    content = json.loads(known.read_text())
-    older = {**content, "format": content["format"][:-1]}  # records with a column less
-    del content["format"]
-    another = "another version"
-    for text, said in (
-        (json.dumps(content), another),
-        (json.dumps(older), another),
-        ("[", "cannot be read"),
-    ):
-        known.write_text(text)
-        refused(said)
-
-
-def _pooled(z: Tensor, x: Tensor) -> Tensor:
-    return nn.functional.avg_pool1d(z[:, None], 3, 1, 1)[:, 0]
-
-
-def test_a_model_that_answers_otherwise_is_refused_though_its_weights_are_equal(tmp_path: Path) -> None:
-    inner, x, y = conv_case(count=40)
-
-    def wrapped(how: Callable[[Tensor, Tensor], Any]) -> nn.Module:
-        return Wrapped(inner, how).eval()
-
-    whole = attack(wrapped(lambda z, _: z), x, y, folder=tmp_path / "a")
-    attack(lambda images: inner(images), x, y, folder=tmp_path / "b")
-    rounded = wrapped(lambda z, _: z * (1 + 1e-5))  # as on another device
-    assert attack(rounded, x, y, folder=tmp_path / "a", resume=True).same_verdicts(whole)
-    for other in (_pooled, lambda z, _: z * 1.01, lambda z, _: z[:, :9], _noisy, _broken_for_some):
-        with pytest.raises(InputError, match="of 40 clean images get other logits"):
-            attack(wrapped(other), x, y, folder=tmp_path / "a", resume=True)
-    with pytest.raises(InputError, match="40 clean images get other logits"):
-        attack(lambda images: _pooled(inner(images), images), x, y, folder=tmp_path / "b", resume=True)
-    (tmp_path / "a" / "journal" / "clean.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="cannot be read"):
-        attack(wrapped(lambda z, _: z), x, y, folder=tmp_path / "a", resume=True)
-
-
-class Snapped(nn.Module):
-    """Equal on images with 8 levels; with `snap`, others are rounded to those, which undoes small perturbations."""
-
-    def __init__(self, inner: nn.Module, snap: bool) -> None:
-        super().__init__()
-        self.inner, self.snap = inner, snap
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.inner((x * 8).round() / 8 if self.snap else x)
-        return logits
-
-
-def test_adversarial_images_of_a_journal_are_asked_again(tmp_path: Path) -> None:
-    inner, x, _ = conv_case(count=40)
-    x = (x * 8).round() / 8
-    y = inner(x).argmax(1)
-    report = attack(Snapped(inner, False).eval(), x, y, folder=tmp_path)
-    count = int((~report.robust).sum())
-    assert count > 5
-    with pytest.raises(
-        InputError, match=f"{count} of its {count} adversarial images are classified correctly"
-    ):
-        attack(Snapped(inner, True).eval(), x, y, folder=tmp_path, resume=True)
-
-
-def test_a_randomised_model_is_resumed(tmp_path: Path) -> None:
-    inner, x, y = conv_case(count=24)
-    model = Wrapped(inner, lambda z, _: nn.functional.dropout(z, 0.2)).eval()
-    first = attack(model, x, y, folder=tmp_path)
-    again = attack(model, x, y, folder=tmp_path, resume=True)
-    broken = first.broken_by >= 0
-    assert broken.any()
-    assert torch.equal(again.broken_by[broken], first.broken_by[broken])
-    assert "randomised" in [flag.name for flag in again.flags]
-
-
-def test_the_logits_of_half_precision_may_round_more(tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(20, 4, generator=generator) * 3
-    logits[0, 0], logits[1, 1], logits[2] = torch.nan, -torch.inf, 1e-9
-    path = tmp_path / "clean.safetensors"
-    Answers(logits).write(path)
-    close = logits * 1.005 + 1e-4
-    Answers(logits * (1 - 1e-4) + 1e-4).check(path)
-    Answers(close, half=True).check(path)
-    with pytest.raises(InputError, match="clean images"):
-        Answers(close).check(path)
-    y = logits.nan_to_num(0.0, neginf=-1.0).argmax(1)
-    assert Answers(logits).contradict(logits, y).sum() == 19  # within rounding in row 2 alone
-
-
-def own_loss(logits: Tensor, y: Tensor) -> Tensor:
-    return -logits.gather(1, y[:, None])[:, 0]
-
-
-def test_the_settings_of_an_attack_are_the_same_in_every_process() -> None:
-    def named(loss: Any) -> Any:
-        return described(APGD(THREAT, loss=loss))["loss"]
-
-    assert named("dlr") == "dlr"
-    assert named(own_loss).endswith("test_autoattack.own_loss")
-    again: dict[str, Any] = {}
-    source = "def own(logits, y): return logits"
-    for scope in (again, {}):
-        exec(source, {"__name__": "elsewhere"}, scope)  # noqa: S102
-        again.setdefault("names", set()).add(named(scope["own"]))
-        again["names"].add(named(partial(scope["own"], y=0)))
-    assert again["names"] == {"elsewhere.own", "functools.partial(<function own>, y=0)"}
-
-
 def test_searching_on_a_folded_copy_changes_no_verdict_of_the_model_itself() -> None:
     model, x, y = conv_case(count=64)
     with_copy, without = attack(model, x, y), attack(model, x, y, fold=False)
@@ -346,75 +135,6 @@ def test_progress_counts_down() -> None:
         mine = [event for event in events if event.index == index]
         assert [event.left for event in mine] == sorted((event.left for event in mine), reverse=True)
         assert (mine[-1].left, mine[0].total, mine[0].attack) == (0, cost.points, cost.name)
-
-
-class Wrapped(nn.Module):
-    def __init__(self, inner: nn.Module, how: Callable[[Tensor, Tensor], Any]) -> None:
-        super().__init__()
-        self.inner, self.how = inner, how
-
-    def forward(self, x: Tensor) -> Any:
-        return self.how(self.inner(x), x)
-
-
-def _noisy(z: Tensor, x: Tensor) -> Tensor:
-    return z + 0.1 * torch.randn_like(z)
-
-
-def _broken_for_some(z: Tensor, x: Tensor) -> Tensor:
-    dark = x.flatten(1).mean(1, keepdim=True) < 0.5
-    return torch.where(dark, z * torch.nan, z)
-
-
-def _purified(z: Tensor, x: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        (grad,) = torch.autograd.grad(leaf.square().sum(), leaf)
-    return z + 0 * grad.flatten(1).sum(1, keepdim=True)
-
-
-@pytest.mark.parametrize(
-    ("how", "flag"),
-    [
-        (lambda z, x: (z * 1e4).softmax(1), "softmax"),
-        (lambda z, x: z.sign() * 100 + 0 * z, "zero-gradients"),
-        (_noisy, "randomised"),
-        (_broken_for_some, "nan-logits"),
-        (_purified, "gradient-in-forward"),
-    ],
-)
-def test_suspicious_models_are_flagged(how: Callable[[Tensor, Tensor], Tensor], flag: str) -> None:
-    inner, x, y = conv_case(count=24)
-    model = Wrapped(inner, how).eval()
-    with torch.no_grad():
-        y = model(x).nan_to_num().argmax(1)
-    found = {entry.name: entry for entry in attack(model, x, y).flags}
-    assert found[flag].severity == "warning"
-    assert found[flag].count > 0
-    assert len(found[flag].message) > 60
-    plain = {entry.name for entry in attack(inner, x, inner(x).argmax(1)).flags}
-    assert plain <= {"non-standard", "fragile", "square-only", "fab-only"}
-
-
-def _root(z: Tensor, x: Tensor) -> Tensor:
-    return z + 0 * ((x - 0.1) * (x > 0.1)).sqrt().flatten(1).sum(1, keepdim=True)
-
-
-@pytest.mark.parametrize("how", [_root, lambda z, x: z + 0 * (x * 0).sqrt().flatten(1).sum(1, keepdim=True)])
-@pytest.mark.parametrize("name", ["apgd-ce", "fab", "fab-t"])
-def test_gradients_that_are_not_finite_are_flagged_as_such(how: Callable[..., Tensor], name: str) -> None:
-    inner, x, _ = conv_case(count=20)
-    x[::2] = x[::2].clamp_min(0.2)
-    y = inner(x).argmax(1)
-    one: list[Search[Any]] = [APGD(THREAT, steps=2), FAB(THREAT, steps=1), FABT(THREAT, steps=1)]
-    chosen = [entry for entry in one if entry.name == name]
-    report = AutoAttack(THREAT, version="custom", attacks=chosen)(Wrapped(inner, how).eval(), x, y)
-    found = {flag.name: flag for flag in report.flags}
-    expected = tuple(range(1, 20, 2)) if how is _root else tuple(range(20))
-    assert found["nan-gradients"].ids == expected
-    assert found["nan-gradients"].severity == "warning"
-    assert "zero-gradients" not in found
-    assert "nan-logits" not in found
 
 
 def test_running_out_of_memory_halves_every_batch_and_changes_nothing() -> None:
@@ -454,26 +174,6 @@ def test_forwards_that_verify_claims_are_counted(monkeypatch: pytest.MonkeyPatch
     assert claims > int((report.clean & ~report.robust).sum())
     assert sum(cost.checks for cost in report.attacks) == claims * (10 if version == "rand" else 1)
     assert [entry["checks"] for entry in report.to_dict()["attacks"]] == [c.checks for c in report.attacks]
-
-
-def test_unusual_models_and_inputs() -> None:
-    inner, x, y = conv_case(count=12)
-    plain = attack(inner, x, y)
-    assert attack(Wrapped(inner, lambda z, _: (z, None)), x, y).same_verdicts(plain)
-    assert attack(inner, x.to(memory_format=torch.channels_last), y).same_verdicts(plain)
-    few = Wrapped(inner, lambda z, _: z[:, :2])
-    labels = few(x).argmax(1)
-    report = attack(few, x, labels)
-    assert report.classes == 2
-    assert report.clean.all()
-    single = Wrapped(inner, lambda z, _: z[:, 1] - z[:, 0])
-    assert torch.equal(attack(single, x, labels).robust, report.robust)
-    flat = nn.Sequential(nn.Unflatten(1, x.shape[1:]), inner)
-    table = attack(flat, x.flatten(1), y)
-    assert "square" not in [cost.name for cost in table.attacks]
-    assert "not-images" in [flag.name for flag in table.flags]
-    half = conv_case(count=1)[0].bfloat16()
-    assert "half-precision" in [flag.name for flag in attack(half, x, y).flags]
 
 
 def test_versions() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from attack_helpers import conv_case
-from test_autoattack import Wrapped, attack
+from autoattack_case import Wrapped, attack, broken_for_some, noisy
 from torch import Tensor, nn
 
 from robustsabn.attacks.reporting import tell, write
@@ -22,25 +22,17 @@ def _saturated(z: Tensor, x: Tensor) -> Tensor:
     return 1e4 * z
 
 
-def _randomised(z: Tensor, x: Tensor) -> Tensor:
-    return z + 0.1 * torch.randn_like(z)
-
-
 def _softmax(z: Tensor, x: Tensor) -> Tensor:
     return z.softmax(1)
-
-
-def _nan(z: Tensor, x: Tensor) -> Tensor:
-    return torch.where(x.flatten(1).mean(1, keepdim=True) < 0.5, torch.nan * z, z)
 
 
 @pytest.mark.parametrize(
     ("how", "flag", "training"),
     [
         (_saturated, "zero-gradients", False),
-        (_randomised, "randomised", False),
+        (noisy, "randomised", False),
         (_softmax, "softmax", False),
-        (_nan, "nan-logits", False),
+        (broken_for_some, "nan-logits", False),
         (_same, "train-mode", True),
     ],
 )
