@@ -86,7 +86,7 @@ class Trainer:
     ) -> None:
         self.config, self.signals = config, signals
         self.accelerator = acc = start(config)
-        self.stop = Stop(acc, signals)
+        self.stopping = Stop(acc, signals)
         self.main, self.device = acc.is_main_process, acc.device
         # decided once: what one process sees on the disk, another may have just written
         self.folder = shared(acc, lambda: RunFolder.claim(config.out, name, resume, held))
@@ -167,7 +167,7 @@ class Trainer:
         """Train to the end, then evaluate the best checkpoint on the test set."""
         with self.monitor.running():
             self._train()
-            self.stop.heard()
+            self.stopping.heard()
             try:
                 with self.signals.at_once(), self.monitor.together():
                     return self._close()
@@ -187,7 +187,7 @@ class Trainer:
             validates = end or (rest == 0 and epoch % config.validation.every == 0)
             saves = validates or rest == 0
             saves |= config.checkpoint_every is not None and self.step % config.checkpoint_every == 0
-            stops = not end and self.stop.asked(self.step)
+            stops = not end and self.stopping.asked(self.step)
             if self.step % config.log_every == 0 or saves or stops:
                 self._log()
             if saves or stops:
