@@ -90,7 +90,13 @@ def gradient_scale(model: Model, x: Tensor) -> float:
 
 
 def scaled_gradient(
-    loss: Tensor, leaf: Tensor, scale: float, *, create_graph: bool = False, allow_unused: bool = False
+    loss: Tensor,
+    leaf: Tensor,
+    scale: float,
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    allow_unused: bool = False,
 ) -> Tensor | None:
     """Gradient of the scalar `loss` at float32 images `leaf`, taken of `scale` times the loss and divided again.
 
@@ -99,7 +105,9 @@ def scaled_gradient(
     None, where that is allowed, if the loss does not depend on the leaf.
     """
     scaled = loss if scale == 1 else loss * scale
-    (gradient,) = torch.autograd.grad(scaled, leaf, create_graph=create_graph, allow_unused=allow_unused)
+    (gradient,) = torch.autograd.grad(
+        scaled, leaf, retain_graph=retain_graph, create_graph=create_graph, allow_unused=allow_unused
+    )
     if gradient is None or scale == 1:
         return gradient
     most = torch.finfo(torch.float16).max

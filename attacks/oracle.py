@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.inputs import usable
-from robustsabn.attacks.logits import LogitsFunction, Model, logits_function
+from robustsabn.attacks.logits import (
+    LogitsFunction,
+    Model,
+    gradient_scale,
+    logits_function,
+    scaled_gradient,
+)
 
 __all__ = ["Oracle", "mistaken"]
 
@@ -28,10 +34,12 @@ class Oracle:
         self.model, self.eot = model, eot
         self.forwards = self.backwards = 0
         self._logits_of: LogitsFunction | None = None
+        self._scale = 1.0
 
     def _evaluate(self, x: Tensor) -> Tensor:
         if self._logits_of is None:
             self._logits_of = logits_function(self.model, x, lenient=True)
+            self._scale = gradient_scale(self.model, x)
         self.forwards += len(x)
         return self._logits_of(x).float()
 
@@ -62,7 +70,7 @@ class Oracle:
             value = loss(logits)
             if value.requires_grad:
                 self.backwards += len(x)
-                (grad,) = torch.autograd.grad(value.sum(), leaf, allow_unused=True)
+                grad = scaled_gradient(value.sum(), leaf, self._scale, allow_unused=True)
         return value.detach(), logits.detach(), torch.zeros_like(x) if grad is None else grad
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,11 +89,11 @@ class Oracle:
                     torch.zeros_like(logits[:, 0], dtype=torch.bool),
                 )
             self.backwards += len(x) * classes
+            options = {"retain_graph": True, "allow_unused": True}
             each = [
-                torch.autograd.grad(column.sum(), leaf, retain_graph=True, materialize_grads=True)[0]
-                for column in logits.unbind(1)
+                scaled_gradient(column.sum(), leaf, self._scale, **options) for column in logits.unbind(1)
             ]
-        logits, rows = logits.detach(), torch.stack(each)
+        logits, rows = logits.detach(), torch.stack([torch.zeros_like(x) if g is None else g for g in each])
         return logits, torch.nan_to_num(rows, 0.0, 0.0, 0.0), _undefined(rows, logits)
 
 

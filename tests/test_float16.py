@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel
 from robustsabn.attacks.logits import gradient_scale, logits_function, value_and_gradient
+from robustsabn.attacks.oracle import Oracle
 
 X = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.2
 Y = torch.zeros(5, dtype=torch.long)
@@ -70,6 +71,18 @@ def test_gradients_too_large_for_the_scale_keep_their_sign(how: str) -> None:
     torch.testing.assert_close(
         gradient.double(), expected.clamp(-65504 / 1024, 65504 / 1024), rtol=1e-2, atol=0
     )
+
+
+@pytest.mark.parametrize("how", ["autocast", "weights"])
+def test_so_are_those_of_the_searches_of_autoattack(how: str) -> None:
+    expected = exact(network(12.0, 1 / 256))
+    with half(how, network(12.0, 1 / 256)) as model:
+        gradient, undefined = Oracle(model).gradient(X, losses)[2:]
+        _, rows, _ = Oracle(model).jacobian(X)
+    assert not undefined.any()
+    torch.testing.assert_close(gradient.double(), expected, rtol=0.1, atol=0)
+    weight = network(12.0, 1 / 256).get_parameter("1.weight").detach()
+    torch.testing.assert_close(rows, weight.view(2, 1, 1, 4, 4).expand_as(rows), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("create_graph", [False, True])

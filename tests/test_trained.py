@@ -10,7 +10,8 @@ from torch import nn
 
 from robustsabn import convert
 from robustsabn.trainers import TrainConfig, compare, evaluate_run, train
-from robustsabn.trainers.methods import METHODS
+from robustsabn.trainers.config import Validation
+from robustsabn.trainers.methods import METHODS, Pgd, Standard
 from robustsabn.trainers.trained import trained_routes, untrained_note
 
 TINY = {
@@ -80,3 +81,14 @@ def test_a_run_is_told_chosen_and_measured_by_the_route_that_it_trains(
     assert evaluate_run(found.folder, attack="pgd-1", n=40, route=left).routes == (left,)
     (group,) = compare([found.folder]).groups
     assert group.runs[0].numbers["clean_accuracy"] == evaluation.clean[trained]
+
+
+def test_the_best_checkpoint_of_standard_training_is_the_most_accurate_one() -> None:
+    def chosen(**given: Any) -> bool:
+        return TrainConfig(**given).by_robustness
+
+    assert chosen()
+    assert chosen(method=Pgd())
+    assert not chosen(method=Standard())
+    assert chosen(method=Standard(), validation=Validation(select="robust"))
+    assert not chosen(validation=Validation(select="clean"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from robustsabn.config import choices
-from robustsabn.trainers.methods import METHODS, Method, Paired
+from robustsabn.trainers.methods import METHODS, Method, Paired, Standard
 from robustsabn.trainers.settings import Augment, Extra, Swa
 from robustsabn.trainers.settings import check as _check
 from robustsabn.trainers.settings import count as _count
@@ -173,14 +173,14 @@ class Cyclic(Schedule):
 class Validation:
     """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images.
 
-    The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on the first;
-    the other one decides between equals. With `gap`, also PGD accuracy on as many training images, for as much time again.
+    The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on the first,
+    by default for the method `standard` alone; the other one decides between equals. With `gap`, also PGD accuracy on as many training images, for as much time again.
     """
 
     images: int = 1000
     every: int = 1
     steps: int = 10
-    select: Literal["robust", "clean"] = "robust"
+    select: Literal["robust", "clean"] | None = None
     gap: bool = True
 
     def __post_init__(self) -> None:
@@ -296,6 +296,13 @@ class TrainConfig:
         )
         distinct = len(set(self.routes)) == len(self.routes) > 0
         _check(distinct, f"routes are distinct names such as clean, adv; got {list(self.routes)}")
+
+    @property
+    def by_robustness(self) -> bool:
+        """Whether the best checkpoint is the most robust one, rather than that of highest clean accuracy."""
+        if self.validation.select is None:
+            return not isinstance(self.method, Standard)
+        return self.validation.select == "robust"
 
     def _check_extra(self) -> None:
         if self.extra is None:

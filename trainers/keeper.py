@@ -106,7 +106,7 @@ class Keeper:
 
     def _beats(self, name: str, step: int, found: Evaluation) -> bool:
         score = [found.robust_accuracy, found.clean_accuracy]
-        score = score if self.config.validation.select == "robust" else score[::-1]
+        score = score if self.config.by_robustness else score[::-1]
         if score <= self.kept[name]["score"]:
             return False
         self.kept[name] = {"score": score, "step": step}

@@ -91,7 +91,7 @@ def _through(route: str) -> str:
 def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[str]:
     if isinstance(config.method, Standard):  # which has no robustness to lose
         return []
-    kept, found = config.validation.select == "robust", []
+    kept, found = config.by_robustness, []
     if fallen := collapse(points, kept):
         found.append(("warning", "Catastrophic overfitting.", f"{fallen[0].upper()}{fallen[1:]}."))
     if len(points) >= 2 and not points[-1].collapsed:

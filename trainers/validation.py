@@ -38,7 +38,7 @@ class Validator:
         self.seen = data.train.sample(min(len(data.validation), len(data.train))).to(accelerator.device)
         self.test = data.test
         self.routes = trained_routes(config.method, model)
-        self.by_robustness = config.validation.select == "robust"
+        self.by_robustness = config.by_robustness
         self.defended = not isinstance(config.method, Standard)
 
     def validate(self, step: int, heading: str, kind: str = "validation") -> Evaluation:
