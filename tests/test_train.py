@@ -221,7 +221,7 @@ def test_layers_that_the_network_comes_with_in_eval_mode_stay_frozen(
         "def make(num_classes):\n"
         "    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3),\n"
         "        nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, num_classes))\n"
-        "    net[1].eval()\n"
+        "    net[1].eval().num_batches_tracked.fill_(7)\n"
         "    return net\n"
         "def whole(num_classes):\n"
         "    return make(num_classes).eval()\n"
@@ -229,9 +229,11 @@ def test_layers_that_the_network_comes_with_in_eval_mode_stay_frozen(
     moved = {}
     for name in ("make", "whole"):
         options = ["steps=3", f"model={file}:{name}", f"norm={norm}", f"attack.bn_mode={bn_mode}"]
-        state = load_run_model(tiny(tmp_path / name, *options).folder, "last").state_dict()
-        moved[name] = [bool(state[f"{place}.running_mean"].any()) for place in (1, 4)]
-        assert state["1.num_batches_tracked"].any() == moved[name][0]
+        folder = tiny(tmp_path / name, *options, "swa.start=0").folder
+        for kept in ("last", "swa"):
+            state = load_run_model(folder, kept).state_dict()
+            moved[name] = [bool(state[f"{place}.running_mean"].any()) for place in (1, 4)]
+            assert bool((state["1.num_batches_tracked"] == 7).all()) != moved[name][0]
     assert moved == {"make": [False, True], "whole": [True, True]}
 
 

@@ -63,7 +63,8 @@ def estimate_statistics(method: Method, bench: StepBench, batches: Batches, step
 
 def _batch_norms(model: nn.Module) -> list[_BatchNorm | RoutedBatchNorm]:
     kinds = (_BatchNorm, RoutedBatchNorm)
-    return [m for m in model.modules() if isinstance(m, kinds) and m.num_batches_tracked is not None]
+    found = [m for m in model.modules() if isinstance(m, kinds) and m.training]  # others are frozen
+    return [m for m in found if m.num_batches_tracked is not None]
 
 
 @contextmanager
