@@ -41,12 +41,13 @@ def test_the_promised_recipes_are_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_says_what_to_expect_whence_and_which_checkpoint_counts(name: str) -> None:
-    text, validation = recipes()[name].read_text(encoding="utf-8"), load(TrainConfig, name).validation
+    text, config = recipes()[name].read_text(encoding="utf-8"), load(TrainConfig, name)
+    kept, validation = "robust" if config.by_robustness else "clean", config.validation
     head = [line for line in text.splitlines() if line.startswith("# ")]
     starts = ["# Expected: ", "# Not yet run here"] if name in LARGE else ["# Measured (seed"]
-    robust = f"PGD-{validation.steps} on " if validation.select == "robust" else ""
+    robust = f"PGD-{validation.steps} on " if config.by_robustness else ""
     held_out = f"({robust}{357 if name.startswith('digits') else validation.images} held-out images)"
-    starts.append(f"# Kept is the checkpoint of best {validation.select} validation accuracy {held_out}")
+    starts.append(f"# Kept is the checkpoint of best {kept} validation accuracy {held_out}")
     for start in starts:
         assert any(line.startswith(start) for line in head), start
     if name not in LARGE:
