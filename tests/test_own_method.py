@@ -19,12 +19,12 @@ from robustsabn.trainers.trainer import run
 FILE = """
 from dataclasses import dataclass
 from robustsabn.trainers.methods import Pgd, method
-import beside
+import nearby
 
 @method("mine-too")
 @dataclass(frozen=True)
 class Mine(Pgd):
-    weight: float = beside.WEIGHT
+    weight: float = nearby.WEIGHT
 
 class Bare:
     def losses(self, bench, x, y):
@@ -40,14 +40,14 @@ number = 3
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "beside.py").write_text("WEIGHT = 2.5\n")
+    (tmp_path / "nearby.py").write_text("WEIGHT = 2.5\n")
     (tmp_path / "own.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)
     before = dict(METHODS)
     yield tmp_path / "own.py"
     METHODS.clear()
     METHODS.update(before)
-    for name in ("own", "_user_own", "beside"):
+    for name in ("own", "_user_own", "nearby"):
         sys.modules.pop(name, None)
 
 
