@@ -23,7 +23,7 @@ from robustsabn.attacks.judge import Judge, device_of
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.oracle import mistaken
-from robustsabn.attacks.report import FRAGILE, Flag, Report
+from robustsabn.attacks.report import FRAGILE, Report
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.searching import search_model
 from robustsabn.attacks.threat import ThreatModel
@@ -33,15 +33,6 @@ from robustsabn.attacks.workers import Workers
 from robustsabn.errors import InputError
 
 __all__ = ["AutoAttack", "ProgressEvent"]
-
-_AUTOCAST = Flag(
-    "autocast",
-    "note",
-    1,
-    (),
-    "the search ran in bfloat16: every success was verified in float32, but a coarser search may miss some, and then the "
-    "robust accuracy is too high; leave autocast out for the standard number",
-)
 
 
 class AutoAttack:
@@ -112,8 +103,7 @@ class AutoAttack:
                 f"inputs of shape {tuple(x.shape[1:])} are not images (C, H, W), which Square needs, and no other attack "
                 "is asked for; add one, such as apgd-ce"
             )
-        flags = in_train_mode(model) + by_kind(model, x, self.attacks, self.version)
-        flags += [_AUTOCAST] if self.autocast else []
+        flags = in_train_mode(model) + by_kind(model, x, self.attacks, self.version, self.autocast)
         with attack_mode(model), torch.no_grad(), _float32():
             judge = Judge(model, x, batch_size=self._rows(model, x), draws=10 if rand else 1)
             clean = judge.logits(x).cpu()
@@ -181,8 +171,7 @@ class AutoAttack:
     ) -> AbstractContextManager[Journal | None]:
         if self.folder is None:
             return nullcontext()
-        what = (self.version, self.threat, self.seed, attacks, self._options, model, x, y, ids)
-        identity = identity_of(*what)
+        identity = identity_of(self.version, self.threat, self.seed, attacks, self._options, model, x, y, ids)
         folder, shape = self.folder / "journal", tuple(x.shape[1:])
         going_on = self.resume or workers.rank > 0  # the first process has just begun it
         return closing(workers.first(lambda: Journal(folder, identity, answers, shape, resume=going_on)))

@@ -46,8 +46,10 @@ def in_train_mode(model: Model) -> list[Flag]:
     ]
 
 
-def by_kind(model: Model, x: Tensor, attacks: Sequence[Search[Any]], version: str) -> list[Flag]:
-    """What follows from the kind of model, images and version alone."""
+def by_kind(
+    model: Model, x: Tensor, attacks: Sequence[Search[Any]], version: str, autocast: bool
+) -> list[Flag]:
+    """What follows from the kind of model, images, version and search alone."""
     flags = []
     dtypes = {p.dtype for p in model.parameters()} if isinstance(model, nn.Module) else set()
     if dtypes & {torch.float16, torch.bfloat16}:
@@ -62,6 +64,12 @@ def by_kind(model: Model, x: Tensor, attacks: Sequence[Search[Any]], version: st
     if version not in ("standard", "plus", "rand"):
         words = f"version {version} is not a published one: do not put its number beside those of AutoAttack standard"
         flags.append(Flag("non-standard", "note", 1, (), words))
+    if autocast:
+        words = (
+            "the search ran in bfloat16: every success was verified in float32, but a coarser search may miss some, and "
+            "then the robust accuracy is too high; leave autocast out for the standard number"
+        )
+        flags.append(Flag("autocast", "note", 1, (), words))
     return flags
 
 
@@ -70,9 +78,10 @@ def seen_on(judge: Judge, x: Tensor, *, randomised_is_fine: bool = False) -> lis
     flags = []
     with _gradients_inside() as calls:
         first = judge.logits(x)
-    again = [judge.logits(x) for _ in range(4)]
-    size = first.norm(dim=1, keepdim=True) + 1e-12
-    differ = torch.stack([((first - other) / size).abs().amax(1) > 1e-4 for other in again]).any(0)
+    again = [_without_absent(judge.logits(x)) for _ in range(4)]
+    present = _without_absent(first)
+    size = present.norm(dim=1, keepdim=True) + 1e-12
+    differ = torch.stack([((present - other) / size).abs().amax(1) > 1e-4 for other in again]).any(0)
     differ &= usable(first)
     if count := int(differ.sum()):
         flags.append(
@@ -181,6 +190,10 @@ def _alone(who: str, of: int, n: int) -> str:
         f"{n} samples were broken by {who} after gradient attacks had failed ({n / of:.2%}); a share above 0.2 % is a "
         "sign of masked gradients, and then the true robustness is likely lower"
     )
+
+
+def _without_absent(logits: Tensor) -> Tensor:
+    return logits.masked_fill(logits == -torch.inf, 0.0)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ def _purified(z: Tensor, x: Tensor) -> Tensor:
         (lambda z, x: (z * 1e4).softmax(1), "softmax"),
         (lambda z, x: z.sign() * 100 + 0 * z, "zero-gradients"),
         (noisy, "randomised"),
+        (lambda z, x: noisy(z, x).index_fill(1, torch.tensor([0]), -torch.inf), "randomised"),
         (broken_for_some, "nan-logits"),
         (_purified, "gradient-in-forward"),
     ],

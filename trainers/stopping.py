@@ -29,9 +29,7 @@ class Stop:
         if step < self.due:
             return False
         received, pace = self._exchanged(self.pace)
-        now = (
-            time.perf_counter()
-        )  # the device has done all steps so far: the pace counts from the next exchange on
+        now = time.perf_counter()  # the device has done all steps so far
         self.pace = (now - self.since) / max(step - self.last, 1)
         self.since, self.last = now, step
         self.due = step + int(min(max(SECONDS / pace, 1), STEPS))
