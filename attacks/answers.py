@@ -11,6 +11,7 @@ from torch import Tensor
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.losses import margin
 from robustsabn.errors import InputError
+from robustsabn.files import replacing
 
 __all__ = ["Answers"]
 
@@ -31,11 +32,9 @@ class Answers:
 
     def write(self, path: Path) -> None:
         """Keep them in a safetensors file, written aside and renamed."""
-        aside = path.with_name(f"{path.name}.writing")
         tensors = {"logits": self.logits.contiguous(), "randomised": torch.tensor(self.randomised)}
-        save_file(tensors, aside)
-        aside.chmod(0o644)  # readable by its owner alone otherwise
-        aside.replace(path)
+        with replacing(path) as aside:
+            save_file(tensors, aside)
 
     def check(self, path: Path) -> None:
         """InputError where those kept in `path` differ by more than rounding; a randomised model may differ."""

@@ -9,11 +9,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from robustsabn._files import write_text
 from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.identity import difference
 from robustsabn.attacks.verdicts import Finished
 from robustsabn.errors import InputError
+from robustsabn.files import write_text
 
 __all__ = ["Journal"]
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from robustsabn.files import write_text
+
 __all__ = ["FRAGILE", "AttackCost", "Flag", "Report"]
 
 FRAGILE = 1e-4
@@ -143,10 +145,7 @@ class Report:
 
     def to_json(self, path: str | Path) -> None:
         """Write `to_dict` to `path`, aside first and then renamed."""
-        path = Path(path)
-        aside = path.with_name(path.name + ".writing")
-        aside.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        aside.replace(path)
+        write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def same_verdicts(self, other: "Report") -> bool:
         """Equal samples, verdicts, and adversarial images, bit for bit."""

@@ -12,6 +12,7 @@ __all__ = [
     "RouteError",
     "TrainingError",
     "UsageError",
+    "WriteError",
 ]
 
 
@@ -57,3 +58,7 @@ class UsageError(RobustsabnError, ValueError):
 
 class TrainingError(RobustsabnError, RuntimeError):
     """Training cannot go on."""
+
+
+class WriteError(RobustsabnError, OSError):
+    """A file or folder cannot be written: the disk is full, or the place is not writable."""

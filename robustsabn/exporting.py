@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustsabn import __version__
 from robustsabn.errors import ConfigError, ConversionError, MissingExtraError
+from robustsabn.files import make_folder, replacing
 
 __all__ = ["FORMATS", "export"]
 
@@ -45,9 +46,9 @@ def export(
     if format == "onnx":
         _require_onnx()
     plain = plain.cpu().eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".writing-{path.stem}.{format}")
-    try:
+    make_folder(path.parent)
+    # the exporters choose by the ending
+    with replacing(path, f".{format}") as aside:
         written = _WRITERS[format](plain, aside, images, fresh, notes or {})
         with torch.no_grad():
             expected = reference(images)
@@ -56,9 +57,6 @@ def export(
             raise ConversionError(
                 f"the {format} file's logits differ by {apart:.3g} from the model's; not written"
             )
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
     return apart
 
 

@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import struct
-import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor
 
 import robustsabn
 from robustsabn.errors import CheckpointError
+from robustsabn.files import ASIDE, flush, replacing, write_text, writing
 
 __all__ = [
     "FORMAT",
@@ -51,27 +52,22 @@ class Checkpoint:
 
 
 def write(folder: Path, checkpoint: Checkpoint, names: tuple[str, ...] = ("last",)) -> None:
-    """Store `checkpoint` in `folder` under each of `names`; what was there stays until its replacement is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(".writing-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    first = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    first.chmod(0o755)
-    files = {}
-    for name, tensors in checkpoint.tensors.items():
-        file = first / f"{name}.safetensors"
-        # one copy each: tensors that share memory are stored twice and shared again by the model that loads them
-        save_file({key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}, file)
-        _flush(file)
-        files[file.name] = _sha256(file)
-    state = {**checkpoint.state, "format": FORMAT, "versions": _versions(), "files": files}
-    state["sha256"] = _digest(state)
-    (first / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    _flush(first / "state.json")
-    copies = [_copy(first, folder) for _ in names[1:]]
-    # the last name is the one that a resumed run starts from: the others must be in place before
-    for name, ready in zip(reversed(names), [*copies, first], strict=True):
-        _publish(ready, folder / name, _before(folder, name))
+    """Store `checkpoint` in `folder` under each of `names`; what was there stays until its replacement is complete.
+
+    Raises WriteError where the disk is full or cannot be written; nothing half-written is left then.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _clean(folder)
+        try:
+            first = _fresh(folder)
+            _fill(first, checkpoint)
+            copies = [_copy(first, folder) for _ in names[1:]]
+            # the last name is the one that a resumed run starts from: the others must be in place before
+            for name, ready in zip(reversed(names), [*copies, first], strict=True):
+                _publish(ready, folder / name, _before(folder, name))
+        finally:
+            _clean(folder)
 
 
 def read(folder: Path, name: str = "best") -> Checkpoint:
@@ -142,6 +138,20 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
+def _fill(place: Path, checkpoint: Checkpoint) -> None:
+    files = {}
+    for name, tensors in checkpoint.tensors.items():
+        file = place / f"{name}.safetensors"
+        # one copy each: tensors that share memory are stored twice and shared again by the model that loads them
+        copies = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
+        with replacing(file) as aside:
+            save_file(copies, aside)
+        files[file.name] = _sha256(file)
+    state = {**checkpoint.state, "format": FORMAT, "versions": _versions(), "files": files}
+    state["sha256"] = _digest(state)
+    write_text(place / "state.json", json.dumps(state, indent=1) + "\n")
+
+
 def _load(file: Path, sha: str) -> Tensors:
     if not file.is_file():
         raise CheckpointError(f"{file} is missing{_REMEDY}")
@@ -156,12 +166,12 @@ def _load(file: Path, sha: str) -> Tensors:
 
 
 def _publish(ready: Path, place: Path, before: Path) -> None:
-    _flush(ready)  # the names of its files, before its own
+    flush(ready)  # the names of its files, before its own
     if place.exists():
         shutil.rmtree(before, ignore_errors=True)
         place.rename(before)
     ready.rename(place)
-    _flush(place.parent)
+    flush(place.parent)
     if before.name.startswith("."):
         shutil.rmtree(before, ignore_errors=True)
 
@@ -171,26 +181,27 @@ def _before(folder: Path, name: str) -> Path:
     return folder / {"last": "previous"}.get(name, f".{name}-before")
 
 
+def _fresh(folder: Path) -> Path:
+    place = folder / f"{ASIDE}{uuid.uuid4().hex[:12]}"
+    place.mkdir()
+    return place
+
+
+def _clean(folder: Path) -> None:
+    """Remove what was not completed, by this process or by one that was killed."""
+    for place in folder.glob(f"{ASIDE}*"):
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def _copy(source: Path, folder: Path) -> Path:
-    target = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
-    target.chmod(0o755)
+    target = _fresh(folder)
     for file in source.iterdir():
         try:
             os.link(file, target / file.name)
-        except OSError:
+        except OSError:  # a file system without links
             shutil.copyfile(file, target / file.name)
-            _flush(target / file.name)
+            flush(target / file.name)
     return target
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # folders cannot be opened there
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sha256(file: Path) -> str:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from robustsabn._files import write_text
 from robustsabn.attacks.reporting.page import boxes, definitions, figure, page, table
 from robustsabn.attacks.reporting.svg import lines
 from robustsabn.attacks.reporting.words import duration, percent
+from robustsabn.files import write_text
 from robustsabn.trainers.comparison import Comparison, EndedRun, Group
 from robustsabn.trainers.naming import words
 from robustsabn.trainers.records import AVERAGES, Point

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from robustsabn.errors import TrainingError
+from robustsabn.files import replacing
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.processes import reduced
 
@@ -57,7 +58,8 @@ class Guard:
     def _stop(self, step: int, what: str) -> NoReturn:
         file = self.folder / f"batch-of-step-{step + 1}.safetensors"
         if self.accelerator.is_main_process:
-            save_file(self.batches.whole(step), file)
+            with replacing(file) as aside:
+                save_file(self.batches.whole(step), aside)
         self.accelerator.wait_for_everyone()  # or a launcher would end the main process in the middle of it
         raise TrainingError(
             f"{what} at step {step + 1}, whose images, labels and their places in the training set are in {file}; "

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import Tensor
 
-from robustsabn._files import write_text
 from robustsabn.attacks import ProgressEvent
+from robustsabn.files import write_text
 from robustsabn.trainers.evaluation import Evaluation
 
 __all__ = ["Monitor", "Window", "image_grid", "results_table"]

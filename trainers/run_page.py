@@ -8,10 +8,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import robustsabn.config
-from robustsabn._files import write_text
 from robustsabn.attacks.reporting.page import boxes, figure, page, table, tiles
 from robustsabn.attacks.reporting.svg import lines
 from robustsabn.attacks.reporting.words import eps_text, percent
+from robustsabn.files import write_text
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.overfitting import Reading, collapse, course, decline

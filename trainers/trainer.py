@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import robustsabn.config
-from robustsabn._files import write_text
 from robustsabn.data.sets import check_fit
 from robustsabn.errors import CheckpointError
+from robustsabn.files import write_text
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.accumulation import check_accumulation, parts
 from robustsabn.trainers.averages import Swa, averages

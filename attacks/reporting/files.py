@@ -2,17 +2,17 @@
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from robustsabn._files import write_text
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.reporting.document import document
 from robustsabn.attacks.reporting.words import verdicts
 from robustsabn.errors import InputError
+from robustsabn.files import make_folder, replacing
 
 __all__ = ["COLUMNS", "write"]
 
@@ -42,7 +42,7 @@ def write(
     """Write report.json, per_sample.csv, adversarial.safetensors and report.html into `folder`.
 
     `classes` names the labels, `x` (N, ...) are the clean images in the order of the report, for the pictures;
-    `about` says what was evaluated ("model", "data", "command", ...). Each file is written aside and renamed.
+    `about` says what was evaluated ("model", "data", "command", ...). They are written aside and renamed.
     Raises InputError where `x` does not belong to the report.
     """
     if x is not None and x.shape != report.x_adv.shape:
@@ -51,21 +51,21 @@ def write(
             "in the order of report.ids, or leave x out"
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     content = {**report.to_dict(), "about": dict(about or {})}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     page = document(report, classes=classes, x=x, about=about)
-    _aside(folder / "adversarial.safetensors", lambda path: _tensors(report, path))
-    _aside(folder / "per_sample.csv", lambda path: _table(report, path))
-    write_text(folder / "report.html", page)
-    write_text(folder / "report.json", text)
-
-
-def _aside(path: Path, save: Callable[[Path], object]) -> None:
-    aside = path.with_name(path.name + ".writing")
-    save(aside)
-    aside.chmod(0o644)  # safetensors are readable by their owner alone otherwise
-    aside.replace(path)
+    # all are complete before the first takes its name: an earlier report stays whole until then
+    with (
+        replacing(folder / "report.json") as summary,
+        replacing(folder / "report.html") as html,
+        replacing(folder / "per_sample.csv") as table,
+        replacing(folder / "adversarial.safetensors") as tensors,
+    ):
+        _tensors(report, tensors)
+        _table(report, table)
+        html.write_bytes(page.encode("utf-8", "backslashreplace"))
+        summary.write_text(text, encoding="utf-8")
 
 
 def _tensors(report: Report, path: Path) -> None:

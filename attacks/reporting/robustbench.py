@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from robustsabn._files import write_text
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.reporting.words import eps_text
 from robustsabn.errors import InputError
+from robustsabn.files import make_folder, replacing, write_text
 
 __all__ = ["robustbench_json", "write_robustbench"]
 
@@ -70,10 +70,9 @@ def write_robustbench(
     """
     entry = robustbench_json(report, dataset, about)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text, tensor = folder / f"{name}.json", folder / f"{name}.pt"
-    aside = tensor.with_name(f"{tensor.name}.writing")
-    torch.save(report.x_adv[report.ids.argsort()], aside)
-    aside.replace(tensor)
+    with replacing(tensor) as aside:
+        torch.save(report.x_adv[report.ids.argsort()], aside)
     write_text(text, json.dumps(entry, indent=2) + "\n")
     return text, tensor

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the table; write the numbers and the page where they are asked for."""
     import json
 
-    from robustsabn._files import write_text
+    from robustsabn.files import write_text
     from robustsabn.trainers import compare
     from robustsabn.trainers.comparison_page import tell_comparison, write_comparison_page
 

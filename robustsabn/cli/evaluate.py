@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> None:
     """Print the table and write RUN/report/evaluation.json."""
     from rich.console import Console
 
-    from robustsabn._files import write_text
     from robustsabn.cli._common import above_zero, at_least_one, device
+    from robustsabn.files import write_text
     from robustsabn.trainers import evaluate_run, load_run_config
     from robustsabn.trainers.monitor import results_table
 
