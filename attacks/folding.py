@@ -113,7 +113,7 @@ def _mirrored(model: Model, x: Tensor) -> Mirror:
 
 
 def _made(model: nn.Module, x: Tensor) -> Mirror:
-    truth, context_changes = _truth(model, x)
+    truth, switches_gradients = _truth(model, x)
     with _refusing("it cannot be copied"):
         twin = _copied(model)
     candidates: list[tuple[nn.Module, bool]] = []
@@ -121,8 +121,8 @@ def _made(model: nn.Module, x: Tensor) -> Mirror:
     channels_last, why = x.is_cpu and x.ndim == 4, ""
     try:
         with _refusing("not rewritten"):
-            if context_changes:
-                raise _Refusal("its forward switches gradients or autocast")
+            if switches_gradients:
+                raise _Refusal("its forward switches gradients")
             new, folds = rewritten(twin, x)
         candidates = [(new, True), (new, False)] if channels_last else [(new, False)]
     except _Refusal as refusal:
@@ -157,7 +157,7 @@ def _refusing(what: str) -> Iterator[None]:
 
 
 def _truth(model: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
-    """What the model itself computes, and whether its forward changes the context that it is called in."""
+    """What the model itself computes, and whether its forward switches gradients off."""
     context = _Context(x.device)
     with attack_mode(model), _refusing("the network fails on the example"):
         first = _seen(model, x)
@@ -167,7 +167,9 @@ def _truth(model: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
         second = _seen(model, x)
         if before != (_state(model), _randomness(x)) or not _agree(first, second):
             raise _Refusal("the network is random or changes while it runs")
-    return first, context.changed
+        if context.autocast:
+            raise _Refusal("its forward switches autocast, and half precision rounds differently in a copy")
+    return first, context.without_gradients
 
 
 def _seen(network: nn.Module, x: Tensor) -> _Seen:
@@ -238,10 +240,12 @@ class _Context(TorchFunctionMode):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
-        self.device, self.changed = device.type, False
+        self.device = device.type
+        self.without_gradients = self.autocast = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.changed |= not torch.is_grad_enabled() or torch.is_autocast_enabled(self.device)
+        self.without_gradients |= not torch.is_grad_enabled()
+        self.autocast |= torch.is_autocast_enabled(self.device)
         return func(*args, **(kwargs or {}))
 
 

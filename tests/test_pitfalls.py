@@ -15,7 +15,7 @@ from pitfalls_worker import OPTIONS, RUN, steps
 from test_method_resume import NET
 from torch import Tensor, nn
 
-from robustsabn.conversion import convert
+from robustsabn import Split, convert, route
 from robustsabn.trainers.averages import Ema
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import Attack, Cosine
@@ -184,14 +184,17 @@ def residual() -> nn.Module:
     )
 
 
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_channels_last_has_the_gradients_of_contiguous(name: str) -> None:
-    found = []
-    for layout in (torch.contiguous_format, torch.channels_last):
-        model = convert(residual(), norm="saauxbn").train().to(memory_format=layout)  # type: ignore[call-overload]
-        x = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(1)).contiguous(
-            memory_format=layout
-        )
+    """In float64, where the order of a sum does not decide which way an attack goes."""
+    results = []
+    for layout in LAYOUTS:
+        model = convert(residual(), norm="saauxbn").double().train().to(memory_format=layout)  # type: ignore[call-overload]
+        x = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(1)).double()
+        x = x.contiguous(memory_format=layout)
         acc, attack = Accelerator(cpu=True), Attack("L2", eps=0.3, steps=2)
         bench = StepBench(
             acc, model, model, attack, seed=0, batch_size=6, share=slice(0, 6), classes=3, fold=True
@@ -203,5 +206,24 @@ def test_channels_last_has_the_gradients_of_contiguous(name: str) -> None:
             losses = method.losses(bench, x, torch.arange(6) % 3)
             losses["loss"].backward()
         grads = {key: p.grad.contiguous() for key, p in model.named_parameters()}
-        found.append((x_adv.contiguous(), losses, grads, dict(model.named_buffers())))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
+        results.append((x_adv.contiguous(), losses, grads, dict(model.named_buffers())))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-9)
+
+
+def test_the_kernels_of_both_layouts_are_right_in_float32() -> None:
+    """Within the bound of a float32 sum: its number of terms, times the unit roundoff, times the largest gradient."""
+
+    def gradients(dtype: torch.dtype, layout: torch.memory_format) -> dict[str, Tensor]:
+        model = convert(residual(), norm="saauxbn").to(dtype).train().to(memory_format=layout)  # type: ignore[call-overload]
+        x = torch.rand(12, 3, 9, 9, generator=torch.Generator().manual_seed(1)).to(dtype)
+        x = x.contiguous(memory_format=layout).requires_grad_()
+        with route(model, Split(clean=6, adv=6)):
+            F.cross_entropy(model(x), torch.arange(12) % 3).backward()
+        return {"images": x.grad, **{key: p.grad for key, p in model.named_parameters()}}  # type: ignore[dict-item]
+
+    exact = gradients(torch.float64, torch.contiguous_format)
+    terms, unit_roundoff = 12 * 5 * 5, 2.0**-24  # images and positions of the first feature map
+    bound = terms * unit_roundoff * max(float(g.abs().max()) for g in exact.values())
+    for layout in LAYOUTS:
+        for key, gradient in gradients(torch.float32, layout).items():
+            assert (gradient - exact[key]).abs().max() <= bound, (layout, key)
