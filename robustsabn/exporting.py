@@ -63,13 +63,16 @@ def export(
 def _safetensors(
     plain: nn.Module, path: Path, images: Tensor, fresh: nn.Module | None, notes: dict[str, Any]
 ) -> Net:
-    from safetensors.torch import load_file, save
+    from safetensors.torch import save
 
-    state = {name: tensor.detach().clone().contiguous() for name, tensor in plain.state_dict().items()}
+    from robustsabn.models.versions import load_state, read_state, version_notes
+
+    own = plain.state_dict()
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in own.items()}
     metadata = {"format": "pt", "robustsabn": __version__} | {k: _text(v) for k, v in notes.items()}
-    path.write_bytes(save(state, metadata))
+    path.write_bytes(save(state, metadata | (version_notes(own) or {})))
     target = plain if fresh is None else fresh
-    target.load_state_dict(load_file(path), strict=True)
+    load_state(target, read_state(path))
     return target.eval()
 
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 import robustsabn
 from robustsabn.errors import CheckpointError
 from robustsabn.files import ASIDE, flush, replacing, write_text, writing
+from robustsabn.models.versions import read_state, version_notes
 
 __all__ = [
     "FORMAT",
@@ -145,7 +146,7 @@ def _fill(place: Path, checkpoint: Checkpoint) -> None:
         # one copy each: tensors that share memory are stored twice and shared again by the model that loads them
         copies = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
         with replacing(file) as aside:
-            save_file(copies, aside)
+            save_file(copies, aside, version_notes(tensors))
         files[file.name] = _sha256(file)
     state = {**checkpoint.state, "format": FORMAT, "versions": _versions(), "files": files}
     state["sha256"] = _digest(state)
@@ -160,7 +161,7 @@ def _load(file: Path, sha: str) -> Tensors:
             f"{file} is truncated or was altered: its SHA-256 is not the one in state.json{_REMEDY}"
         )
     try:
-        return load_file(file)
+        return read_state(file)
     except (SafetensorError, OSError, ValueError, struct.error) as error:
         raise CheckpointError(f"{file} cannot be read: {error}{_REMEDY}") from None
 

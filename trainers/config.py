@@ -223,7 +223,7 @@ class TrainConfig:
     """A training run.
 
     `model` is a name of the registry or a model specification, `model_options` its arguments, `weights` a file to start
-    from. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
+    from, all but the last layer with `fresh_head`. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
     `steps` when given. `batch_size` counts all processes together; the last images of an epoch that do not fill a batch
     wait for the next one. Each process takes its share in `accumulate` parts one after the other. `ema` is the decay of an average of the weights, `swa` says of which epochs to take an equal
     average; both are evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
@@ -232,6 +232,7 @@ class TrainConfig:
     model: str = "resnet-digits"
     model_options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    fresh_head: bool = False
     data: str = "digits"
     download: bool = False
     images: int | None = None
@@ -279,6 +280,8 @@ class TrainConfig:
         _count("checkpoint_every", self.checkpoint_every)
         _count("seed", self.seed, 0)
         _check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
+        fine = self.weights is not None or not self.fresh_head
+        _check(fine, "fresh_head leaves out the last layer of weights, which is missing; give weights=FILE")
         named = type(self.method).__name__
         _check(
             is_dataclass(self.method),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import robustsabn.config
 from robustsabn.data import Data
+from robustsabn.models.versions import load_state
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.averages import Average
 from robustsabn.trainers.bench import StepBench
@@ -77,7 +78,7 @@ class Keeper:
     def restore(self, found: Found) -> int:
         """Bring model, optimiser and scores to where they were, and say after how many steps that was."""
         stored = found.stored
-        self.model.load_state_dict(stored.tensors["model"])
+        load_state(self.model, stored.tensors["model"])
         restore_statistics(self.accelerator, self.model, stored.tensors.get("statistics", {}))
         store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
         if self.accelerator.scaler is not None and stored.state["scaler"]:
@@ -101,7 +102,7 @@ class Keeper:
             return found.tensors["model"], found.state["step"]
 
         tensors, step = shared(self.accelerator, read)
-        self.model.load_state_dict(tensors)
+        load_state(self.model, tensors)
         return step
 
     def _beats(self, name: str, step: int, found: Evaluation) -> bool:

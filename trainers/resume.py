@@ -19,7 +19,7 @@ KEPT = ("best", "ema", "swa")
 # other values of these fit no stored tensor
 _SHAPING = ("model", "model_options", "norm", "routes", "optim.name", "optim.decay")
 # these change nothing that is trained
-_FREE = ("out", "device", "download", "log_every", "checkpoint_every", "test", "weights")
+_FREE = ("out", "device", "download", "log_every", "checkpoint_every", "test", "weights", "fresh_head")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import nn
 import robustsabn.config
 from robustsabn._yaml import read as read_yaml
 from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.models.versions import load_state
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.lock import LOCK, locked
@@ -120,14 +121,17 @@ def build_model(
     from robustsabn.models.spec import as_made
 
     weights = config.weights if fresh else None
+    head = classes if config.fresh_head else None
     if config.model in names():
         model = build(config.model, classes, shape[0], **config.model_options)
         if weights is not None:
-            load_weights(model, weights)
+            load_weights(model, weights, fresh_head=head)
     elif config.model_options:
         raise ConfigError(f"model_options are for {', '.join(names())}; {config.model!r} takes none")
     else:
-        model = as_made(config.model, weights=weights, num_classes=classes, in_channels=shape[0])
+        model = as_made(
+            config.model, weights=weights, num_classes=classes, in_channels=shape[0], fresh_head=head
+        )
     if config.norm == "none":
         if config.sync_bn:
             raise ConfigError(
@@ -169,12 +173,12 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
     with torch.random.fork_rng([]):
         model = build_model(config, len(classes), shape, fresh=False)
     try:
-        model.load_state_dict(stored.tensors["model"])
-    except RuntimeError:
+        load_state(model, stored.tensors["model"])
+    except Exception as error:  # whatever modules of the user raise
         raise CheckpointError(
             f"{folder}: the {checkpoint} checkpoint does not fit the model {config.model!r} of its config.yaml; "
             "has the model's code changed since, or the file been edited?"
-        ) from None
+        ) from error
     return LoadedRun(config, model.eval(), classes, shape)
 
 

@@ -44,8 +44,9 @@ def as_made(
     weights: str | Path | None = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
+    fresh_head: int | None = None,
 ) -> nn.Module:
-    """As `resolve`, with every module in the mode in which the spec's code left it."""
+    """As `resolve`, with every module in the mode in which the spec's code left it; `fresh_head` as for `load_weights`."""
     if not isinstance(spec, str):
         raise ModelError(f"the model is {spec!r}; give text: {SPECS}, {', '.join(names())}")
     folder = Path(spec).expanduser()
@@ -57,7 +58,7 @@ def as_made(
         in_channels = in_channels or _size(state, "conv1.weight", 1, default=3)
     model, normal = _fresh(spec, num_classes, in_channels)
     if state is not None and weights is not None:
-        fill(model, state, weights)
+        fill(model, state, weights, fresh_head=fresh_head)
     return model if normal is None else normalized(model, normal)
 
 

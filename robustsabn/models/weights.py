@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from robustsabn.errors import ModelError
+from robustsabn.models.head import head_of, other_head
+from robustsabn.models.versions import load_state, read_state, versioned
 
 __all__ = ["fill", "load_weights", "read_weights"]
 
@@ -32,7 +33,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise ModelError(f"no such weight file: {path}; allowed is the path of a .safetensors or torch file")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return read_state(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(
                 f"{path} is not a readable safetensors file, copy or save it again: {_one_line(error)}"
@@ -87,37 +88,59 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         raise ModelError(
             f"{path} is not a state dict: {other[0]!r} is no tensor; looked into {', '.join(_WRAPPERS)}"
         )
-    return {str(key): value for key, value in content.items()}
+    tensors = {str(key): value for key, value in content.items()}
+    return versioned(tensors, getattr(content, "_metadata", None))
 
 
-def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+def load_weights(model: nn.Module, path: str | Path, *, fresh_head: int | None = None) -> nn.Module:
     """Fill `model` with the weights in the file at `path`, all of them and no others, and return it.
 
-    A prefix `module.`, `model.` or `_orig_mod.` of every key is dropped when no key fits with it.
+    A prefix `module.`, `model.` or `_orig_mod.` of every key is dropped when no key fits with it. With `fresh_head`, the
+    number of classes, the last layer stays as it is, whatever the file has for it.
     Raises ModelError as `read_weights` does, and when names or shapes differ.
     """
-    return fill(model, read_weights(path), path)
+    return fill(model, read_weights(path), path, fresh_head=fresh_head)
 
 
-def fill(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> nn.Module:
+def fill(
+    model: nn.Module, state: dict[str, Tensor], path: str | Path, *, fresh_head: int | None = None
+) -> nn.Module:
     """`load_weights` with the content of `path` read already."""
     wanted = model.state_dict().keys()
     while not wanted & state.keys():
         prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
         if prefix is None:
             break
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
+        state = _without(prefix, state)
+    other = other_head(model, state)
+    left = [] if fresh_head is None else other[0] if other else head_of(model, fresh_head)
+    if other and fresh_head is None:
+        raise ModelError(
+            f"{path} is of {other[1]} classes, the network of {other[2]}; a run with fresh_head=true trains a new "
+            f"last layer ({', '.join(other[0])}); to use them as they are, build the network for {other[1]} (autoattack: --num-classes {other[1]})"
+        )
+    kept = versioned({k: v for k, v in state.items() if k not in left}, getattr(state, "_metadata", None))
     try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
+        missing, unexpected = load_state(model, kept, strict=False)
+    except Exception as error:  # whatever modules of the user raise
+        lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         raise _misfit(path, (lines[1] if len(lines) > 1 else lines[0]).rstrip(".")) from error
+    missing = [key for key in missing if key not in left]
     if missing or unexpected:
         problems = [
             _first(label, keys) for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys
         ]
         raise _misfit(path, "; ".join(problems))
     return model
+
+
+def _without(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    known = getattr(state, "_metadata", None)
+    if known is not None:  # by module: "module.conv" becomes "conv", "module" the whole
+        known = {
+            name.removeprefix(prefix.rstrip(".")).lstrip("."): about for name, about in known.items() if name
+        }
+    return versioned({key.removeprefix(prefix): value for key, value in state.items()}, known)
 
 
 def _misfit(path: str | Path, problem: str) -> ModelError:
