@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.errors import RouteError
+from robustsabn.layers.functional import wide
 from robustsabn.routing import Resolved, Router, is_whole_batch
 
 __all__ = ["Affine", "Init", "RoutedNorm", "Statistics"]
@@ -201,7 +202,8 @@ def _repeat(rows: Tensor | None, sizes: list[int]) -> Tensor | None:
 
 def mixed(weights: Tensor, rows: Tensor) -> Tensor:
     """Sum over r of weights[r] rows[r]; weights (R,), rows (R, *S). Not a matrix product, which autocast rounds."""
-    return (weights.to(rows).reshape(-1, *(1,) * (rows.ndim - 1)) * rows).sum(0)
+    weights = weights.to(rows.device, wide(rows.dtype)).reshape(-1, *(1,) * (rows.ndim - 1))
+    return (weights * rows).sum(0).to(rows.dtype)
 
 
 def check_features(num_features: int) -> None:

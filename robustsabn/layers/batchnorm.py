@@ -11,12 +11,14 @@ from torch import Tensor
 
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features, mixed
+from robustsabn.layers.checks import check_counts, check_dtype, check_values
 from robustsabn.layers.functional import (
     Moments,
     batch_moments,
     normalise_parts,
     normalise_samples,
     scale_shift,
+    wide,
 )
 from robustsabn.layers.sync import is_distributed, merge_moments, sync_batch_norm_cuda
 from robustsabn.routing import Resolved, Router, current_selection, record_selection
@@ -86,6 +88,8 @@ class RoutedBatchNorm(RoutedNorm):
         self._check_input(x)
         self.check_batch(selection, len(x))
         batch_statistics = self.training or self.running_mean is None
+        if batch_statistics and not (self.sync and is_distributed()):
+            check_values(self, x, selection, self.statistics == "per_route")
         update: Update = "none"
         if self.training and self.track_running_stats and self.running_mean is not None:
             update = "again" if recomputed else "move"
@@ -107,13 +111,12 @@ class RoutedBatchNorm(RoutedNorm):
         if not batch_statistics:
             mean, var = self._running(selection)
             if mean.requires_grad:  # a Blend whose weights are searched
-                return _apply(x, mean, torch.rsqrt(var + self.eps), scale, shift)
+                return _apply(x, mean, var, self.eps, scale, shift)
             return F.batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
         if self.statistics == "shared" or isinstance(selection, int):
             tracked = self._tracked(selection if isinstance(selection, int) else 0, update)
             return self._batch_norm(x, scale, shift, *tracked)
-        wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
-        batch = x.new_zeros(2, self.num_features, dtype=wide)
+        batch = x.new_zeros(2, self.num_features, dtype=self._dtype(x))
         y = self._batch_norm(x, scale, shift, batch[0], batch[1], 1.0)
         if update == "move" and isinstance(selection, Tensor):
             self._move(batch[0], batch[1], selection.detach().to(batch))
@@ -124,10 +127,11 @@ class RoutedBatchNorm(RoutedNorm):
     ) -> Tensor:
         scale, shift = self.effective_affine(parts)
         if scale is None or scale.ndim == 1:
-            ones = x.new_ones(self.num_features, dtype=torch.float32) if scale is None else scale
+            ones = x.new_ones(self.num_features, dtype=self._dtype(x)) if scale is None else scale
             scale = ones.expand(len(parts), -1)
         if shift is None or shift.ndim == 1:
             shift = (torch.zeros_like(scale[0]) if shift is None else shift).expand(len(parts), -1)
+        check_dtype(self, x, scale.dtype)
         if self.sync and batch_statistics and is_distributed():
             outs = []
             for i, (part, (index, _size)) in enumerate(
@@ -137,9 +141,7 @@ class RoutedBatchNorm(RoutedNorm):
                 outs.append(self._batch_norm(part, scale[i], shift[i], mean, var, momentum))
             return torch.cat(outs)
         if batch_statistics:
-            # one value has no unbiased variance: such a part is not tracked
-            positions = x.shape[2:].numel()
-            running = [self._tracked(i, update if size * positions > 1 else "none") for i, size in parts]
+            running = [self._tracked(index, update if size else "none") for index, size in parts]
         else:
             running = [(*self._running(index), 0.0) for index, _ in parts]
         return normalise_parts(
@@ -147,33 +149,31 @@ class RoutedBatchNorm(RoutedNorm):
         )
 
     def _samples(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: Update) -> Tensor:
+        check_dtype(self, x, self._dtype(x))
         scale, shift = self.per_sample_affine(selection)
         routes = selection if isinstance(selection, Tensor) else None
         groups = routes if self.statistics == "per_route" else None
         if not batch_statistics:
             running, spread = self._running(None) if groups is None else self._rows(groups)
-            return _apply(x, running, torch.rsqrt(spread + self.eps), scale, shift)
+            return _apply(x, running, spread, self.eps, scale, shift)
         distributed, compiling = self.sync and is_distributed(), torch.compiler.is_compiling()
         bare = scale is None or shift is None or scale.ndim == 1
         if groups is None and not distributed and (compiling or bare):
             running_mean, running_var, momentum = self._tracked(0, update)
             xhat = F.batch_norm(x, running_mean, running_var, None, None, True, momentum, self.eps)
             return scale_shift(xhat, scale, shift)
-        if groups is None and not distributed and len(x) * x.shape[2:].numel() == 1:
-            raise RouteError(
-                f"{type(self).__name__} got an input of shape {tuple(x.shape)} in training, where batch statistics need "
-                "more than one value per channel; give more samples, or call eval()"
-            )
         sets = len(self.router) if groups is not None else 1
         if scale is not None and shift is not None and not (distributed or compiling or bare):
             y, moments = normalise_samples(x, scale, shift, groups, sets, self.eps)
         else:
             moments = batch_moments(x, groups, sets)
             moments = merge_moments(moments) if distributed else moments
-            mean, invstd = moments[1], torch.rsqrt(moments[2] + self.eps)
-            y = _apply(
-                x, *((mean, invstd) if groups is None else (mean[groups], invstd[groups])), scale, shift
-            )
+            count, mean, var = moments
+            if distributed and x.shape[2:].numel() == 1:
+                check_counts(self, count)
+            if groups is not None:
+                mean, var = mean[groups], var[groups]
+            y = _apply(x, mean, var, self.eps, scale, shift)
         if update == "move":
             self._track_moments(moments)
         return y
@@ -198,7 +198,12 @@ class RoutedBatchNorm(RoutedNorm):
                 unbiased = batch_var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
                 mean.lerp_(batch_mean[0].to(mean), momentum)
                 var.lerp_(unbiased[0].to(var), momentum)
-        return _apply(x, batch_mean, torch.rsqrt(batch_var + self.eps), scale, shift)
+        return _apply(x, batch_mean, batch_var, self.eps, scale, shift)
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        """The dtype of parameters and statistics."""
+        own = (t for t in (self.running_mean, self.route_weight, self.weight) if t is not None)
+        return next((t.dtype for t in own), wide(x.dtype))
 
     def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
         """Running statistics (C,) of a whole-batch selection."""
@@ -250,9 +255,9 @@ class RoutedBatchNorm(RoutedNorm):
         count, mean, var = (m.detach() for m in moments)
         unbiased = var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
         if self.statistics == "shared":
-            self._move(mean[0], unbiased[0], torch.ones((), device=mean.device))
+            self._move(mean[0], unbiased[0], (count[0] > 0).to(mean))
         else:
-            self._move(mean, unbiased, (count > 1).to(mean))
+            self._move(mean, unbiased, (count > 0).to(mean))
 
     def _move(self, mean: Tensor, var: Tensor, share: Tensor) -> None:
         """Move running statistics by share * momentum, share () or (R,)."""
@@ -261,16 +266,16 @@ class RoutedBatchNorm(RoutedNorm):
         assert self.num_batches_tracked is not None
         with torch.no_grad():
             self.num_batches_tracked.add_((share > 0).long())
-            share = share.to(self.running_mean)
+            share = share.to(mean)
             if self.momentum is not None:
                 step = share * self.momentum
             elif self.shares is not None:
-                step = share / self.shares.add_(share).clamp(min=torch.finfo(share.dtype).tiny)
+                step = share / self.shares.add_(share).to(share).clamp(min=torch.finfo(share.dtype).tiny)
             else:
                 step = share / self.num_batches_tracked.clamp(min=1)
             weight = step.unsqueeze(1) if step.ndim else step
-            self.running_mean.lerp_(mean.to(self.running_mean).expand_as(self.running_mean), weight)
-            self.running_var.lerp_(var.to(self.running_var).expand_as(self.running_var), weight)
+            for running, new in ((self.running_mean, mean), (self.running_var, var)):
+                running.copy_(running.to(new.dtype).lerp(new.expand_as(running), weight))
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:
@@ -287,8 +292,11 @@ class RoutedBatchNorm(RoutedNorm):
         )
 
 
-def _apply(x: Tensor, mean: Tensor, invstd: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    """`scale * (x - mean) * invstd + shift` with everything but x at parameter size."""
+def _apply(
+    x: Tensor, mean: Tensor, var: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
+) -> Tensor:
+    """`scale * (x - mean) / sqrt(var + eps) + shift` with everything but x at parameter size."""
+    invstd = torch.rsqrt(var.to(wide(x.dtype)) + eps)
     total = invstd if scale is None else scale * invstd
     offset = -mean * total
     return scale_shift(x, total, offset if shift is None else offset + shift)

@@ -1,7 +1,8 @@
 """The arithmetic of routed normalisation, each selection in one pass over the activation.
 
 Shapes: x (N, C, *); scale and shift per sample (N, C) or per channel (C,); groups (N,) assigns samples to sets of
-statistics; parts are consecutive along N. Gradients of the fused forms are analytic and of first order.
+statistics; parts are consecutive along N. Gradients of the fused forms are analytic and of first order. Everything is
+computed in float32 at least and rounded once, to the dtype of x.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Moments", "batch_moments", "normalise_parts", "normalise_samples", "scale_shift"]
+__all__ = ["Moments", "batch_moments", "normalise_parts", "normalise_samples", "scale_shift", "wide"]
 
 Moments = tuple[Tensor, Tensor, Tensor]
 """Count (G,), mean (G, C) and biased variance (G, C) of groups of samples."""
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype to compute in: float32 for half precision, else the same."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
 def _over(v: Tensor, x: Tensor) -> Tensor:
-    """View v, (C,) or (N, C), for broadcasting over x, in the dtype of x."""
-    return v.to(x.dtype).reshape(-1, v.shape[-1], *(1,) * (x.ndim - 2))
+    """View v, (C,) or (N, C), for broadcasting over x."""
+    return v.to(wide(x.dtype)).reshape(-1, v.shape[-1], *(1,) * (x.ndim - 2))
 
 
 def _positions(x: Tensor) -> int:
@@ -37,10 +43,10 @@ def _sum(x: Tensor, dtype: torch.dtype) -> Tensor:
 def scale_shift(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     """`scale * x + shift`; None stands for 1 and 0."""
     if scale is None:
-        return x if shift is None else x + _over(shift, x)
+        return x if shift is None else (x + _over(shift, x)).to(x.dtype)
     if shift is None:
-        return x * _over(scale, x)
-    return torch.addcmul(_over(shift, x), x, _over(scale, x))
+        return (x * _over(scale, x)).to(x.dtype)
+    return torch.addcmul(_over(shift, x), x, _over(scale, x)).to(x.dtype)
 
 
 def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) -> Moments:
@@ -48,7 +54,7 @@ def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) ->
 
     Each sample is reduced first and samples are merged by the law of total variance.
     """
-    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    x = x.to(wide(x.dtype))
     if x.ndim > 2 and len(x):
         var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=0)
     else:  # one position, or no sample: the sum keeps the graph that collectives need on every process
@@ -68,7 +74,7 @@ def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) ->
 
 
 class _Samples(torch.autograd.Function):
-    """y = scale * xhat + shift, keeping xhat alone.
+    """y = scale * xhat + shift, keeping xhat alone; in half precision x, from which xhat is computed again.
 
     With k1 and k2 the means of scale * gy and scale * gy * xhat over the group,
     gx = (scale * gy - k1 - k2 * xhat) / sigma: all but gy and xhat is of parameter size.
@@ -78,26 +84,32 @@ class _Samples(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
     ) -> Any:
+        exact = x.to(wide(x.dtype))
         if groups is None:
-            mean, var = scale.new_zeros(x.shape[1]), scale.new_zeros(x.shape[1])
-            xhat, _, invstd = torch.native_batch_norm(x, None, None, mean, var, True, 1.0, eps)
-            count = scale.new_full((1,), x.shape[0] * _positions(x))
+            mean, var = exact.new_zeros(x.shape[1]), exact.new_zeros(x.shape[1])
+            xhat, _, invstd = torch.native_batch_norm(exact, None, None, mean, var, True, 1.0, eps)
+            count = exact.new_full((1,), x.shape[0] * _positions(x))
             moments = count, mean.unsqueeze(0), var.unsqueeze(0) * ((count - 1) / count)
         else:
-            moments = batch_moments(x, groups, n_groups)
+            moments = batch_moments(exact, groups, n_groups)
             invstd = torch.rsqrt(moments[2] + eps)
-            xhat = scale_shift(x, invstd[groups], (-moments[1] * invstd)[groups])
-        ctx.save_for_backward(xhat, invstd, scale, moments[0], groups)
+            xhat = scale_shift(exact, invstd[groups], (-moments[1] * invstd)[groups])
+        ctx.save_for_backward(xhat if exact is x else x, moments[1], invstd, scale, moments[0], groups)
         ctx.mark_non_differentiable(*moments)
-        return scale_shift(xhat, scale, shift), *moments
+        return scale_shift(xhat, scale, shift).to(x.dtype), *moments
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the name ctx
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
-        gy = grad_outputs[0]
-        xhat, invstd, scale, count, groups = ctx.saved_tensors
+        kept, mean, invstd, scale, count, groups = ctx.saved_tensors
+        gy, xhat, scale = (t.to(wide(kept.dtype)) for t in (grad_outputs[0], kept, scale))
+        if xhat is not kept:
+            offset = -mean * invstd
+            xhat = scale_shift(
+                xhat, *((invstd, offset) if groups is None else (invstd[groups], offset[groups]))
+            )
         g_shift = _sum(gy, scale.dtype)
         g_scale = _sum(gy * xhat, scale.dtype)
         gx = None
@@ -110,7 +122,7 @@ class _Samples(torch.autograd.Function):
                 k2 = (torch.zeros_like(invstd).index_add(0, groups, scale * g_scale) / per)[groups]
                 invstd = invstd[groups]
             gx = scale_shift(xhat, -k2 * invstd, -k1 * invstd).addcmul_(gy, _over(scale * invstd, gy))
-        return gx, g_scale, g_shift, None, None, None
+        return gx, g_scale, g_shift, None, None, None  # autograd rounds them to the dtypes of the inputs
 
 
 _samples: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Samples.apply
@@ -120,6 +132,8 @@ def normalise_samples(
     x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
 ) -> tuple[Tensor, Moments]:
     """Normalise x by the statistics of its batch, or of groups of samples, then scale and shift per sample (N, C)."""
+    if groups is None and not len(x):  # torch's kernel divides by the number of samples
+        groups = torch.zeros(0, dtype=torch.long, device=x.device)
     y, count, mean, var = _samples(x, scale, shift, groups, n_groups, eps)
     return y, (count, mean, var)
 
@@ -128,8 +142,19 @@ Running = Sequence[tuple["Tensor | None", "Tensor | None", float]]
 """Per part: running mean (C,), running variance (C,), both updated in place, and the momentum."""
 
 
+def _is_dense(x: Tensor) -> bool:
+    """Whether x fills its memory in an order that torch's kernels know."""
+    formats = [torch.contiguous_format]
+    if x.ndim in (4, 5):
+        formats.append(torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    return any(x.is_contiguous(memory_format=form) for form in formats)
+
+
 class _Parts(torch.autograd.Function):
-    """Batch normalisation of consecutive parts, each written in its place: no concatenation of activations."""
+    """Batch normalisation of consecutive parts, each written in its place: no concatenation of activations.
+
+    x is dense: on a CPU the kernel leaves `out` of a view partly unwritten.
+    """
 
     @staticmethod
     def forward(
@@ -144,18 +169,17 @@ class _Parts(torch.autograd.Function):
     ) -> Tensor:
         y = torch.empty_like(x)
         # what the kernels keep for the backward, in eval too: those of CUDA read it there, in float32 at least
-        wide = x.is_cuda and x.dtype in (torch.float16, torch.bfloat16)
-        mean, invstd = (
-            scale.new_empty(scale.shape, dtype=torch.float32 if wide else scale.dtype) for _ in range(2)
-        )
+        kept = wide(x.dtype) if x.is_cuda else scale.dtype
+        mean, invstd = (torch.zeros_like(scale, dtype=kept) for _ in range(2))
         for i, (part, out) in enumerate(
             zip(x.split_with_sizes(sizes), y.split_with_sizes(sizes), strict=True)
         ):
             if len(part):
                 args = (scale[i], shift[i], running[i][0], running[i][1], training, running[i][2], eps)
                 torch.native_batch_norm(part, *args, out=(out, mean[i], invstd[i]))
-        ctx.save_for_backward(x, scale, mean, invstd)
-        ctx.sizes, ctx.running, ctx.training, ctx.eps = sizes, running, training, eps
+        known = [] if training else [t for part in running for t in part[:2] if t is not None]
+        ctx.save_for_backward(x, scale, mean, invstd, *known)
+        ctx.sizes, ctx.training, ctx.eps = sizes, training, eps
         return y
 
     @staticmethod
@@ -164,7 +188,7 @@ class _Parts(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, ...]:
         gy = grad_outputs[0]
-        x, scale, mean, invstd = ctx.saved_tensors
+        x, scale, mean, invstd, *known = ctx.saved_tensors
         gx, g_scale, g_shift = torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(scale)
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
         for i, (part, g, out) in enumerate(
@@ -180,8 +204,8 @@ class _Parts(torch.autograd.Function):
                     g,
                     part,
                     scale[i],
-                    ctx.running[i][0],
-                    ctx.running[i][1],
+                    known[2 * i] if known else None,
+                    known[2 * i + 1] if known else None,
                     mean[i],
                     invstd[i],
                     ctx.training,
@@ -191,7 +215,7 @@ class _Parts(torch.autograd.Function):
                 for target, grad in zip((out, g_scale[i], g_shift[i]), grads, strict=True):
                     if grad is not None:
                         target.copy_(grad)
-        return gx, g_scale, g_shift, None, None, None, None
+        return gx if wanted[0] else None, g_scale, g_shift, None, None, None, None
 
 
 _parts: Callable[..., Tensor] = _Parts.apply
@@ -201,7 +225,7 @@ def normalise_parts(
     x: Tensor, scale: Tensor, shift: Tensor, sizes: list[int], running: Running, training: bool, eps: float
 ) -> Tensor:
     """Batch normalisation of consecutive parts of x, part i with scale[i], shift[i] (P, C) and its own statistics."""
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and _is_dense(x):
         return _parts(x, scale, shift, sizes, running, training, eps)
     outs = [
         F.batch_norm(part, mean, var, scale[i], shift[i], training, momentum, eps)
@@ -210,4 +234,4 @@ def normalise_parts(
         )
         if len(part)
     ]
-    return torch.cat(outs)
+    return torch.cat(outs) if outs else x.clone()

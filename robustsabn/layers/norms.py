@@ -10,6 +10,8 @@ from torch import Tensor
 
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
+from robustsabn.layers.checks import check_dtype
+from robustsabn.layers.functional import wide
 from robustsabn.routing import Router, current_selection, record_selection
 
 __all__ = [
@@ -35,9 +37,7 @@ class _SampleNorm(RoutedNorm):
         if scale is None or scale.ndim == len(self.shape):
             y = self._plain(x, scale, shift)
         else:
-            xhat = self._plain(x, None, None)
-            scale = self._over(scale, xhat)
-            y = xhat * scale if shift is None else torch.addcmul(self._over(shift, xhat), xhat, scale)
+            y = self._per_sample(x, scale, shift)
         record_selection(self.router, selection, y)
         return self.finish(y)
 
@@ -45,8 +45,20 @@ class _SampleNorm(RoutedNorm):
         """Torch's own function with an affine of shape S."""
         raise TypeError("defined by the layers")
 
+    def _per_sample(self, x: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+        """Normalise, then an affine (N, *S), in float32 at least, rounded to what torch's own function gives."""
+        if not torch.is_autocast_enabled(x.device.type):
+            check_dtype(self, x, scale.dtype)
+        exact = x.to(wide(x.dtype))
+        xhat, scale = self._plain(exact, None, None), self._over(scale, exact)
+        y = xhat * scale if shift is None else torch.addcmul(self._over(shift, exact), xhat, scale)
+        if exact is x:
+            return y
+        # autocast on CUDA gives float32 for some functions, and the dtype of x for others
+        return y.to(self._plain(x[:1].detach(), None, None).dtype)
+
     def _over(self, v: Tensor, x: Tensor) -> Tensor:
-        """View a per-sample affine (N, C) for broadcasting over x (N, C, *)."""
+        """View a per-sample affine (N, C) for broadcasting over x (N, C, *), in the dtype of x."""
         return v.to(x.dtype).reshape(*v.shape, *(1,) * (x.ndim - 2))
 
 

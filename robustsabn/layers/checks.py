@@ -1,0 +1,65 @@
+"""Inputs that torch's own norms refuse, and so do routed ones under every selection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from robustsabn.errors import RouteError
+from robustsabn.layers.functional import wide
+
+if TYPE_CHECKING:
+    from robustsabn.layers.base import RoutedNorm
+    from robustsabn.routing import Resolved
+
+__all__ = ["check_counts", "check_dtype", "check_values"]
+
+
+def check_dtype(layer: RoutedNorm, x: Tensor, own: torch.dtype) -> None:
+    """RouteError unless `own`, of parameters and statistics, is the dtype of x, or float32 under half precision."""
+    if own not in (x.dtype, wide(x.dtype)):
+        raise RouteError(
+            f"{type(layer).__name__} of {own} got an input of {x.dtype}; "
+            f"bring the model to {x.dtype} or the input to {own}"
+        )
+
+
+def check_values(layer: RoutedNorm, x: Tensor, selection: Resolved, per_route: bool) -> None:
+    """RouteError where batch statistics of x (N, C, *) would be of one value per channel: the output is a constant then.
+
+    Statistics are those of the batch, or of each part or route of it.
+    """
+    if x.shape[2:].numel() > 1:
+        return
+    if not per_route or not isinstance(selection, (tuple, Tensor)) or _is_blend(selection):
+        if len(x) * x.shape[2:].numel() == 1:
+            raise RouteError(_refusal(layer, f"an input of shape {tuple(x.shape)}"))
+    elif isinstance(selection, Tensor):
+        ones = torch.ones_like(selection)
+        check_counts(layer, ones.new_zeros(len(layer.router)).index_add(0, selection, ones))
+    else:
+        for route, size in selection:
+            if size == 1:
+                raise RouteError(_refusal(layer, f"one sample for route {layer.router.names[route]!r}"))
+
+
+def check_counts(layer: RoutedNorm, counts: Tensor) -> None:
+    """RouteError where one of the numbers of values per channel is 1; on a GPU and compiled the device raises."""
+    message = _refusal(layer, "one sample for one of the routes")
+    if counts.is_cuda or torch.compiler.is_compiling():
+        torch.ops.aten._assert_async.msg((counts != 1).all(), message)
+    elif bool((counts == 1).any()):
+        raise RouteError(message)
+
+
+def _is_blend(selection: Resolved) -> bool:
+    return isinstance(selection, Tensor) and selection.is_floating_point()
+
+
+def _refusal(layer: RoutedNorm, given: str) -> str:
+    return (
+        f"{type(layer).__name__} got {given}, and batch statistics need more than one value per channel; "
+        "give at least two samples for each route that is used, or call eval()"
+    )
