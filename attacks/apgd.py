@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks import rng
+from robustsabn.attacks.counts import positive, seed_of, share_of
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.losses import LOSSES, Loss, margin, targeted_dlr
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, project_l2, project_linf, sample_norm
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, positive, update
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, update
 from robustsabn.attacks.steps import steepest
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -83,19 +84,19 @@ class APGD(Search[ApgdState]):
         early_stop: bool = True,
         seed: int = 0,
     ) -> None:
-        positive(steps=steps, restarts=restarts, eot=eot)
         if isinstance(loss, str) and loss not in LOSSES:
             raise InputError(
                 f"loss is {loss!r}; allowed are {', '.join(LOSSES)} or a function of (logits, y)"
             )
         if large_eps and threat.norm != "L1":
             raise InputError(f"large_eps is for L1; the norm is {threat.norm}")
-        self.threat, self.loss, self.steps, self.restarts = threat, loss, steps, restarts
-        self.eot, self.rho, self.early_stop, self.seed = eot, rho, early_stop, seed
+        self.threat, self.loss = threat, loss
+        self.steps, self.restarts, self.eot = positive(steps=steps, restarts=restarts, eot=eot)
+        self.rho, self.early_stop, self.seed = share_of("rho", rho), early_stop, seed_of(seed)
         self.name = f"apgd-{loss}" if isinstance(loss, str) else "apgd"
-        part = math.ceil(0.3 * steps)
-        self.chained = large_eps and steps > 2 * part
-        self.lengths = [part, part, steps - 2 * part] if self.chained else [steps]
+        part = math.ceil(0.3 * self.steps)
+        self.chained = large_eps and self.steps > 2 * part
+        self.lengths = [part, part, self.steps - 2 * part] if self.chained else [self.steps]
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def begin(self, points: Points, start: Tensor | None = None) -> ApgdState:
@@ -176,10 +177,16 @@ class APGD(Search[ApgdState]):
         points, x = old.points, old.points.x
         run = old.run if best is None else old.run + 1
         radius = points.eps * self._scale(run)
-        start = self._noise(points, run, radius) if start is None else torch.clamp(start, *self.threat.bounds)
+        start = (
+            self._noise(points, run, radius)
+            if start is None
+            else torch.clamp(start, *self.threat.box(x.dtype))
+        )
         if best is not None and self.chained:
             later = per_row(self._stage(run, points) > 0, x)
-            start = torch.where(later, _PROJECT[self.threat.norm](best, x, radius), start)
+            start = torch.where(
+                later, _PROJECT[self.threat.norm](best, x, radius, self.threat.box(x.dtype)), start
+            )
         size = math.prod(x.shape[1:])
         given = (start != x).flatten(1).sum(1).float()
         flag = torch.zeros_like(old.broken)
@@ -211,11 +218,11 @@ class APGD(Search[ApgdState]):
         x, shape = points.x, tuple(points.x.shape[1:])
         keys = rng.stream(self.seed, points.ids, ATTACKS[self.name], run)
         if self.threat.norm == "L1":
-            return project_l1(x + rng.normal(keys, shape), x, radius, self.threat.bounds)
+            return project_l1(x + rng.normal(keys, shape), x, radius, self.threat.box(x.dtype))
         infinite = self.threat.norm == "Linf"
         raw = 2 * rng.uniform(keys, shape) - 1 if infinite else rng.normal(keys, shape)
         unit = raw / (sample_norm(raw, math.inf if infinite else 2) + 1e-12)
-        return torch.clamp(x + per_row(radius, x) * unit, *self.threat.bounds)
+        return torch.clamp(x + per_row(radius, x) * unit, *self.threat.box(x.dtype))
 
     def _schedule(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Last evaluation of each stage, and the iterations looked back upon after each one (0: none)."""
@@ -248,7 +255,8 @@ class APGD(Search[ApgdState]):
 
     def _ascend(self, s: ApgdState, first: Tensor, back: Tensor, grad: Tensor, radius: Tensor) -> Tensor:
         """The next point of every row."""
-        norm, bounds, x = self.threat.norm, self.threat.bounds, s.points.x
+        norm, x = self.threat.norm, s.points.x
+        bounds = self.threat.box(x.dtype)
         here = choose(back, s.x_best, s.x_cur)
         grad = choose(back, s.g_best, grad)
         up = here + per_row(s.eta, x) * steepest(norm, grad, None, bounds, s.fraction)
@@ -257,7 +265,7 @@ class APGD(Search[ApgdState]):
             return up
         moved = here - choose(first, here, s.x_prev)
         s.x_prev = here.clone() if here is s.x_best else here  # x_best is overwritten in place
-        weight = per_row(torch.where(first, 1.0, 0.75), x)
+        weight = per_row(torch.where(first, 1.0, 0.75).to(x), x)
         return _PROJECT[norm](here + (up - here) * weight + moved * (1 - weight), x, radius, bounds)
 
 
@@ -282,7 +290,6 @@ class APGDT(APGD):
         early_stop: bool = True,
         seed: int = 0,
     ) -> None:
-        positive(targets=targets)
         super().__init__(
             threat,
             loss="dlr",
@@ -294,4 +301,4 @@ class APGDT(APGD):
             early_stop=early_stop,
             seed=seed,
         )
-        self.name, self.targets = "apgd-t", targets
+        self.name, (self.targets,) = "apgd-t", positive(targets=targets)

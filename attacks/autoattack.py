@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robustsabn import __version__
 from robustsabn.attacks.answers import Answers
+from robustsabn.attacks.counts import seed_of
 from robustsabn.attacks.ensemble import Ensemble, ProgressEvent
 from robustsabn.attacks.flags import by_attacks, by_kind, in_train_mode, seen_on
 from robustsabn.attacks.identity import identity_of
@@ -31,6 +32,7 @@ from robustsabn.attacks.verdicts import Verdicts
 from robustsabn.attacks.versions import attacks_of
 from robustsabn.attacks.workers import Workers
 from robustsabn.errors import InputError
+from robustsabn.scalars import whole
 
 __all__ = ["AutoAttack", "ProgressEvent"]
 
@@ -68,15 +70,14 @@ class AutoAttack:
         fold: bool = True,
     ) -> None:
         check_threat(threat)
-        whole = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
-        if batch_size != "auto" and not whole:
+        size = None if isinstance(batch_size, str) and batch_size == "auto" else whole(batch_size) or 0
+        if size is not None and size < 1:
             raise InputError(f"batch_size is {batch_size!r}; give auto or a whole number from 1")
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise InputError(f"seed is {seed!r}; give a whole number from 0: it is part of the result")
+        seed = seed_of(seed, 0)
         if resume and folder is None:
             raise InputError("resume needs the folder that the evaluation was begun with")
         self.attacks = attacks_of(version, threat, seed, attacks)
-        self.threat, self.version, self.seed, self.batch_size = threat, version, seed, batch_size
+        self.threat, self.version, self.seed, self.batch_size = threat, version, seed, size
         self.folder, self.resume, self.progress = Path(folder) if folder else None, resume, progress
         self.compile, self.autocast, self.fold = compile, autocast, fold
 
@@ -154,7 +155,7 @@ class AutoAttack:
 
     def _rows(self, model: Model, x: Tensor) -> int:
         """Rows of a batch: as asked, or as many as fit the caches of a CPU or keep an accelerator busy."""
-        if isinstance(self.batch_size, int):
+        if self.batch_size is not None:
             return self.batch_size
         budget = 2**19 if device_of(model, x).type == "cpu" else 2**22
         return min(max(budget // math.prod(x.shape[1:]), 16), 1024)

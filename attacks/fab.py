@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks import rng
+from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.hyperplane import step_to_hyperplane
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.oracle import Oracle, mistaken
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, positive
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row
 from robustsabn.attacks.threat import ThreatModel
 
 __all__ = ["FAB", "FABT"]
@@ -51,9 +52,8 @@ class FAB(Search[FabState]):
         early_stop: bool = True,
         seed: int = 0,
     ) -> None:
-        positive(steps=steps, restarts=restarts)
-        self.threat, self.steps, self.restarts = threat, steps, restarts
-        self.early_stop, self.seed = early_stop, seed
+        self.threat, (self.steps, self.restarts) = threat, positive(steps=steps, restarts=restarts)
+        self.early_stop, self.seed = early_stop, seed_of(seed)
 
     def begin(self, points: Points) -> FabState:
         return self._enter(State.blank(points), torch.zeros_like(points.ids))
@@ -66,7 +66,7 @@ class FAB(Search[FabState]):
         s.undefined |= live & undefined
         flat, centre = s.v.flatten(1), x.flatten(1)
         b = (w * flat).sum(1) - value
-        norm, bounds = self.threat.norm, self.threat.bounds
+        norm, bounds = self.threat.norm, self.threat.box(x.dtype)
         here, there = steps = step_to_hyperplane(norm, torch.stack([flat, centre]), w, b, bounds)
         near, far = torch.linalg.vector_norm(steps, _ORDER[norm], dim=2, keepdim=True).clamp_min(_TINY)
         alpha = (near / (near + far)).clamp(0, _ALPHA_MAX)
@@ -107,7 +107,7 @@ class FAB(Search[FabState]):
             keys, shape = rng.stream(self.seed, old.points.ids, ATTACKS[self.name], run), tuple(x.shape[1:])
             raw = 2 * rng.uniform(keys, shape) - 1 if threat.norm == "Linf" else rng.normal(keys, shape)
             unit = raw / per_row(threat.distance(raw, torch.zeros_like(raw)), raw)
-            noisy = torch.clamp(x + per_row(old.points.eps / 2, x) * unit, *threat.bounds)
+            noisy = torch.clamp(x + per_row(old.points.eps / 2, x) * unit, *threat.box(x.dtype))
             v = torch.where(per_row(run % self.restarts > 0, x), noisy, x)
         fields = {
             key: value
@@ -153,9 +153,8 @@ class FABT(FAB):
         early_stop: bool = True,
         seed: int = 0,
     ) -> None:
-        positive(targets=targets)
         super().__init__(threat, steps=steps, restarts=restarts, early_stop=early_stop, seed=seed)
-        self.targets = targets
+        (self.targets,) = positive(targets=targets)
 
     def aim(self, state: FabState) -> Tensor:
         return state.points.target(state.run // self.restarts)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.apgd import APGDT, ApgdState
+from robustsabn.attacks.counts import positive
 from robustsabn.attacks.search import Points, State
 from robustsabn.attacks.threat import ThreatModel
 
@@ -39,7 +40,8 @@ class FocusedAPGDT(APGDT):
         seed: int = 0,
     ) -> None:
         super().__init__(threat, targets=targets, steps=steps, early_stop=early_stop, seed=seed)
-        self.name, self.most, self.lengths = "apgd-focused", most, [steps, long]
+        self.most, long = positive(most=most, long=long)
+        self.name, self.lengths = "apgd-focused", [self.steps, long]
 
     def aim(self, state: ApgdState) -> Tensor:
         assert isinstance(state, FocusedState)

@@ -25,7 +25,7 @@ def step_to_hyperplane(
     low, high = bounds
     gap = (t * w).sum(-1) - b
     # each coordinate may only move against the sign of gap * w_j
-    way = w.sign() * torch.where(gap >= 0, -1.0, 1.0)[..., None]
+    way = w.sign() * torch.where(gap >= 0, -1.0, 1.0).to(w)[..., None]
     middle = (low + high) / 2
     room = (t - middle).mul_(way).neg_().add_((high - low) / 2).clamp_min_(0)
     size, goal = w.abs(), gap.abs()

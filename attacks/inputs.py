@@ -77,10 +77,14 @@ def check_generator(generator: object) -> None:
 
 
 def check_values(x: Tensor, y: Tensor, threat: ThreatModel) -> int:
-    """Images finite and inside the bounds, labels not negative; the largest label. One device sync."""
+    """Images finite and inside the bounds, labels not negative; the largest label. One device sync.
+
+    Inside by the rounding of a normalisation in float32, four units in the last place of the larger bound.
+    """
     low, high = threat.bounds
+    slack = 4 * torch.finfo(torch.float32).eps * max(abs(low), abs(high))
     given = torch.stack([value.double() for value in (*x.detach().aminmax(), *y.aminmax())]).tolist()
-    if not (low <= given[0] and given[1] <= high):
+    if not (low - slack <= given[0] and given[1] <= high + slack):
         hint = "undo the normalisation of the data and put it inside the model, or set the bounds of the ThreatModel"
         if high == 1 and given[0] >= 0 and 1 < given[1] <= 255:
             hint = "pass x / 255"

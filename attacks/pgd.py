@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.ascent import Ascent, Batch
+from robustsabn.attacks.counts import positive, share_of
 from robustsabn.attacks.inputs import check_batch, check_finite, check_generator, check_threat, check_values
 from robustsabn.attacks.logits import Model, gradient_scale, logits_function
 from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
@@ -16,6 +17,7 @@ from robustsabn.attacks.noise import Start
 from robustsabn.attacks.projections import Radius, radius_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
+from robustsabn.scalars import real
 
 __all__ = ["FGSM", "PGD"]
 
@@ -71,20 +73,10 @@ class PGD:
         ):
             if value not in allowed:
                 raise InputError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
-        for name, count in (("steps", self.steps), ("restarts", self.restarts)):
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise InputError(f"{name} is {count!r}; give a whole number of at least 1")
-        if not isinstance(self.fraction, (int, float)) or not 0 < self.fraction <= 1:
-            raise InputError(f"fraction is {self.fraction!r}; it must be above 0 and at most 1")
-        size: object = self.step_size
-        if size is not None and (isinstance(size, bool) or not isinstance(size, (int, float, Tensor))):
-            raise InputError(
-                f"step_size is {size!r}; give a number such as 2 / 255, or a floating tensor (N,)"
-            )
-        if isinstance(size, Tensor) and (size.ndim > 1 or not size.is_floating_point()):
-            raise InputError(f"step_size is {size.dtype} {tuple(size.shape)}; give a number or floats (N,)")
-        if isinstance(size, (int, float)) and not (0 < size < math.inf or size == self.threat.eps_max == 0):
-            raise InputError(f"step_size is {size}; it must be finite and above 0")
+        steps, restarts = positive(steps=self.steps, restarts=self.restarts)
+        plain = {"steps": steps, "restarts": restarts, "fraction": share_of("fraction", self.fraction)}
+        for name, number in {**plain, "step_size": self._checked_size()}.items():
+            object.__setattr__(self, name, number)
         if self.targeted and loss in ("kl", "dlr"):  # the ratio can be raised far from the target
             raise InputError(f"loss={loss!r} does not lead to a target; use loss='margin' or 'ce'")
         if self.restarts > 1 and self.start == "none":
@@ -96,6 +88,23 @@ class PGD:
                 f"restarts and early_stop thin out the batch whose statistics bn_mode={self.bn_mode!r} uses; "
                 "use bn_mode='eval', or neither of them"
             )
+
+    def _checked_size(self) -> Radius | None:
+        given: object = self.step_size
+        if isinstance(given, Tensor) and given.ndim:
+            if given.ndim > 1 or not given.is_floating_point():
+                raise InputError(
+                    f"step_size is {given.dtype} {tuple(given.shape)}; give a number or floats (N,)"
+                )
+            return given
+        size = real(given)
+        if given is not None and size is None:
+            raise InputError(
+                f"step_size is {given!r}; give a number such as 2 / 255, or a floating tensor (N,)"
+            )
+        if size is not None and not (0 < size < math.inf or size == self.threat.eps_max == 0):
+            raise InputError(f"step_size is {size}; it must be finite and above 0")
+        return size
 
     def __call__(
         self,

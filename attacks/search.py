@@ -18,9 +18,8 @@ from robustsabn.attacks.logits import Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.threat import ThreatModel
-from robustsabn.errors import InputError
 
-__all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "choose", "per_row", "positive", "update"]
+__all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "choose", "per_row", "update"]
 
 # Part of every random draw: never renumber.
 ATTACKS = {
@@ -178,13 +177,6 @@ class State(Rows):
             zeros() - 1,
             zeros() - 1,
         )
-
-
-def positive(**counts: int) -> None:
-    """InputError unless every count is an int of at least 1."""
-    for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise InputError(f"{name} is {count!r}; give a whole number from 1")
 
 
 S = TypeVar("S", bound=State)

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks import rng
+from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, sample_norm
-from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, positive, update
+from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row, update
 from robustsabn.attacks.square_patterns import PHASES, pattern_table, sides
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -44,8 +45,8 @@ class Square(Search[SquareState]):
     def __init__(
         self, threat: ThreatModel, *, steps: int = 5000, early_stop: bool = True, seed: int = 0
     ) -> None:
-        positive(steps=steps)
-        self.threat, self.steps, self.early_stop, self.seed = threat, steps, early_stop, seed
+        self.threat, (self.steps,) = threat, positive(steps=steps)
+        self.early_stop, self.seed = early_stop, seed_of(seed)
         self._tables: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
 
     def begin(self, points: Points) -> SquareState:
@@ -77,7 +78,7 @@ class Square(Search[SquareState]):
 
     def _stripes_or_tiles(self, points: Points, key: Tensor) -> Tensor:
         """Where the search begins: vertical stripes (Linf), or tiles of the pattern with random signs."""
-        x, eps, bounds = points.x, per_row(points.eps, points.x), self.threat.bounds
+        x, eps, bounds = points.x, per_row(points.eps, points.x), self.threat.box(points.x.dtype)
         _, channels, height, width = x.shape
         if self.threat.norm == "Linf":
             return torch.clamp(x + eps * rng.signs(rng.stream(0, key, 0), (channels, 1, width)), *bounds)
@@ -95,14 +96,14 @@ class Square(Search[SquareState]):
 
     def _inside(self, points: Points, delta: Tensor) -> Tensor:
         """The image plus a perturbation brought to (L2) or into (L1) the ball, then into the box."""
-        x, bounds = points.x, self.threat.bounds
+        x, bounds = points.x, self.threat.box(points.x.dtype)
         if self.threat.norm == "L1":
             return project_l1(x + delta, x, points.eps * (1 - 1e-6), bounds)
         unit = delta / (sample_norm(delta, 2) + 1e-12)
         return torch.clamp(x + per_row(points.eps, x) * unit, *bounds)
 
     def _propose(self, s: SquareState) -> Tensor:
-        x, bounds = s.points.x, self.threat.bounds
+        x, bounds = s.points.x, self.threat.box(s.points.x.dtype)
         channels = x.shape[1]
         starts, side_of, table = self._schedule(x)
         query = s.it - 1
@@ -110,7 +111,7 @@ class Square(Search[SquareState]):
         side = side_of[phase.clamp_min(0)]
         # two windows, an orientation, and a sign per channel
         draws = rng.uniform(rng.stream(0, s.key, 2, query), (5 + channels,))
-        sign = torch.where(draws[:, 5:] < 0.5, -1.0, 1.0)[:, :, None, None]
+        sign = torch.where(draws[:, 5:] < 0.5, -1.0, 1.0).to(x)[:, :, None, None]
         window, rows, columns = _window(draws[:, 0], draws[:, 1], side, x)
         if self.threat.norm == "Linf":
             edge = torch.clamp(x + per_row(s.points.eps, x) * sign, *bounds)
@@ -144,13 +145,12 @@ class Square(Search[SquareState]):
 
     def _schedule(self, x: Tensor) -> tuple[Tensor, ...]:
         """First queries of the phases, window sides, and patterns, on the device of `x`."""
-        size = (x.device, x.shape[2], x.shape[3])
+        size = (x.device, x.dtype, x.shape[2], x.shape[3])
         if size not in self._tables:
             side = sides(self.threat.norm, x.shape[2], x.shape[3])
             table = torch.zeros(1) if self.threat.norm == "Linf" else pattern_table(self.threat.norm, side)
-            self._tables[size] = tuple(
-                value.to(x.device) for value in (torch.tensor(PHASES), torch.tensor(side), table)
-            )
+            phases, side_of = torch.tensor(PHASES), torch.tensor(side)
+            self._tables[size] = phases.to(x.device), side_of.to(x.device), table.to(x)
         return self._tables[size]
 
 

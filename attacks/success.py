@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from robustsabn.attacks.counts import positive
 from robustsabn.attacks.inputs import check_batch, usable
 from robustsabn.attacks.logits import Model, logits_function
 from robustsabn.attacks.mode import attack_mode
@@ -14,8 +15,9 @@ __all__ = ["accuracy", "logits_in_batches", "verify"]
 
 def logits_in_batches(model: Model, x: Tensor, batch_size: int = 256) -> Tensor:
     """Logits (N, K) of images (N, ...) in eval mode, float32 or wider, without autocast and gradients."""
-    if batch_size < 1 or not x.shape[0]:
-        raise InputError(f"batch_size is {batch_size} for {x.shape[0]} images; both must be at least 1")
+    (batch_size,) = positive(batch_size=batch_size)
+    if not x.shape[0]:
+        raise InputError("there are no images; give at least one")
     plain = torch.autocast(x.device.type, enabled=False)
     with torch.no_grad(), plain, attack_mode(model):
         logits_of = logits_function(model, x)

@@ -2,7 +2,9 @@
 
 import copy
 import math
+import operator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -19,6 +21,7 @@ from robustsabn.attacks.projections import (
 )
 from robustsabn.attacks.steps import steepest
 from robustsabn.errors import InputError
+from robustsabn.scalars import real
 
 __all__ = ["Norm", "ThreatModel"]
 
@@ -34,6 +37,8 @@ class ThreatModel:
 
     `eps` is in the units of the images (8/255, not 8, for images in [0, 1]); a tensor (N,) gives every sample
     of a batch its own. `eps_max` is its largest value, known without asking the device.
+    Ends of the box that a dtype cannot hold are rounded inwards for the attacks (`box`), and to nearest for what is
+    taken for inside (`rim`), which is what a clamp to the bounds leaves.
     Raises InputError for an unknown norm, empty bounds, and eps negative, not finite or wider than the box.
     """
 
@@ -45,15 +50,7 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
             raise InputError(f"norm is {self.norm!r}; allowed are {', '.join(get_args(Norm))}")
-        bounds: object = self.bounds
-        pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
-        if not pair or not all(isinstance(end, (int, float)) for end in self.bounds):
-            raise InputError(
-                f"bounds are {bounds!r}; give two numbers (low, high), (0, 1) for images in [0, 1]"
-            )
-        low, high = self.bounds
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise InputError(f"bounds are {self.bounds}; give two finite numbers (low, high) with low < high")
+        object.__setattr__(self, "bounds", _checked(self.bounds))
         eps: object = self.eps
         if isinstance(eps, Tensor):
             if eps.ndim > 1 or not eps.numel() or not eps.is_floating_point():
@@ -63,8 +60,8 @@ class ThreatModel:
             least, most = eps.detach().aminmax()
             smallest, largest = float(least), float(most)
             object.__setattr__(self, "eps", eps.detach() if eps.ndim else largest)
-        elif isinstance(eps, (int, float)) and not isinstance(eps, bool):
-            smallest = largest = float(eps)
+        elif (number := real(eps)) is not None:
+            smallest = largest = number
             object.__setattr__(self, "eps", largest)
         else:
             raise InputError(f"eps is {eps!r}; give a number or a floating tensor (N,)")
@@ -75,6 +72,17 @@ class ThreatModel:
         object.__setattr__(self, "eps_max", largest)
         if self.norm == "Linf":
             self._fits(1)
+
+    def box(self, dtype: torch.dtype) -> tuple[float, float]:
+        """The bounds rounded inwards to `dtype`: whatever is clamped to them is inside in full precision as well.
+
+        Raises InputError where no number of the dtype lies between the bounds.
+        """
+        return _inwards(*self.bounds, dtype)
+
+    def rim(self, dtype: torch.dtype) -> tuple[float, float]:
+        """The bounds, or what they are when rounded to `dtype` (at most float32) if that is further out."""
+        return _outermost(*self.bounds, dtype)
 
     def _fits(self, dimensions: int) -> None:
         low, high = self.bounds
@@ -109,7 +117,7 @@ class ThreatModel:
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """`x_adv` (N, ...) moved into the ball around `x` and into the box."""
-        return _PROJECT[self.norm](x_adv, x, self.eps, self.bounds)
+        return _PROJECT[self.norm](x_adv, x, self.eps, self.box(x_adv.dtype))
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """||x_adv - x|| of every sample, (N,)."""
@@ -119,9 +127,9 @@ class ThreatModel:
         """Bool (N,): finite, inside the box, and inside the ball up to a stated slack.
 
         Slack: 1e-6 eps, plus the norm of one float32 rounding per coordinate (6e-8 for a box that ends at 1),
-        which x + delta stored in float32 cannot avoid. The box has no slack. Distances are taken in float64.
+        which x + delta stored in float32 cannot avoid. The box is that of `rim`. Distances are taken in float64.
         """
-        low, high = self.bounds
+        low, high = self.rim(x_adv.dtype)
         wide = x_adv.double()
         boxed = ((wide >= low) & (wide <= high)).flatten(1).all(1)
         rounding = torch.finfo(torch.float32).eps / 2 * max(abs(low), abs(high))
@@ -137,7 +145,7 @@ class ThreatModel:
         would be steepest but never leave it. With `x_adv`, coordinates that the box stops are not among them.
         Zero gradients give zero steps. Source of the L1 step: Tramèr and Boneh, NeurIPS 2019, section 4.1.
         """
-        return steepest(self.norm, grad, x_adv, self.bounds, fraction)
+        return steepest(self.norm, grad, x_adv, self.box(grad.dtype), fraction)
 
     def noise(self, x: Tensor, kind: Start = "uniform", generator: torch.Generator | None = None) -> Tensor:
         """Random perturbation shaped like `x`, inside the ball, blind to the values of `x` and to the box.
@@ -152,3 +160,34 @@ class ThreatModel:
     ) -> Tensor:
         """`x` plus `noise`, inside ball and box."""
         return x.clone() if kind == "none" else self.project(x + self.noise(x, kind, generator), x)
+
+
+def _checked(bounds: object) -> tuple[float, float]:
+    ends = bounds if isinstance(bounds, (tuple, list)) else ()
+    low, high = (real(end) for end in ends) if len(ends) == 2 else (None, None)
+    if low is None or high is None:
+        raise InputError(f"bounds are {bounds!r}; give two numbers (low, high), (0, 1) for images in [0, 1]")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"bounds are {bounds}; give two finite numbers (low, high) with low < high")
+    return low, high
+
+
+@lru_cache
+def _inwards(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
+    ends = []
+    for end, other, outside in ((low, high, operator.lt), (high, low, operator.gt)):
+        exact = torch.tensor(end, dtype=torch.float64)
+        rounded = exact.to(dtype)
+        if outside(rounded.double(), exact):
+            rounded = torch.nextafter(rounded, torch.tensor(other, dtype=torch.float64).to(dtype))
+        ends.append(rounded.item())
+    if not low <= ends[0] <= ends[1] <= high:
+        raise InputError(f"no {dtype} lies within the bounds {(low, high)}; give wider ones")
+    return ends[0], ends[1]
+
+
+@lru_cache
+def _outermost(low: float, high: float, dtype: torch.dtype) -> tuple[float, float]:
+    coarse = torch.float32 if dtype == torch.float64 else dtype
+    near = torch.tensor([low, high], dtype=torch.float64).to(coarse).tolist()
+    return min(low, near[0]), max(high, near[1])

@@ -10,6 +10,7 @@ from torch import Tensor
 from robustsabn.attacks.adapters.libraries import LIBRARIES, Setting, find, options_of, version_of
 from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally, admissible
+from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.flags import in_train_mode, seen_on
 from robustsabn.attacks.inputs import check_batch, check_threat
 from robustsabn.attacks.logits import Model
@@ -47,7 +48,7 @@ class ForeignAttack:
             raise InputError(f"attack {spec!r} is unknown; allowed are {known}")
         if isinstance(threat.eps, Tensor):
             raise InputError("attacks of other libraries take one eps for all images; give a number")
-        self.name, self.threat, self.options, self.seed = spec, threat, options, seed
+        self.name, self.threat, self.options, self.seed = spec, threat, options, seed_of(seed)
         self.library = LIBRARIES[name]
         self.kind = find(self.library, kind, threat)
         allowed = options_of(self.library, self.kind)
@@ -99,6 +100,7 @@ def foreign_report(
     `ids` (N,) numbers the samples. Every success is verified by the model in float32.
     """
     flags = in_train_mode(model)
+    (batch_size,) = positive(batch_size=batch_size)
     tally = Tally(Network(model, x), x, y, attack.threat, batch_size)
     with attack_mode(tally.network), torch.no_grad():
         flags += seen_on(tally.judge, x[:64])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally
+from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.report import Flag, Report
 from robustsabn.attacks.threat import ThreatModel
@@ -48,7 +49,7 @@ def official(
     """
     package = _package()
     order = _check(x, threat, version, attacks)
-    network = Network(model, x)
+    network, seed, (batch_size,) = Network(model, x), seed_of(seed), positive(batch_size=batch_size)
     tally = Tally(network, x, y, threat, batch_size)
     _check_classes(order, tally.classes)
     said: list[str] = []
