@@ -16,6 +16,7 @@ from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, pe
 from robustsabn.attacks.steps import steepest
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
+from robustsabn.text import quote
 
 __all__ = ["APGD", "APGDT", "checkpoints"]
 
@@ -86,7 +87,7 @@ class APGD(Search[ApgdState]):
     ) -> None:
         if isinstance(loss, str) and loss not in LOSSES:
             raise InputError(
-                f"loss is {loss!r}; allowed are {', '.join(LOSSES)} or a function of (logits, y)"
+                f"loss is {quote(loss)}; allowed are {', '.join(LOSSES)} or a function of (logits, y)"
             )
         if large_eps and threat.norm != "L1":
             raise InputError(f"large_eps is for L1; the norm is {threat.norm}")

@@ -33,6 +33,7 @@ from robustsabn.attacks.versions import attacks_of
 from robustsabn.attacks.workers import Workers
 from robustsabn.errors import InputError
 from robustsabn.scalars import whole
+from robustsabn.text import quote
 
 __all__ = ["AutoAttack", "ProgressEvent"]
 
@@ -72,7 +73,7 @@ class AutoAttack:
         check_threat(threat)
         size = None if isinstance(batch_size, str) and batch_size == "auto" else whole(batch_size) or 0
         if size is not None and size < 1:
-            raise InputError(f"batch_size is {batch_size!r}; give auto or a whole number from 1")
+            raise InputError(f"batch_size is {quote(batch_size)}; give auto or a whole number from 1")
         seed = seed_of(seed, 0)
         if resume and folder is None:
             raise InputError("resume needs the folder that the evaluation was begun with")

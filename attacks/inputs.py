@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
+from robustsabn.text import quote
 
 __all__ = [
     "check_batch",
@@ -64,7 +65,7 @@ def check_threat(threat: object) -> None:
     """Refuse a bare radius, which does not say in which norm."""
     if not isinstance(threat, ThreatModel):
         raise InputError(
-            f"the threat is {threat!r}; give a ThreatModel, such as ThreatModel('Linf', 8 / 255)"
+            f"the threat is {quote(threat)}; give a ThreatModel, such as ThreatModel('Linf', 8 / 255)"
         )
 
 
@@ -72,7 +73,7 @@ def check_generator(generator: object) -> None:
     """Refuse a bare seed, which would repeat the same noise at every call."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise InputError(
-            f"generator is {generator!r}; give torch.Generator().manual_seed(0), or leave it out"
+            f"generator is {quote(generator)}; give torch.Generator().manual_seed(0), or leave it out"
         )
 
 

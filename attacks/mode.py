@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from robustsabn.errors import InputError
+from robustsabn.text import quote
 
 __all__ = ["BatchNormMode", "TrainModeWarning", "attack_mode", "frozen_statistics", "say_train_mode"]
 
@@ -29,11 +30,11 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
     Raises InputError for another mode, and for one other than eval with a model that is no nn.Module.
     """
     if bn_mode not in get_args(BatchNormMode):
-        raise InputError(f"bn_mode is {bn_mode!r}; allowed are {', '.join(get_args(BatchNormMode))}")
+        raise InputError(f"bn_mode is {quote(bn_mode)}; allowed are {', '.join(get_args(BatchNormMode))}")
     if not isinstance(model, nn.Module):
         if bn_mode != "eval":
             raise InputError(
-                f"bn_mode={bn_mode!r} needs an nn.Module, but the model is a {type(model).__name__}; "
+                f"bn_mode={quote(bn_mode)} needs an nn.Module, but the model is a {type(model).__name__}; "
                 "pass the module itself or use bn_mode='eval'"
             )
         yield

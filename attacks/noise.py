@@ -8,6 +8,7 @@ from torch import Tensor
 
 from robustsabn.attacks.projections import Radius, radius_like, sample_norm
 from robustsabn.errors import InputError
+from robustsabn.text import quote
 
 __all__ = ["Start", "ball_noise"]
 
@@ -17,7 +18,7 @@ Start = Literal["uniform", "normal", "none"]
 def ball_noise(norm: str, eps: Radius, x: Tensor, kind: Start, generator: torch.Generator | None) -> Tensor:
     """Perturbation shaped like `x` (N, ...) in the ball of radius `eps`; see `ThreatModel.noise`."""
     if kind not in get_args(Start):
-        raise InputError(f"start is {kind!r}; allowed are {', '.join(get_args(Start))}")
+        raise InputError(f"start is {quote(kind)}; allowed are {', '.join(get_args(Start))}")
     if kind == "none":
         return torch.zeros_like(x)
     place = x.device if generator is None else generator.device

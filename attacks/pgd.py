@@ -18,6 +18,7 @@ from robustsabn.attacks.projections import Radius, radius_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 from robustsabn.scalars import real
+from robustsabn.text import quote
 
 __all__ = ["FGSM", "PGD"]
 
@@ -72,13 +73,13 @@ class PGD:
             ("loss", loss, get_args(LossName)),
         ):
             if value not in allowed:
-                raise InputError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+                raise InputError(f"{name} is {quote(value)}; allowed are {', '.join(allowed)}")
         steps, restarts = positive(steps=self.steps, restarts=self.restarts)
         plain = {"steps": steps, "restarts": restarts, "fraction": share_of("fraction", self.fraction)}
         for name, number in {**plain, "step_size": self._checked_size()}.items():
             object.__setattr__(self, name, number)
         if self.targeted and loss in ("kl", "dlr"):  # the ratio can be raised far from the target
-            raise InputError(f"loss={loss!r} does not lead to a target; use loss='margin' or 'ce'")
+            raise InputError(f"loss={quote(loss)} does not lead to a target; use loss='margin' or 'ce'")
         if self.restarts > 1 and self.start == "none":
             raise InputError("restarts from start='none' repeat one run; use start='uniform' or restarts=1")
         if self.restarts > 1 and self.keep == "last":
@@ -100,7 +101,7 @@ class PGD:
         size = real(given)
         if given is not None and size is None:
             raise InputError(
-                f"step_size is {given!r}; give a number such as 2 / 255, or a floating tensor (N,)"
+                f"step_size is {quote(given)}; give a number such as 2 / 255, or a floating tensor (N,)"
             )
         if size is not None and not (0 < size < math.inf or size == self.threat.eps_max == 0):
             raise InputError(f"step_size is {size}; it must be finite and above 0")

@@ -22,6 +22,7 @@ from robustsabn.attacks.projections import (
 from robustsabn.attacks.steps import steepest
 from robustsabn.errors import InputError
 from robustsabn.scalars import real
+from robustsabn.text import quote
 
 __all__ = ["Norm", "ThreatModel"]
 
@@ -49,7 +50,7 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
-            raise InputError(f"norm is {self.norm!r}; allowed are {', '.join(get_args(Norm))}")
+            raise InputError(f"norm is {quote(self.norm)}; allowed are {', '.join(get_args(Norm))}")
         object.__setattr__(self, "bounds", _checked(self.bounds))
         eps: object = self.eps
         if isinstance(eps, Tensor):
@@ -64,7 +65,7 @@ class ThreatModel:
             smallest = largest = number
             object.__setattr__(self, "eps", largest)
         else:
-            raise InputError(f"eps is {eps!r}; give a number or a floating tensor (N,)")
+            raise InputError(f"eps is {quote(eps)}; give a number or a floating tensor (N,)")
         if not (smallest >= 0 and math.isfinite(largest)):
             raise InputError(
                 f"eps is {smallest if smallest < 0 else largest}; it must be finite and at least 0"
@@ -166,7 +167,9 @@ def _checked(bounds: object) -> tuple[float, float]:
     ends = bounds if isinstance(bounds, (tuple, list)) else ()
     low, high = (real(end) for end in ends) if len(ends) == 2 else (None, None)
     if low is None or high is None:
-        raise InputError(f"bounds are {bounds!r}; give two numbers (low, high), (0, 1) for images in [0, 1]")
+        raise InputError(
+            f"bounds are {quote(bounds)}; give two numbers (low, high), (0, 1) for images in [0, 1]"
+        )
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"bounds are {bounds}; give two finite numbers (low, high) with low < high")
     return low, high

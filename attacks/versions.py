@@ -13,6 +13,7 @@ from robustsabn.attacks.search import Search
 from robustsabn.attacks.square import Square
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
+from robustsabn.text import quote
 
 __all__ = ["VERSIONS", "attacks_of", "described"]
 
@@ -39,7 +40,7 @@ def attacks_of(
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 6.
     """
     if version not in VERSIONS:
-        raise InputError(f"version is {version!r}; allowed are {', '.join(VERSIONS)}")
+        raise InputError(f"version is {quote(version)}; allowed are {', '.join(VERSIONS)}")
     if (version == "custom") != bool(custom):
         raise InputError('a list of attacks goes with version="custom", and with no other')
     if version == "standard":
@@ -69,7 +70,7 @@ def attacks_of(
     for entry in custom or names:
         if isinstance(entry, str):
             if entry not in _CUSTOM:
-                raise InputError(f"attack {entry!r} is unknown; allowed are {', '.join(_CUSTOM)}")
+                raise InputError(f"attack {quote(entry)} is unknown; allowed are {', '.join(_CUSTOM)}")
             chosen.append(_CUSTOM[entry](threat, seed))
         else:
             _check_same(entry, threat)

@@ -12,6 +12,7 @@ from robustsabn._plain_norms import Kind, is_norm, kind_of, looks_like_norm
 from robustsabn.errors import ConversionError
 from robustsabn.layers import Preset, RoutedNorm
 from robustsabn.surgery import stray_reference
+from robustsabn.text import quote
 
 __all__ = ["Filter", "choose"]
 
@@ -96,6 +97,6 @@ def _nothing(model: nn.Module, norm: str, excluded: int) -> str:
     if not any(is_norm(module) for module in model.modules()):
         return f"none of the norm layers found has a routed counterpart: {listed}; build the model with batch, layer or group norms"
     return (
-        f"norm={norm!r} has nothing to convert in {listed}: without an affine, only batch norms take routes, and only "
+        f"norm={quote(norm)} has nothing to convert in {listed}: without an affine, only batch norms take routes, and only "
         "with 'auxbn' or 'saauxbn'"
     )

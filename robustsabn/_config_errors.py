@@ -1,14 +1,13 @@
 """What the configuration loader says when a key or value is refused."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from robustsabn.errors import ConfigError
+from robustsabn.text import nearest, quote, shorten
 
-__all__ = ["fail", "join", "mismatch", "nearest", "show", "source", "unknown"]
+__all__ = ["fail", "join", "mismatch", "show", "source", "unknown"]
 
 NAMES: dict[Any, str] = {
     int: "a whole number",
@@ -31,7 +30,7 @@ def source(place: str) -> str:
 
 def fail(at: str, message: str, place: str) -> NoReturn:
     """Raise ConfigError for the dotted key `at`, written at `place`."""
-    raise ConfigError(f"{at}: {message}{source(place)}")
+    raise ConfigError(f"{shorten(at)}: {message}{source(place)}")
 
 
 def mismatch(hint: Any, value: Any, at: str, place: str) -> NoReturn:
@@ -44,21 +43,15 @@ def unknown(cls: type, key: str, at: str, place: str) -> NoReturn:
     """Refuse a key that is no field of `cls`, naming the one that was probably meant."""
     allowed = [field.name for field in fields(cls) if field.init]
     inner = [path for path in _paths(cls) if path.split(".")[-1] == key]
-    hint = f"; did you mean {inner[0]}?" if inner else nearest(key, allowed)
-    fail(at, f"unknown key{hint} Allowed: {', '.join(allowed)}", place)
-
-
-def nearest(word: object, allowed: Iterable[str]) -> str:
-    """A guess at the name that was meant, empty when none is near."""
-    close = difflib.get_close_matches(str(word), list(allowed), n=1)
-    return f"; did you mean {close[0]}?" if close else "."
+    hint = f" (did you mean {inner[0]}?)" if inner else nearest(key, allowed)
+    fail(at, f"unknown key{hint}; allowed: {', '.join(allowed)}", place)
 
 
 def show(value: Any) -> str:
     """A value as a person would write it in YAML."""
     if value is None:
         return "nothing"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return str(value).lower() if isinstance(value, bool) else quote(value)
 
 
 def _paths(cls: type, prefix: str = "") -> list[str]:

@@ -1,6 +1,5 @@
 """Code of the user's own, named by path/to/file.py:NAME or package.module:NAME."""
 
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from robustsabn import _torchvision
 from robustsabn.errors import RobustsabnError
+from robustsabn.text import nearest, one_line, quote
 
 __all__ = ["OwnCode"]
 
@@ -58,9 +58,8 @@ class OwnCode:
             for n, v in vars(module).items()
             if callable(v) and getattr(v, "__module__", "") == module.__name__
         ]
-        close = difflib.get_close_matches(name, here, n=1)
-        hint = f", did you mean {close[0]}?" if close else f"; it defines {', '.join(here) or f'no {kind}'}"
-        raise self.error(f"{self.source} has no {name!r}{hint}")
+        hint = nearest(name, here) or f"; it defines {', '.join(here) or f'no {kind}'}"
+        raise self.error(f"{self.source} has no {quote(name)}{hint}")
 
     def run(self, action: Callable[[], Any], place: str) -> Any:
         """The result of the user's code, its failures as `error` with their place."""
@@ -74,9 +73,8 @@ class OwnCode:
                 return action()
         except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise self.error(
-                f"{place} failed: {reason} ({Path(frame.filename).name}, line {frame.lineno})"
+                f"{place} failed: {one_line(error)} ({Path(frame.filename).name}, line {frame.lineno})"
             ) from error
 
     def _import(self) -> ModuleType:

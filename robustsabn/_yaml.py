@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from robustsabn.errors import ConfigError
+from robustsabn.text import quote
 
 __all__ = ["YamlMapping", "parse", "place_of", "read"]
 
@@ -30,7 +31,7 @@ def read(path: Path) -> Mapping[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{path}: a configuration maps keys to values, this file holds {raw!r}")
+        raise ConfigError(f"{path}: a configuration maps keys to values, this file holds {quote(raw)}")
     return raw
 
 
@@ -39,7 +40,7 @@ def parse(text: str, key: str) -> Any:
     try:
         return _load(text, "override")
     except yaml.YAMLError:
-        raise ConfigError(f"{key}: cannot read {text!r} as a value; quote it as YAML asks") from None
+        raise ConfigError(f"{key}: cannot read {quote(text)} as a value; quote it as YAML asks") from None
 
 
 def place_of(raw: Mapping[str, Any], key: str, otherwise: str) -> str:

@@ -21,10 +21,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from robustsabn._config_errors import fail, join, mismatch, nearest, show, source, unknown
+from robustsabn._config_errors import fail, join, mismatch, show, source, unknown
 from robustsabn._recipes import recipes
 from robustsabn._yaml import parse, place_of, read
 from robustsabn.errors import ConfigError
+from robustsabn.text import nearest, quote, shorten
 
 __all__ = ["choices", "dump", "load", "number", "recipes", "to_dict"]
 
@@ -50,7 +51,7 @@ def load(
         kind = type(given).__name__
         raise ConfigError(f"a configuration is a file, a recipe, a mapping or {cls.__name__}, not {kind}")
     for text in overrides:
-        _overlay(node, _override(text), "", f"override {text}")
+        _overlay(node, _override(text), "", f"override {shorten(text)}")
     built: T = _construct(node, "")
     return built
 
@@ -212,7 +213,7 @@ def _look_up(registry: Registry, name: Any, at: str, place: str, allowed: str) -
     except ConfigError as error:
         fail(at, str(error), place)
     if cls is None:
-        fail(at, f"{show(name)} is unknown{nearest(name, registry)} Allowed: {allowed}", place)
+        fail(at, f"{show(name)} is unknown{nearest(name, registry)}; allowed: {allowed}", place)
     if not is_dataclass(cls):
         fail(
             at,
@@ -231,7 +232,7 @@ def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or not all(part.isidentifier() for part in parts):
-        raise ConfigError(f"{text!r} is not an override; write key=value, for example attack.eps=8/255")
+        raise ConfigError(f"{quote(text)} is not an override; write key=value, for example attack.eps=8/255")
     tree: dict[str, Any] = {parts[-1]: _Text(value)}
     for part in reversed(parts[:-1]):
         tree = {part: tree}
@@ -251,7 +252,7 @@ def _find(name: str | Path) -> Path:
         )
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigError(f"{path}: no such file; give a YAML file or a recipe: {', '.join(known)}")
-    raise ConfigError(f"no recipe {str(name)!r}{nearest(name, known)} Recipes: {', '.join(known)}")
+    raise ConfigError(f"no recipe {quote(str(name))}{nearest(name, known)}; recipes: {', '.join(known)}")
 
 
 def _items(value: Any) -> list[Any] | None:

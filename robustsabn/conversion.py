@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from robustsabn.surgery import (
     rewrite_optimizer,
     wrapper_of,
 )
+from robustsabn.text import nearest, quote
 
 __all__ = ["convert"]
 
@@ -55,9 +55,11 @@ def convert(
             f"the model is {type(model).__name__}; give a torch.nn.Module, such as build(...) returns"
         )
     if filter_fn is not None and not callable(filter_fn):
-        raise ConversionError(f"filter_fn={filter_fn!r}; give a function: lambda module, name: name != 'bn1'")
+        raise ConversionError(
+            f"filter_fn={quote(filter_fn)}; give a function: lambda module, name: name != 'bn1'"
+        )
     if init not in ("identity", "paper"):
-        raise ConversionError(f"init={init!r}; allowed: identity, paper")
+        raise ConversionError(f"init={quote(init)}; allowed: identity, paper")
     wrapper = wrapper_of(model)
     if wrapper or any(module._compiled_call_impl is not None for module in model.modules()):
         raise ConversionError(
@@ -83,9 +85,7 @@ def convert(
 
 def _preset(norm: str) -> Preset:
     if norm not in PRESETS:
-        close = difflib.get_close_matches(str(norm).lower(), PRESETS, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConversionError(f"norm={norm!r}; allowed: {', '.join(PRESETS)}{hint}")
+        raise ConversionError(f"norm={quote(norm)}{nearest(norm, PRESETS)}; allowed: {', '.join(PRESETS)}")
     return PRESETS[norm]
 
 
@@ -103,7 +103,7 @@ def _join(model: nn.Module, wanted: Router) -> Router:
 def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConversionError(
-            f"optimizer={optimizer!r}; give a torch.optim.Optimizer of this model, or leave it out"
+            f"optimizer={quote(optimizer)}; give a torch.optim.Optimizer of this model, or leave it out"
         )
     own = set(model.parameters())
     if not any(parameter in own for group in optimizer.param_groups for parameter in group["params"]):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustsabn import __version__
 from robustsabn.errors import ConfigError, ConversionError, MissingExtraError
 from robustsabn.files import make_folder, replacing
+from robustsabn.text import quote
 
 __all__ = ["FORMATS", "export"]
 
@@ -40,7 +41,7 @@ def export(
     path = Path(path)
     format = format or path.suffix.lstrip(".")
     if format not in FORMATS:
-        raise ConfigError(f"format {format!r} is unknown; allowed: {', '.join(FORMATS)}")
+        raise ConfigError(f"format {quote(format)} is unknown; allowed: {', '.join(FORMATS)}")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file")
     if format == "onnx":

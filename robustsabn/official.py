@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustsabn.errors import ModelError
 from robustsabn.layers import PRESETS, RoutedBatchNorm, RoutedNorm
+from robustsabn.text import quote
 
 __all__ = ["load_official"]
 
@@ -57,7 +58,7 @@ def _tensors(state_dict: Mapping[str, Any]) -> Entries:
         if not isinstance(value, Tensor):
             nested = [k for k, v in state_dict.items() if isinstance(v, Mapping) and k.endswith("state_dict")]
             hint = f"; give checkpoint[{nested[0]!r}]" if nested else ""
-            raise ModelError(f"the entry {key!r} is a {type(value).__name__}, not a tensor{hint}")
+            raise ModelError(f"the entry {quote(key)} is a {type(value).__name__}, not a tensor{hint}")
     if all(key.startswith("module.") for key in state_dict):  # saved from DataParallel
         return {key.removeprefix("module."): value for key, value in state_dict.items()}
     return dict(state_dict)

@@ -13,7 +13,6 @@ One model object belongs to one thread at a time.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.errors import RouteError
+from robustsabn.text import nearest, quote
 
 __all__ = [
     "Blend",
@@ -52,7 +52,7 @@ class Split:
         for name, size in self.parts:
             if isinstance(size, bool) or not isinstance(size, int) or size < 0:
                 raise RouteError(
-                    f"Split({name}={size!r}): a size is a number of samples, an int of at least 0"
+                    f"Split({name}={quote(size)}): a size is a number of samples, an int of at least 0"
                 )
         if len({name for name, _ in self.parts}) < len(self.parts):
             raise RouteError(f"{self!r} names a route twice; give each route one consecutive part")
@@ -107,13 +107,13 @@ class Router:
     def __init__(self, routes: int | Sequence[str] = ("clean", "adv")) -> None:
         if isinstance(routes, str):
             raise RouteError(
-                f"routes={routes!r}: give a sequence of names such as ({routes!r}, 'adv') or a number"
+                f"routes={quote(routes)}: give a sequence of names such as ({quote(routes)}, 'adv') or a number"
             )
         if isinstance(routes, int):
             routes = tuple(str(i) for i in range(routes))
         if not isinstance(routes, Sequence):
             raise RouteError(
-                f"routes={routes!r}: give a sequence of names such as ('clean', 'adv') or a number"
+                f"routes={quote(routes)}: give a sequence of names such as ('clean', 'adv') or a number"
             )
         self.names: tuple[str, ...] = tuple(routes)
         if not self.names or len(set(self.names)) < len(self.names):
@@ -140,10 +140,10 @@ class Router:
             return name
         if isinstance(name, str) and name in self.names:
             return self.names.index(name)
-        close = difflib.get_close_matches(str(name), self.names, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
         shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
-        raise RouteError(f"no route {name!r}: this model has {shown} (or 0 to {len(self.names) - 1}){hint}")
+        raise RouteError(
+            f"no route {quote(name)}{nearest(name, self.names)}: this model has {shown} (or 0 to {len(self.names) - 1})"
+        )
 
     def resolve(self, selection: Selection) -> Resolved:
         """Check a selection against the names and bring it to the form that layers read."""

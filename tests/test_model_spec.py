@@ -98,7 +98,7 @@ def test_a_function_in_a_package(nets: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mak", "has no 'mak', did you mean make"),
+        ("mak", "has no 'mak' \\(did you mean make"),
         ("zzz", "has no 'zzz'; it defines Net, make, flexible"),
         ("needs", r"nets\.py:needs failed: TypeError: .*argument"),
         ("broken", r"nets\.py:broken failed: KeyError: 'no\\nsuch layer' \(nets\.py, line 23\)"),
@@ -150,7 +150,7 @@ def test_a_file_may_import_a_mismatched_torchvision(nets: Path) -> None:
         ("wrn-28", "did you mean wrn-28-10"),
         ("", "unknown model ''"),
         (":make", "unknown model"),
-        ("torchvision:resnet1", "torchvision has no classifier 'resnet1', did you mean resnet18"),
+        ("torchvision:resnet1", "torchvision has no classifier 'resnet1' \\(did you mean resnet18"),
         ("torchvision:fasterrcnn_resnet50_fpn", "no classifier"),
         ("torchvision:", "no classifier ''"),
     ],
@@ -198,7 +198,7 @@ def test_timm_networks_bring_their_normalisation() -> None:
     assert isinstance(normal, Normalize)
     assert normal.mean.tolist() == [0.5] * 3
     assert resolve("timm:resnet10t", num_classes=5, in_channels=1)(torch.rand(1, 1, 32, 32)).shape == (1, 5)
-    fails("timm:resnet1", "timm has no network 'resnet1', did you mean")
+    fails("timm:resnet1", "timm has no network 'resnet1' \\(did you mean")
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

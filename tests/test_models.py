@@ -161,7 +161,7 @@ def test_impossible_normalisation_is_refused(make: Callable[[], nn.Module]) -> N
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("wrn-28", {}, r"unknown network 'wrn-28', did you mean wrn-28-10\?; known: preact"),
+        ("wrn-28", {}, r"unknown network 'wrn-28' \(did you mean wrn-28-10\?\); known: preact"),
         ("ResNet18", {}, "did you mean resnet18"),
         ("?", {}, "unknown network"),
         ("resnet18", {"depth": 3}, "resnet18 has no option 'depth'; its options: mean, std"),

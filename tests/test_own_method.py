@@ -67,7 +67,7 @@ def test_a_class_is_found_and_its_name_kept_as_given(file: Path, spec: str) -> N
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("own.py:Mien", r"own.py has no 'Mien', did you mean Mine\?"),
+        ("own.py:Mien", r"own.py has no 'Mien' \(did you mean Mine\?"),
         ("own.py", "'own.py' is a file; name its class: own.py:CLASS"),
         ("none.py:Mine", "no such file: none.py; a method of your own is path/to/file.py:CLASS"),
         ("nowhere.at.all:Mine", "nowhere.at.all failed: ModuleNotFoundError"),
@@ -75,7 +75,10 @@ def test_a_class_is_found_and_its_name_kept_as_given(file: Path, spec: str) -> N
         ("own.py:Empty", "'own.py:Empty' is the class Empty, without losses; give a frozen dataclass"),
         ("own.py:number", "'own.py:number' is of type int, without losses"),
         ("own.py:Bare", r"'own.py:Bare' is Bare, which is no dataclass; put @dataclass\(frozen=True\)"),
-        ("trade", r"'trade' is unknown; did you mean trades\? Allowed: .*, path/to/file.py:CLASS, package"),
+        (
+            "trade",
+            r"'trade' is unknown \(did you mean trades\?\); allowed: .*, path/to/file.py:CLASS, package",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_told_in_words(file: Path, spec: str, said: str) -> None:

@@ -190,7 +190,7 @@ def test_unnamed_routes_and_plain_models() -> None:
 @pytest.mark.parametrize(
     ("selection", "says"),
     [
-        (lambda: "avd", "did you mean 'adv'"),
+        (lambda: "avd", "did you mean adv"),
         (lambda: 2, "0 to 1"),
         (lambda: -1, "0 to 1"),
         (lambda: True, "no route True"),

@@ -90,7 +90,7 @@ def fsdp() -> nn.Module:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
-    "unknown preset": (small, {"norm": "saauxb"}, "norm='saauxb'; allowed: bn, .* did you mean 'saauxbn'?"),
+    "unknown preset": (small, {"norm": "saauxb"}, r"norm='saauxb' \(did you mean saauxbn\?\); allowed: bn, "),
     "unknown init": (small, {"init": "ones"}, "init='ones'; allowed: identity, paper"),
     "no norms": (lambda: nn.Sequential(nn.Linear(3, 3)), {}, "Sequential has no normalisation layers"),
     "filter excludes all": (

@@ -102,7 +102,7 @@ CONFIGURATION = [
     Case(lambda w: config("swa.start=2"), "got 2", "swa.start is a fraction of the run in [0, 1]"),
     Case(lambda w: config("swa.every=0"), "got 0", "swa.every must be at least 1"),
     Case(lambda w: config("swa=0.75"), "got 0.75", "a mapping with keys among start, every, batches"),
-    Case(lambda w: config("schedule=step"), "'step'", "Allowed: constant, multistep, cosine"),
+    Case(lambda w: config("schedule=step"), "'step'", "allowed: constant, multistep, cosine"),
     Case(lambda w: config("norm=sa-auxbn"), "'sa-auxbn'", "auxbn, saauxbn"),
     Case(lambda w: config("routes=adv,adv"), "['adv', 'adv']", "distinct names"),
     Case(lambda w: robustsabn.config.load(TrainConfig, w / "broken.yaml"), "broken.yaml", "correct it"),
@@ -127,7 +127,7 @@ CONFIGURATION = [
 
 CALLS = [
     Case(lambda w: convert("resnet18"), "the model is str", "give a torch.nn.Module"),  # type: ignore[arg-type]
-    Case(lambda w: convert(net(), norm="sabnn"), "'sabnn'", "did you mean 'sabn'?"),
+    Case(lambda w: convert(net(), norm="sabnn"), "'sabnn'", "did you mean sabn?"),
     Case(lambda w: convert(net(), routes="adv"), "routes='adv'", "a sequence of names"),
     Case(lambda w: convert(net(), routes=2.5), "routes=2.5", "a sequence of names"),  # type: ignore[arg-type]
     Case(lambda w: convert(net(), init="zero"), "'zero'", "allowed: identity, paper"),  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ CALLS = [
     Case(lambda w: convert(nn.Linear(2, 2)), "Linear has no normalisation", "give a model that has some"),
     Case(lambda w: convert(convert(net())), "already converted", "build a fresh model"),
     Case(lambda w: convert(nn.DataParallel(net())), "DataParallel", "convert the plain model"),
-    Case(lambda w: forward("advers"), "'advers'", "did you mean 'adv'?"),
+    Case(lambda w: forward("advers"), "'advers'", "did you mean adv?"),
     Case(lambda w: forward(2), "no route 2", "0 to 1"),
     Case(lambda w: forward([0, 1]), "type list", "a LongTensor (N,), Split(...)"),
     Case(lambda w: forward(torch.tensor([0, 1, 2, 0])), "from 0 to 2", "routes 0 to 1"),
@@ -147,7 +147,7 @@ CALLS = [
     Case(lambda w: Blend(clean=0.5, adv=0.6), "1.1", "sum to 1"),
     Case(lambda w: Blend([0.5, 0.5]), "[0.5, 0.5]", "one float tensor (R,)"),  # type: ignore[arg-type]
     Case(lambda w: bake(net(), "adv"), "Sequential has no routed layers", "give what convert() returned"),
-    Case(lambda w: bake(convert(net()), "clena"), "'clena'", "did you mean 'clean'?"),
+    Case(lambda w: bake(convert(net()), "clena"), "'clena'", "did you mean clean?"),
     Case(lambda w: bake(convert(net()), Split(clean=2, adv=2)), "Split", "give a route's name or number"),
     Case(lambda w: build("resnet-digit", 10), "'resnet-digit'", "did you mean resnet-digits?"),
     Case(lambda w: build("resnet-digits", "10"), "'10'", "at least 1 class"),  # type: ignore[arg-type]

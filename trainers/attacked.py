@@ -15,6 +15,7 @@ from robustsabn.baking import bake
 from robustsabn.data import load_test
 from robustsabn.errors import ConfigError
 from robustsabn.routing import maybe_route, routes_of
+from robustsabn.text import quote
 from robustsabn.trainers.evaluation import Evaluation, asked_routes, check_fit
 from robustsabn.trainers.runs import load_run
 
@@ -102,11 +103,11 @@ def _attack(
         )
     if name not in ("autoattack", "official"):
         raise ConfigError(
-            f"attack {text!r} is unknown; write pgd-STEPS, pgd-STEPS-RESTARTS, {', '.join(ATTACKS)}"
+            f"attack {quote(text)} is unknown; write pgd-STEPS, pgd-STEPS-RESTARTS, {', '.join(ATTACKS)}"
         )
     if options:
         raise ConfigError(
-            f"{text} takes no options; {next(iter(options))!r} belongs to another library's attack"
+            f"{text} takes no options; {quote(next(iter(options)))} belongs to another library's attack"
         )
     if name == "official":
         return lambda model, x, y, ids: official(

@@ -16,6 +16,7 @@ from robustsabn.attacks.reporting.words import eps_text
 from robustsabn.data import ImageSet, load_test
 from robustsabn.errors import ConfigError, DataError, RouteError
 from robustsabn.routing import maybe_route, routes_of
+from robustsabn.text import quote
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.randomness import generator
@@ -212,7 +213,7 @@ def parse_attack(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"pgd-([1-9]\d*)(?:-([1-9]\d*))?", text)
     if match is None:
         raise ConfigError(
-            f"attack {text!r} is unknown; write pgd-STEPS or pgd-STEPS-RESTARTS, for example pgd-20 or pgd-50-10"
+            f"attack {quote(text)} is unknown; write pgd-STEPS or pgd-STEPS-RESTARTS, for example pgd-20 or pgd-50-10"
         )
     return int(match[1]), int(match[2] or 1)
 
@@ -266,5 +267,5 @@ def known_routes(model: nn.Module, routes: Sequence[str] | None) -> tuple[str, .
     names = routes_of(model) or ("all",)
     unknown = [name for name in routes or () if name not in names]
     if unknown:
-        raise RouteError(f"no route {unknown[0]!r}: this model has {', '.join(names)}")
+        raise RouteError(f"no route {quote(unknown[0])}: this model has {', '.join(names)}")
     return names if routes is None else tuple(routes)

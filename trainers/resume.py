@@ -6,6 +6,7 @@ from typing import Any
 
 import robustsabn.config
 from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.text import quote
 from robustsabn.trainers.checkpoint import Checkpoint, read, read_newest
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.records import read_records, robust_course
@@ -66,7 +67,7 @@ def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig, shape: t
     for key, old, new in _differences(before, now):
         if key.startswith(_SHAPING):
             raise ConfigError(
-                f"{key} is {new!r}, the run in {folder.path} has {old!r}; "
+                f"{key} is {quote(new)}, the run in {folder.path} has {quote(old)}; "
                 f"resume it with its own configuration, {folder.config}"
             )
         if not key.startswith(_FREE):

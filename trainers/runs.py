@@ -16,6 +16,7 @@ import robustsabn.config
 from robustsabn._yaml import read as read_yaml
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.models.versions import load_state
+from robustsabn.text import quote
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.lock import LOCK, locked
@@ -127,7 +128,7 @@ def build_model(
         if weights is not None:
             load_weights(model, weights, fresh_head=head)
     elif config.model_options:
-        raise ConfigError(f"model_options are for {', '.join(names())}; {config.model!r} takes none")
+        raise ConfigError(f"model_options are for {', '.join(names())}; {quote(config.model)} takes none")
     else:
         model = as_made(
             config.model, weights=weights, num_classes=classes, in_channels=shape[0], fresh_head=head
@@ -176,7 +177,7 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
         load_state(model, stored.tensors["model"])
     except Exception as error:  # whatever modules of the user raise
         raise CheckpointError(
-            f"{folder}: the {checkpoint} checkpoint does not fit the model {config.model!r} of its config.yaml; "
+            f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)} of its config.yaml; "
             "has the model's code changed since, or the file been edited?"
         ) from error
     return LoadedRun(config, model.eval(), classes, shape)

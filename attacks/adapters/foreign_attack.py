@@ -18,6 +18,7 @@ from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError, RobustsabnError
+from robustsabn.text import one_line, quote
 
 __all__ = ["ForeignAttack", "foreign", "foreign_report"]
 
@@ -45,7 +46,7 @@ class ForeignAttack:
         name, colon, kind = spec.partition(":")
         if not colon or name not in LIBRARIES:
             known = ", ".join(f"{library}:CLASS" for library in LIBRARIES)
-            raise InputError(f"attack {spec!r} is unknown; allowed are {known}")
+            raise InputError(f"attack {quote(spec)} is unknown; allowed are {known}")
         if isinstance(threat.eps, Tensor):
             raise InputError("attacks of other libraries take one eps for all images; give a number")
         self.name, self.threat, self.options, self.seed = spec, threat, options, seed_of(seed)
@@ -54,7 +55,7 @@ class ForeignAttack:
         allowed = options_of(self.library, self.kind)
         if unknown := [option for option in options if option not in allowed]:
             raise InputError(
-                f"{spec} takes no option {unknown[0]!r} here; it takes {', '.join(allowed) or 'none'}"
+                f"{spec} takes no option {quote(unknown[0])} here; it takes {', '.join(allowed) or 'none'}"
             )
         self.calls = self.outside = 0
 
@@ -82,8 +83,7 @@ class ForeignAttack:
             except (RobustsabnError, MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                raise InputError(f"{self.name} failed: {reason}") from error
+                raise InputError(f"{self.name} failed: {one_line(error)}") from error
 
 
 def foreign_report(

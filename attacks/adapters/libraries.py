@@ -19,6 +19,7 @@ from robustsabn import _torchvision
 from robustsabn.attacks.adapters.network import Network
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError, MissingExtraError
+from robustsabn.text import quote
 
 __all__ = ["LIBRARIES", "Library", "Setting", "find", "options_of", "version_of"]
 
@@ -105,7 +106,7 @@ def find(library: Library, name: str, threat: ThreatModel) -> type:
     cls: Any = getattr(module, name, None)
     if not inspect.isclass(cls):
         known = sorted(n for n, value in vars(module).items() if inspect.isclass(value))
-        raise InputError(f"{library.name} has no attack {name!r}; it has {', '.join(known)}")
+        raise InputError(f"{library.name} has no attack {quote(name)}; it has {', '.join(known)}")
     norm = _norm_of(library, cls)
     if norm not in (None, threat.norm):
         raise InputError(

@@ -19,6 +19,7 @@ from robustsabn.attacks.logits import Model
 from robustsabn.attacks.report import Flag, Report
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError, MissingExtraError
+from robustsabn.text import quote
 
 __all__ = ["official"]
 
@@ -99,11 +100,13 @@ def _package() -> str:
 
 def _check(x: Tensor, threat: ThreatModel, version: str, attacks: Sequence[str] | None) -> tuple[str, ...]:
     if version not in VERSIONS:
-        raise InputError(f"the official code has no version {version!r}; it has {', '.join(VERSIONS)}")
+        raise InputError(f"the official code has no version {quote(version)}; it has {', '.join(VERSIONS)}")
     if (version == "custom") != bool(attacks):
-        raise InputError(f"attacks belong to version 'custom', and only to it; here {version!r}, {attacks}")
+        raise InputError(
+            f"attacks belong to version 'custom', and only to it; here {quote(version)}, {attacks}"
+        )
     if unknown := [name for name in attacks or () if name not in ATTACKS]:
-        raise InputError(f"the official code has no attack {unknown[0]!r}; it has {', '.join(ATTACKS)}")
+        raise InputError(f"the official code has no attack {quote(unknown[0])}; it has {', '.join(ATTACKS)}")
     if isinstance(threat, ThreatModel) and (isinstance(threat.eps, Tensor) or threat.bounds != (0, 1)):
         raise InputError("the official code takes one eps for all images, and the box [0, 1] only")
     if x.ndim != 4:

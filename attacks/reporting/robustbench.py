@@ -11,6 +11,7 @@ from robustsabn.attacks.report import Report
 from robustsabn.attacks.reporting.words import eps_text
 from robustsabn.errors import InputError
 from robustsabn.files import make_folder, replacing, write_text
+from robustsabn.text import quote
 
 __all__ = ["robustbench_json", "write_robustbench"]
 
@@ -40,7 +41,7 @@ def robustbench_json(report: Report, dataset: str, about: Mapping[str, Any] | No
     """
     given = dict(about or {})
     if unknown := sorted(set(given) - set(FIELDS)):
-        raise InputError(f"{unknown[0]!r} is no field of RobustBench; allowed are {', '.join(FIELDS)}")
+        raise InputError(f"{quote(unknown[0])} is no field of RobustBench; allowed are {', '.join(FIELDS)}")
     if report.version != "standard":
         raise InputError(
             f"RobustBench takes the version standard of AutoAttack, this report is of {report.version!r}; run it anew"

@@ -4,6 +4,7 @@ import torch
 
 from robustsabn.config import number
 from robustsabn.errors import UsageError
+from robustsabn.text import quote
 
 __all__ = ["above_zero", "at_least_one", "device"]
 
@@ -12,7 +13,7 @@ def above_zero(name: str, text: str | None) -> float | None:
     """The number above zero that `text` writes, such as 2/255."""
     value = None if text is None else number(text)
     if text is not None and (value is None or value <= 0):
-        raise UsageError(f"{name} must be a number above 0, such as 2/255; got {text!r}")
+        raise UsageError(f"{name} must be a number above 0, such as 2/255; got {quote(text)}")
     return value
 
 
@@ -29,11 +30,11 @@ def device(text: str | None) -> torch.device | None:
     try:
         asked = torch.device(text)
     except RuntimeError:
-        raise UsageError(f"--device {text!r} is unknown; write cpu, cuda or cuda:N") from None
+        raise UsageError(f"--device {quote(text)} is unknown; write cpu, cuda or cuda:N") from None
     if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
         raise UsageError(
             f"--device {text}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu"
         )
     if asked.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {text!r} is not supported; write cpu, cuda or cuda:N")
+        raise UsageError(f"--device {quote(text)} is not supported; write cpu, cuda or cuda:N")
     return asked

@@ -11,6 +11,7 @@ from typing import Any
 
 from robustsabn.config import number
 from robustsabn.errors import UsageError
+from robustsabn.text import quote
 
 __all__ = ["command", "free_folder", "options", "short", "stoppable"]
 
@@ -24,7 +25,9 @@ def options(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"{word!r} is not an option of an attack; write name=value, such as steps=40")
+            raise UsageError(
+                f"{quote(word)} is not an option of an attack; write name=value, such as steps=40"
+            )
         if text.lower() in _WORDS:
             found[name] = _WORDS[text.lower()]
         elif re.fullmatch(r"[+-]?\d+", text):

@@ -11,6 +11,7 @@ from robustsabn.data.specs import load_test_named
 from robustsabn.errors import DataError, InputError, RouteError
 from robustsabn.models import names, resolve
 from robustsabn.routing import routes_of
+from robustsabn.text import one_line, quote
 
 __all__ = ["Subject", "prepare"]
 
@@ -63,7 +64,9 @@ def prepare(
         about["weights"] = str(weights)
     routes = routes_of(network)
     if route is not None and route not in routes:
-        raise RouteError(f"no route {route!r}: {model} has {', '.join(routes) or 'none, leave --route out'}")
+        raise RouteError(
+            f"no route {quote(route)}: {model} has {', '.join(routes) or 'none, leave --route out'}"
+        )
     if routes:
         from robustsabn.baking import bake
 
@@ -82,7 +85,6 @@ def _check(network: nn.Module, x: Tensor, model: str, data: str, device: torch.d
     except InputError:
         raise
     except Exception as error:  # whatever a stranger's forward raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DataError(
-            f"{model} cannot take the images of {data}, (C, H, W) = {tuple(x.shape[1:])}: {reason}"
+            f"{model} cannot take the images of {data}, (C, H, W) = {tuple(x.shape[1:])}: {one_line(error)}"
         ) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustsabn.errors import UsageError
+from robustsabn.text import quote
 
 if TYPE_CHECKING:
     from robustsabn.trainers import Evaluation
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     if args.attack.startswith("pgd"):
         if args.overrides:
             raise UsageError(
-                f"{args.overrides[0]!r}: {args.attack} takes no options; write --step-size 2/255"
+                f"{quote(args.overrides[0])}: {args.attack} takes no options; write --step-size 2/255"
             )
         found = evaluate_run(
             args.run_folder,

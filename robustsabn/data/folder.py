@@ -13,6 +13,7 @@ from torch import Tensor
 
 from robustsabn.data.sets import Device, check_fit, permutation
 from robustsabn.errors import DataError
+from robustsabn.text import quote
 
 __all__ = ["FolderSet", "read_folder"]
 
@@ -103,7 +104,7 @@ def _read_part(root: Path, classes: tuple[str, ...], size: int) -> FolderSet:
     for name in _class_folders(root):
         if name not in classes:
             raise DataError(
-                f"{root / name}: class {name!r} is not among those of train: {', '.join(classes)}"
+                f"{root / name}: class {quote(name)} is not among those of train: {', '.join(classes)}"
             )
         files = sorted(p for p in (root / name).rglob("*") if _is_image(p))
         if not files:

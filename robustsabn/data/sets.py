@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.errors import DataError
+from robustsabn.text import quote
 
 __all__ = ["ArraySet", "Data", "ImageSet", "check_fit", "hold_out", "permutation"]
 
@@ -111,7 +112,9 @@ def permutation(n: int, seed: int) -> Tensor:
 def check_fit(n: int, available: int) -> int:
     """`n` itself when 1 <= n <= available, else DataError."""
     if not isinstance(n, int) or not 1 <= n <= available:
-        raise DataError(f"{n!r} images were asked for, the set holds {available}: choose 1 to {available}")
+        raise DataError(
+            f"{quote(n)} images were asked for, the set holds {available}: choose 1 to {available}"
+        )
     return n
 
 

@@ -1,6 +1,5 @@
 """From a data spec, such as `cifar10:./data` or `npz:scans.npz`, to images."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from robustsabn.data.npz import read_npz
 from robustsabn.data.public import PUBLIC, read_digits, read_public
 from robustsabn.data.sets import Data, ImageSet, hold_out
 from robustsabn.errors import DataError
+from robustsabn.text import nearest, quote
 
 __all__ = ["SPECS", "load", "load_test", "load_test_named"]
 
@@ -100,7 +100,7 @@ def load_test_named(
 
 def _read(spec: str, download: bool) -> tuple[dict[str, ImageSet], tuple[str, ...] | None]:
     if not isinstance(spec, str):
-        raise DataError(f"data is {spec!r}; give text, one of {', '.join(SPECS)}")
+        raise DataError(f"data is {quote(spec)}; give text, one of {', '.join(SPECS)}")
     name, _, rest = spec.partition(":")
     parts: Mapping[str, ImageSet]
     names: tuple[str, ...] | None
@@ -114,7 +114,7 @@ def _read(spec: str, download: bool) -> tuple[dict[str, ImageSet], tuple[str, ..
         path, size = _folder_options(spec, rest)
         parts, names = read_folder(path, size)
     else:
-        raise DataError(f"unknown data {spec!r}{_hint(name, spec)}; allowed: {', '.join(SPECS)}")
+        raise DataError(f"unknown data {quote(spec)}{_hint(name, spec)}; allowed: {', '.join(SPECS)}")
     return dict(parts), names
 
 
@@ -123,7 +123,7 @@ def _folder_options(spec: str, rest: str) -> tuple[Path, int]:
     if not comma:
         return Path(rest).expanduser(), 224
     if not option.isdecimal():
-        raise DataError(f"{spec}: size must be a number of pixels, not {option!r}; for example ,size=64")
+        raise DataError(f"{spec}: size must be a number of pixels, not {quote(option)}; for example ,size=64")
     return Path(path).expanduser(), int(option)
 
 
@@ -132,8 +132,7 @@ def _hint(name: str, spec: str) -> str:
         return f" (did you mean npz:{spec}?)"
     if Path(spec).is_dir():
         return f" (did you mean imagefolder:{spec}?)"
-    close = difflib.get_close_matches(name.lower(), ["digits", *PUBLIC, "imagefolder", "npz"], n=1)
-    return f" (did you mean {close[0]}?)" if close and close[0] != name else ""
+    return nearest(name, ["digits", *PUBLIC, "imagefolder", "npz"])
 
 
 def _count_classes(spec: str, labels: Tensor) -> tuple[str, ...]:

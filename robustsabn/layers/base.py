@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustsabn.errors import RouteError
 from robustsabn.layers.functional import wide
 from robustsabn.routing import Resolved, Router, is_whole_batch
+from robustsabn.text import quote
 
 __all__ = ["Affine", "Init", "RoutedNorm", "Statistics"]
 
@@ -46,7 +47,7 @@ class RoutedNorm(nn.Module):
     ) -> None:
         super().__init__()
         if affine not in ("shared", "independent", "sandwich", "none"):
-            raise RouteError(f"affine={affine!r}; allowed: shared, independent, sandwich, none")
+            raise RouteError(f"affine={quote(affine)}; allowed: shared, independent, sandwich, none")
         self.router = Router(routes) if router is None else router
         self.affine = affine
         self.after: tuple[str, ...] = ()
@@ -76,7 +77,7 @@ class RoutedNorm(nn.Module):
     def reset_affine(self, init: Init) -> None:
         """`identity`: ones and zeros. `paper`: the scales that the official code draws from N(1, 0.02)."""
         if init not in ("identity", "paper"):
-            raise RouteError(f"init={init!r}; allowed: identity, paper")
+            raise RouteError(f"init={quote(init)}; allowed: identity, paper")
         noisy = init == "paper" and not (
             self.affine == "shared" or (self.affine == "independent" and self.statistics == "per_route")
         )
@@ -209,4 +210,6 @@ def mixed(weights: Tensor, rows: Tensor) -> Tensor:
 def check_features(num_features: int) -> None:
     """RouteError unless num_features is a positive int."""
     if not isinstance(num_features, int) or num_features < 1:
-        raise RouteError(f"num_features={num_features!r}; give the number of channels, an int of at least 1")
+        raise RouteError(
+            f"num_features={quote(num_features)}; give the number of channels, an int of at least 1"
+        )

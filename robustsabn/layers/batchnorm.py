@@ -22,6 +22,7 @@ from robustsabn.layers.functional import (
 )
 from robustsabn.layers.sync import is_distributed, merge_moments, sync_batch_norm_cuda
 from robustsabn.routing import Resolved, Router, current_selection, record_selection
+from robustsabn.text import quote
 
 Update = Literal["none", "move", "again"]
 
@@ -66,7 +67,7 @@ class RoutedBatchNorm(RoutedNorm):
     ) -> None:
         check_features(num_features)
         if statistics not in ("shared", "per_route"):
-            raise RouteError(f"statistics={statistics!r}; allowed: shared, per_route")
+            raise RouteError(f"statistics={quote(statistics)}; allowed: shared, per_route")
         self.statistics = statistics
         super().__init__(
             (num_features,), routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype

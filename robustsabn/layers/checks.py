@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robustsabn.errors import RouteError
 from robustsabn.layers.functional import wide
+from robustsabn.text import quote
 
 if TYPE_CHECKING:
     from robustsabn.layers.base import RoutedNorm
@@ -42,7 +43,7 @@ def check_values(layer: RoutedNorm, x: Tensor, selection: Resolved, per_route: b
     else:
         for route, size in selection:
             if size == 1:
-                raise RouteError(_refusal(layer, f"one sample for route {layer.router.names[route]!r}"))
+                raise RouteError(_refusal(layer, f"one sample for route {quote(layer.router.names[route])}"))
 
 
 def check_counts(layer: RoutedNorm, counts: Tensor) -> None:

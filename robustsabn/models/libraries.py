@@ -1,8 +1,6 @@
 """Networks of torchvision and timm, made to take pixels in [0, 1]."""
 
-import difflib
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -10,6 +8,7 @@ from torch import nn
 from robustsabn import _torchvision
 from robustsabn.errors import MissingExtraError, ModelError
 from robustsabn.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from robustsabn.text import nearest, one_line, quote
 
 __all__ = ["from_timm", "from_torchvision", "normalized"]
 
@@ -26,7 +25,7 @@ def from_torchvision(
     library = _torchvision.load("torchvision.models")
     known = library.list_models(module=library)
     if name not in known:
-        raise ModelError(f"torchvision has no classifier {name!r}{_hint(name, known)}")
+        raise ModelError(f"torchvision has no classifier {quote(name)}{nearest(name, known)}")
     if in_channels not in (None, 3):
         raise ModelError(f"torchvision:{name} takes images of 3 channels, not {in_channels}")
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
@@ -41,7 +40,7 @@ def from_timm(name: str, num_classes: int | None, in_channels: int | None) -> tu
     except ImportError as error:
         raise MissingExtraError("timm is not installed; pip install 'robustsabn[timm]'") from error
     if not timm.is_model(name):
-        raise ModelError(f"timm has no network {name!r}{_hint(name, timm.list_models())}")
+        raise ModelError(f"timm has no network {quote(name)}{nearest(name, timm.list_models())}")
     options = {"num_classes": num_classes, "in_chans": in_channels}
     model = _create(timm.create_model, name, {k: v for k, v in options.items() if v is not None})
     described: Any = getattr(model, "pretrained_cfg", None) or {}
@@ -54,11 +53,5 @@ def _create(create: Any, name: str, options: dict[str, Any]) -> nn.Module:
     try:
         model: nn.Module = create(name, **options)
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ModelError(f"{name} cannot be built with {options}: {reason}") from error
+        raise ModelError(f"{name} cannot be built with {options}: {one_line(error)}") from error
     return model
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    return f", did you mean {' or '.join(close)}?" if close else ""

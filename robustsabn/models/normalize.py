@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.errors import ModelError
+from robustsabn.text import quote
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Normalize"]
 
@@ -25,7 +26,9 @@ class Normalize(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         if not all(isinstance(v, (int, float)) for v in (*mean, *std)):
-            raise ModelError(f"mean and std must be numbers, one per channel, not {mean!r} and {std!r}")
+            raise ModelError(
+                f"mean and std must be numbers, one per channel, not {quote(mean)} and {quote(std)}"
+            )
         if len(mean) != len(std) or min(std, default=0) <= 0:
             raise ModelError(f"mean and std need one value per channel and std > 0, not {mean} and {std}")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))

@@ -1,6 +1,5 @@
 """The networks that have a name."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +8,7 @@ from torch import nn
 
 from robustsabn.errors import ModelError
 from robustsabn.models import resnet, wide
+from robustsabn.text import nearest, quote
 
 __all__ = ["build", "names"]
 
@@ -35,17 +35,17 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
     ImageNet's for 3 channels, else 0.5.
     Raises ModelError for an unknown name or option, or numbers below 1.
     """
-    if name not in _BUILDERS:
-        close = difflib.get_close_matches(name.lower(), _BUILDERS, n=1)
-        hint = f", did you mean {close[0]}?" if close else ""
-        raise ModelError(f"unknown network {name!r}{hint}; known: {', '.join(_BUILDERS)}")
+    if not isinstance(name, str) or name not in _BUILDERS:
+        raise ModelError(
+            f"unknown network {quote(name)}{nearest(name, _BUILDERS)}; known: {', '.join(_BUILDERS)}"
+        )
     if not all(isinstance(count, int) and count > 0 for count in (num_classes, in_channels)):
         raise ModelError(
-            f"{name} needs at least 1 class and 1 channel, not {num_classes!r} and {in_channels!r}"
+            f"{name} needs at least 1 class and 1 channel, not {quote(num_classes)} and {quote(in_channels)}"
         )
     builder = _BUILDERS[name]
     known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise ModelError(f"{name} has no option {unknown[0]!r}; its options: {', '.join(known)}")
+        raise ModelError(f"{name} has no option {quote(unknown[0])}; its options: {', '.join(known)}")
     return builder(num_classes, in_channels, **options)

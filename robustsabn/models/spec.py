@@ -1,6 +1,5 @@
 """From a model spec, such as `nets.py:make` or `torchvision:resnet18`, to a network."""
 
-import difflib
 import importlib
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from robustsabn.models.libraries import from_timm, from_torchvision, normalized
 from robustsabn.models.normalize import Normalize
 from robustsabn.models.registry import build, names
 from robustsabn.models.weights import fill, read_weights
+from robustsabn.text import nearest, quote
 
 __all__ = ["SPECS", "as_made", "resolve"]
 
@@ -48,7 +48,7 @@ def as_made(
 ) -> nn.Module:
     """As `resolve`, with every module in the mode in which the spec's code left it; `fresh_head` as for `load_weights`."""
     if not isinstance(spec, str):
-        raise ModelError(f"the model is {spec!r}; give text: {SPECS}, {', '.join(names())}")
+        raise ModelError(f"the model is {quote(spec)}; give text: {SPECS}, {', '.join(names())}")
     folder = Path(spec).expanduser()
     if spec and folder.is_dir():
         return _from_run(folder, weights)
@@ -72,7 +72,7 @@ def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple
         return from_code(*code, num_classes=num_classes, in_channels=in_channels), None
     if spec in names() and num_classes and in_channels:
         return build(spec, num_classes, in_channels), None
-    raise ModelError(f"unknown model {spec!r}{_hint(spec)}; allowed: {SPECS}, {', '.join(names())}")
+    raise ModelError(f"unknown model {quote(spec)}{_hint(spec)}; allowed: {SPECS}, {', '.join(names())}")
 
 
 def _from_run(folder: Path, weights: str | Path | None) -> nn.Module:
@@ -100,5 +100,4 @@ def _hint(spec: str) -> str:
         return f"; name its function: {spec}:FUNCTION"
     if "/" in spec:
         return "; there is no such folder"
-    close = difflib.get_close_matches(spec.lower(), names(), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return nearest(spec, names())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robustsabn.errors import ModelError
 from robustsabn.models.head import head_of, other_head
 from robustsabn.models.versions import load_state, read_state, versioned
+from robustsabn.text import one_line, quote
 
 __all__ = ["fill", "load_weights", "read_weights"]
 
@@ -36,7 +37,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return read_state(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(
-                f"{path} is not a readable safetensors file, copy or save it again: {_one_line(error)}"
+                f"{path} is not a readable safetensors file, copy or save it again: {one_line(error)}"
             ) from error
     if path.suffix not in _TORCH:
         raise ModelError(f"{path}: weights must end in .safetensors, {', '.join(_TORCH)}")
@@ -53,7 +54,7 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
             raise ModelError(
-                f"{path} is not a torch file, or is damaged; save it again: {_one_line(error)}"
+                f"{path} is not a torch file, or is damaged; save it again: {one_line(error)}"
             ) from error
         raise ModelError(
             f"{path} holds pickled code, which is not run; "
@@ -69,7 +70,7 @@ def _read_torch(path: Path) -> Any:
         zipfile.BadZipFile,
     ) as error:
         raise ModelError(
-            f"{path} is not a torch file, or is damaged; save it again: {_one_line(error)}"
+            f"{path} is not a torch file, or is damaged; save it again: {one_line(error)}"
         ) from error
 
 
@@ -86,7 +87,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if other:
         raise ModelError(
-            f"{path} is not a state dict: {other[0]!r} is no tensor; looked into {', '.join(_WRAPPERS)}"
+            f"{path} is not a state dict: {quote(other[0])} is no tensor; looked into {', '.join(_WRAPPERS)}"
         )
     tensors = {str(key): value for key, value in content.items()}
     return versioned(tensors, getattr(content, "_metadata", None))
@@ -152,7 +153,3 @@ def _misfit(path: str | Path, problem: str) -> ModelError:
 
 def _first(label: str, keys: list[str]) -> str:
     return f"{len(keys)} {label}, the first {keys[0]}"
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

@@ -12,6 +12,7 @@ from robustsabn.attacks.losses import Loss
 from robustsabn.attacks.noise import Start
 from robustsabn.errors import TrainingError
 from robustsabn.routing import Selection, Split
+from robustsabn.text import quote
 from robustsabn.trainers.methods.registry import check
 
 __all__ = [
@@ -182,7 +183,7 @@ def checked(losses: Losses, method: Method) -> Losses:
         if not isinstance(value, Tensor) or value.ndim:
             what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise TrainingError(
-                f"{name}.losses returned {what} as {key!r}; give tensors (), means over the batch"
+                f"{name}.losses returned {what} as {quote(key)}; give tensors (), means over the batch"
             )
     if not given["loss"].requires_grad:
         raise TrainingError(

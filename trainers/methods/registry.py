@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 
 from robustsabn._own_code import OwnCode
 from robustsabn.errors import ConfigError
+from robustsabn.text import quote
 
 __all__ = ["METHODS", "Elsewhere", "check", "elsewhere", "method"]
 
@@ -21,7 +22,7 @@ class Methods(dict[str, type]):
     def __missing__(self, name: str) -> type:
         """The class in the user's code that `name` says; KeyError where it says none, ConfigError where that fails."""
         if name.endswith(".py"):
-            raise ConfigError(f"{name!r} is a file; name its class: {name}:CLASS")
+            raise ConfigError(f"{quote(name)} is a file; name its class: {name}:CLASS")
         if (place := OwnCode.split(name)) is None:
             raise KeyError(name)
         code = OwnCode(place[0], ConfigError, "a method of your own is path/to/file.py:CLASS")
@@ -38,7 +39,7 @@ def method(name: str) -> Callable[[M], M]:
     """Class decorator: make a method known to configurations as `name`."""
 
     def register(cls: M) -> M:
-        METHODS[name] = _method_class(cls, f"method {name!r}")
+        METHODS[name] = _method_class(cls, f"method {quote(name)}")
         return cls
 
     return register
@@ -59,7 +60,7 @@ class Elsewhere:
 
     def losses(self, bench: object, x: object, y: object) -> NoReturn:
         raise ConfigError(
-            f"method: {self.name!r} is not known in this process; import what registers it, or name its class: "
+            f"method: {quote(self.name)} is not known in this process; import what registers it, or name its class: "
             + " or ".join(Methods.also)
         )
 
