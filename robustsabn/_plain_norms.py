@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -64,6 +65,7 @@ def _instance(m: Any) -> dict[str, Any]:
 
 
 _ACT = ("drop", "act")
+_CALLED = r"(?i:norm(?!ali[sz]))|GRN|FRN"
 
 KINDS: dict[str, Kind] = {
     "torch.nn.modules.batchnorm.BatchNorm1d": Kind(RoutedBatchNorm1d, _batch),
@@ -104,6 +106,7 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def looks_like_norm(module: nn.Module) -> bool:
-    """Whether a message about what was found should name a module."""
-    leaf = not any(module.children())
-    return is_norm(module) or (leaf and "norm" in type(module).__name__.lower())
+    """Whether a module is called a norm and has affines or statistics of its own, and of nothing else."""
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    alone = len(own) == len([*module.parameters(), *module.buffers()])
+    return bool(own) and alone and re.search(_CALLED, type(module).__name__) is not None

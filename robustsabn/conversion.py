@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from robustsabn._candidates import Filter, choose
+from robustsabn._candidates import Filter, choose, say_plain
+from robustsabn._declared import Known
 from robustsabn._plain_norms import Kind
 from robustsabn.errors import ConversionError
 from robustsabn.layers import PRESETS, Preset, RoutedBatchNorm, RoutedNorm
@@ -34,6 +35,7 @@ def convert(
     routes: int | Sequence[str] = ("clean", "adv"),
     *,
     filter_fn: Filter | None = None,
+    known: Known | None = None,
     init: Init = "identity",
     optimizer: torch.optim.Optimizer | None = None,
     sync: bool = False,
@@ -43,11 +45,14 @@ def convert(
     `norm`: bn, ccbn, sabn, auxbn or saauxbn. Batch, layer, group and instance norms convert, those of torchvision and timm
     too; without statistics of their own only their affine takes a route, and `bn` leaves them alone.
     `filter_fn(module, qualified_name)` chooses layers; a second call may convert others and joins the routes of the first.
+    `known` says what classes of your own compute, `{OwnNorm: nn.LayerNorm}`, by class, name ("LayerNorm2d" is layer norm over
+    dimension 1) or a function of the layer; it is tried on a random input.
     With `init="identity"` every route computes what the model computed; "paper" re-initialises the affines.
     The plain `weight` and `bias` stay the same Parameters as shared affine. Give an `optimizer` made before and it
     steps the route tables too, in the param group of the affine that each came from. `sync` takes batch statistics
     over all processes. Modes, requires_grad, dtypes, devices, hooks, aliases and tied parameters are kept.
-    Raises ConversionError, the model untouched, when nothing matches or a layer cannot be converted faithfully.
+    Raises ConversionError, the model untouched, when nothing matches or a layer cannot be converted faithfully; warns once
+    (PlainNormWarning) of norm layers that take no routes.
     """
     preset = _preset(norm)
     if not isinstance(model, nn.Module):
@@ -66,7 +71,13 @@ def convert(
             f"the model is wrapped ({wrapper or 'compiled in place'}); convert the plain model, then wrap or compile it"
         )
     wanted = Router(routes)
-    chosen = choose(model, norm, preset, filter_fn)
+    if known is not None and not (isinstance(known, Mapping) and all(isinstance(cls, type) for cls in known)):
+        raise ConversionError(
+            f"known={quote(known)}; give classes and what they are: {{OwnNorm: nn.LayerNorm}}"
+        )
+    chosen = choose(model, norm, preset, filter_fn, known or {})
+    if norm != "bn":
+        say_plain(model, known or {}, filter_fn, stacklevel=3)
     router = _join(model, wanted)
     if optimizer is not None:
         _check_optimizer(model, optimizer)

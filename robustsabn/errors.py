@@ -8,6 +8,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelError",
+    "PlainNormWarning",
     "RobustsabnError",
     "RouteError",
     "TrainingError",
@@ -62,3 +63,7 @@ class TrainingError(RobustsabnError, RuntimeError):
 
 class WriteError(RobustsabnError, OSError):
     """A file or folder cannot be written: the disk is full, or the place is not writable."""
+
+
+class PlainNormWarning(UserWarning):
+    """Norm layers of a converted model take no routes."""

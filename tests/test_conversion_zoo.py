@@ -84,6 +84,7 @@ def wake(model: nn.Module) -> None:
             parameter.add_(0.1 * torch.randn_like(parameter))
 
 
+@pytest.mark.filterwarnings("ignore::robustsabn.errors.PlainNormWarning")
 @pytest.mark.parametrize("name", ZOO)
 @torch.no_grad()
 def test_converted_baked_and_loaded(name: str) -> None:

@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "compiled in place": (compiled_in_place, {}, r"wrapped \(compiled in place\)"),
     "scripted": (scripted, {}, r"wrapped \(ScriptModule\)"),
     "FSDP": (fsdp, {}, r"wrapped \(FSDPModule\)"),
-    "lazy": (lazily, {}, "0 is a LazyBatchNorm2d without a size yet; run one forward pass"),
+    "lazy": (lazily, {}, r"0 \(LazyBatchNorm2d\) has no size yet; run one forward pass"),
     "weight_norm": (
         changed(lambda m: nn.utils.weight_norm(m)),
         {},

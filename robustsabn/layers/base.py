@@ -134,11 +134,11 @@ class RoutedNorm(nn.Module):
             if total != n:
                 parts = ", ".join(f"{self.router.names[route]}={size}" for route, size in selection)
                 raise RouteError(
-                    f"Split({parts}) covers {total} samples and the batch has {n}; make them equal"
+                    f"Split({parts}) covers {total} samples and the batch has {n}; make them equal{_folded(n, total)}"
                 )
         elif isinstance(selection, Tensor) and not selection.is_floating_point() and len(selection) != n:
             raise RouteError(
-                f"{len(selection)} per-sample routes for a batch of {n}; give one route per sample"
+                f"{len(selection)} per-sample routes for a batch of {n}; give one route per sample{_folded(n, len(selection))}"
             )
 
     def plain_layer(self) -> nn.Module | None:
@@ -193,6 +193,16 @@ class RoutedNorm(nn.Module):
         """Routes and switches, for print(model)."""
         routes = self.router.names if len(self.router) <= 4 else len(self.router)
         return f"routes={routes}, affine={self.affine}"
+
+
+def _folded(n: int, samples: int) -> str:
+    """What to do where a network has made several rows of each sample: windows, patches, frames."""
+    if not samples or n == samples or n % samples:
+        return ""
+    return (
+        f". If the network folds {n // samples} windows or frames of each sample into the batch, take one route in a forward: "
+        "method.forward=separate in training"
+    )
 
 
 def _repeat(rows: Tensor | None, sizes: list[int]) -> Tensor | None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Crafting, Losses, both, need_routes, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, need_routes, score
 from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["AdvProp", "FastAdvProp"]
@@ -19,10 +19,12 @@ class AdvProp(Crafting):
     """CE(f_clean(x), y) + CE(f_adv(x'), y), x' by 5 steps of PGD towards a random wrong class through the adversarial route.
 
     The clean route is the one to use. Published: eps 4/255 in 5 steps of 1/255 for large networks, eps 1/255 in one step
-    for small ones. Xie et al., CVPR 2020, section 4 and algorithm 1.
+    for small ones. `forward: separate` makes two forwards instead of one. Xie et al., CVPR 2020, section 4 and algorithm 1.
     """
 
     smooths: ClassVar[bool] = True
+
+    forward: Forward = "split"
 
     def check_bench(self, bench: Bench, n: int) -> None:
         need_routes(bench, "advprop")
@@ -32,7 +34,7 @@ class AdvProp(Crafting):
         return bench.attack(x, bench.other_classes(y), targeted=True, steps=5)
 
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
-        z_clean, z_adv = both(bench, x, x_adv, "split")
+        z_clean, z_adv = both(bench, x, x_adv, self.forward)
         clean, adv = (score(k, z, y, bench.smoothing) for k, z in (("clean", z_clean), ("adv", z_adv)))
         return {"loss": clean["clean_loss"] + adv["adv_loss"], **clean, **adv}
 
@@ -46,7 +48,7 @@ class FastAdvProp:
     weight 1/2, like the pass of x'): batch statistics that move, whatever `bn_mode` says. Gradients of a route's own
     parameters are means over the images of that route, as those of shared ones are over all. 3.6 forwards an image
     with one in 5; the published schedules are a sixth shorter than those of normal training, which makes it 3.
-    Mei et al., ICLR 2022, section 4. Their shuffling between processes is left out.
+    `forward: separate` makes two forwards of the last one. Mei et al., ICLR 2022, section 4. Their shuffling between processes is left out.
     """
 
     mixes: ClassVar[bool] = True
@@ -54,6 +56,7 @@ class FastAdvProp:
 
     every: int = 5
     alpha: float = 1.0
+    forward: Forward = "split"
 
     def __post_init__(self) -> None:
         check(self.every >= 2, f"every must be at least 2, got {self.every}")
@@ -78,7 +81,7 @@ class FastAdvProp:
         start = threat.project(x_ + bench.noise(x)[self.every - 1 :: self.every], x_)
         gradient, first = bench.ascend(lambda at: F.cross_entropy(bench.forward(at, bench.adv), y_), start)
         x_adv = threat.project(start + self.alpha * threat.eps_max * threat.ascent(gradient, start), x_)
-        z_clean, z_adv = both(bench, x_clean, x_adv, "split")
+        z_clean, z_adv = both(bench, x_clean, x_adv, self.forward)
         clean, adv = score("clean", z_clean, y_clean), score("adv", z_adv, y_)
         share = len(x_) / n
         bench.scale_routes({bench.clean: 1 / (1 - share), bench.adv: 1 / share})
