@@ -111,7 +111,10 @@ class RoutedBatchNorm(RoutedNorm):
         scale, shift = self.effective_affine(selection)
         if not batch_statistics:
             mean, var = self._running(selection)
-            if mean.requires_grad:  # a Blend whose weights are searched
+            if mean.requires_grad or mean.dtype != self._dtype(
+                x
+            ):  # a Blend whose weights are searched; half precision
+                check_dtype(self, x, self._dtype(x))
                 return _apply(x, mean, var, self.eps, scale, shift)
             return F.batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
         if self.statistics == "shared" or isinstance(selection, int):
@@ -157,24 +160,19 @@ class RoutedBatchNorm(RoutedNorm):
         if not batch_statistics:
             running, spread = self._running(None) if groups is None else self._rows(groups)
             return _apply(x, running, spread, self.eps, scale, shift)
-        distributed, compiling = self.sync and is_distributed(), torch.compiler.is_compiling()
-        bare = scale is None or shift is None or scale.ndim == 1
-        if groups is None and not distributed and (compiling or bare):
-            running_mean, running_var, momentum = self._tracked(0, update)
-            xhat = F.batch_norm(x, running_mean, running_var, None, None, True, momentum, self.eps)
-            return scale_shift(xhat, scale, shift)
         sets = len(self.router) if groups is not None else 1
-        if scale is not None and shift is not None and not (distributed or compiling or bare):
-            y, moments = normalise_samples(x, scale, shift, groups, sets, self.eps)
+        if not ((self.sync and is_distributed()) or torch.compiler.is_compiling()):
+            rows = (_rows(scale, 1.0, x, self._dtype(x)), _rows(shift, 0.0, x, self._dtype(x)))
+            y, moments = normalise_samples(x, *rows, groups, sets, self.eps)
         else:
-            moments = batch_moments(x, groups, sets)
-            moments = merge_moments(moments) if distributed else moments
-            count, mean, var = moments
-            if distributed and x.shape[2:].numel() == 1:
-                check_counts(self, count)
-            if groups is not None:
-                mean, var = mean[groups], var[groups]
-            y = _apply(x, mean, var, self.eps, scale, shift)
+            exact = x.to(wide(x.dtype))  # both uses of x are added up in the backward
+            moments = batch_moments(exact, groups, sets)
+            if self.sync and is_distributed():
+                moments = merge_moments(moments)
+                if x.shape[2:].numel() == 1:
+                    check_counts(self, moments[0])
+            _, mean, var = moments if groups is None else (None, *(m[groups] for m in moments[1:]))
+            y = _apply(exact, mean, var, self.eps, scale, shift).to(x.dtype)
         if update == "move":
             self._track_moments(moments)
         return y
@@ -207,7 +205,7 @@ class RoutedBatchNorm(RoutedNorm):
         return next((t.dtype for t in own), wide(x.dtype))
 
     def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
-        """Running statistics (C,) of a whole-batch selection."""
+        """Running statistics (C,) of a whole-batch selection; those of several routes in float32 at least."""
         mean, var = self.running_mean, self.running_var
         assert mean is not None
         assert var is not None
@@ -215,6 +213,7 @@ class RoutedBatchNorm(RoutedNorm):
             return mean, var
         if isinstance(selection, int):
             return mean.select(0, selection), var.select(0, selection)
+        mean, var = mean.to(wide(mean.dtype)), var.to(wide(var.dtype))
         if isinstance(selection, Tensor):
             return mixed(selection, mean), mixed(selection, var)
         return mean.mean(0), var.mean(0) + mean.var(0, correction=0)
@@ -291,6 +290,13 @@ class RoutedBatchNorm(RoutedNorm):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, statistics={self.statistics}, "
             + super().extra_repr()
         )
+
+
+def _rows(v: Tensor | None, fill: float, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """An affine as one row for each sample of x, (N, C)."""
+    if v is None:
+        v = x.new_full(x.shape[1:2], fill, dtype=dtype)
+    return v.expand(len(x), -1)
 
 
 def _apply(

@@ -61,8 +61,8 @@ def _statistics(layer: RoutedBatchNorm, selection: Resolved) -> dict[str, Tensor
     if count is not None and count.ndim:
         count = count[selection] if isinstance(selection, int) else count.max()
     return {
-        "running_mean": mean.detach().clone(),
-        "running_var": var.detach().clone(),
+        "running_mean": mean.detach().to(layer.running_mean.dtype, copy=True),
+        "running_var": var.detach().to(layer.running_mean.dtype, copy=True),
         "num_batches_tracked": None if count is None else count.clone(),
     }
 
