@@ -14,91 +14,32 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import math
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from types import NoneType
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robustsabn._route_names import what_is_wrong
 from robustsabn.errors import RouteError
+from robustsabn.selections import Blend, Resolved, Selection, Split, is_integer, is_whole_batch
 from robustsabn.text import nearest, quote
 
 __all__ = [
     "Blend",
+    "Resolved",
     "Router",
     "Selection",
     "Split",
     "checkpoint_context",
+    "is_whole_batch",
     "maybe_route",
     "route",
     "routers_of",
     "routes_of",
 ]
-
-
-class Split:
-    """Consecutive parts of one batch, each through its own route: `Split(clean=64, adv=64)`.
-
-    Routes without a name are given as pairs: `Split((0, 64), (1, 64))`. Sizes are in samples; a part may be empty.
-    """
-
-    def __init__(self, *parts: tuple[str | int, int], **named: int) -> None:
-        self.parts: tuple[tuple[str | int, int], ...] = (*parts, *named.items())
-        if not self.parts:
-            raise RouteError("Split() has no parts; write for example Split(clean=64, adv=64)")
-        for name, size in self.parts:
-            if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-                raise RouteError(
-                    f"Split({name}={quote(size)}): a size is a number of samples, an int of at least 0"
-                )
-        if len({name for name, _ in self.parts}) < len(self.parts):
-            raise RouteError(f"{self!r} names a route twice; give each route one consecutive part")
-
-    def __repr__(self) -> str:
-        return f"Split({', '.join(f'{name}={size}' for name, size in self.parts)})"
-
-
-class Blend:
-    """Convex mix of effective affines and statistics: `Blend(clean=0.3, adv=0.7)` or `Blend(weights)`.
-
-    `weights` is a float tensor (R,), which may require grad (mixture weights of a search). Named weights are at least
-    0 and sum to 1; routes left out have weight 0.
-    """
-
-    def __init__(self, weights: Tensor | None = None, **named: float) -> None:
-        if (weights is None) == (not named):
-            raise RouteError(
-                "Blend takes either one tensor of weights or named weights: Blend(clean=.3, adv=.7)"
-            )
-        numbers = all(isinstance(w, (int, float)) for w in named.values())
-        if not numbers or not isinstance(weights, (Tensor, NoneType)):
-            given = named if weights is None else repr(weights)
-            raise RouteError(
-                f"Blend({given}): give numbers, Blend(clean=.3, adv=.7), or one float tensor (R,)"
-            )
-        if named and not (
-            all(w >= 0 for w in named.values()) and math.isclose(sum(named.values()), 1, abs_tol=1e-6)
-        ):
-            raise RouteError(
-                f"Blend({named}): weights are at least 0 and sum to 1, these sum to {sum(named.values()):g}"
-            )
-        if weights is not None and not weights.is_floating_point():
-            raise RouteError(f"Blend: weights of dtype {weights.dtype}; give a float tensor (R,)")
-        self.weights = weights
-        self.named = named
-
-    def __repr__(self) -> str:
-        inner = ", ".join(f"{k}={v:g}" for k, v in self.named.items()) if self.named else "weights"
-        return f"Blend({inner})"
-
-
-Selection: TypeAlias = "str | int | Tensor | Split | Blend | None"
-
-Resolved: TypeAlias = "int | Tensor | tuple[tuple[int, int], ...] | None"
-"""What layers read: route index | LongTensor (N,) | float Tensor (R,) | ((route, size), ...) | None."""
 
 
 class Router:
@@ -109,24 +50,33 @@ class Router:
             raise RouteError(
                 f"routes={quote(routes)}: give a sequence of names such as ({quote(routes)}, 'adv') or a number"
             )
-        if isinstance(routes, int):
+        if is_integer(routes):
             routes = tuple(str(i) for i in range(routes))
         if not isinstance(routes, Sequence):
             raise RouteError(
                 f"routes={quote(routes)}: give a sequence of names such as ('clean', 'adv') or a number"
             )
         self.names: tuple[str, ...] = tuple(routes)
-        if not self.names or len(set(self.names)) < len(self.names):
-            raise RouteError(f"routes={self.names}: at least one route, and every name once")
-        if not all(isinstance(name, str) and name for name in self.names):
-            raise RouteError(f"routes={self.names}: names are non-empty strings")
+        wrong = what_is_wrong(self.names)
+        if wrong:
+            raise RouteError(f"routes={quote(self.names)}: {wrong}")
+        self.rest()
+
+    def rest(self) -> None:
+        """No route active: the first one is taken."""
+        self.thread: dict[str, int] = {}  # of the `route` block in force
+        self.block: object = None  # the innermost one
         self.selection: Resolved = 0
         self.pinned = False  # the selection holds for a recomputation in backward
         self.kept = False  # the selection will be pinned in that of the forward that runs now
 
     def __getstate__(self) -> dict[str, object]:
         """Copies and pickles made inside a `route` block start with no route active: nothing would end theirs."""
-        return {**self.__dict__, "selection": 0, "pinned": False, "kept": False}
+        return {"names": self.names}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.rest()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -136,8 +86,8 @@ class Router:
 
     def index(self, name: str | int) -> int:
         """Index of a route given by name or number; RouteError with what is allowed otherwise."""
-        if isinstance(name, int) and not isinstance(name, bool) and 0 <= name < len(self.names):
-            return name
+        if is_integer(name) and 0 <= name < len(self.names):
+            return int(name)
         if isinstance(name, str) and name in self.names:
             return self.names.index(name)
         shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
@@ -145,29 +95,36 @@ class Router:
             f"no route {quote(name)}{nearest(name, self.names)}: this model has {shown} (or 0 to {len(self.names) - 1})"
         )
 
-    def resolve(self, selection: Selection) -> Resolved:
-        """Check a selection against the names and bring it to the form that layers read."""
+    def resolve(self, selection: Selection, like: Tensor | None = None) -> Resolved:
+        """Check a selection against the names and bring it to the form that layers read, beside the tensor `like`."""
         if selection is None:
             return None
-        if isinstance(selection, (str, int)):
+        if isinstance(selection, (str, bool)) or is_integer(selection):
             return self.index(selection)
         if isinstance(selection, Split):
-            return tuple((self.index(name), size) for name, size in selection.parts)
+            parts = tuple((self.index(name), size) for name, size in selection.parts)
+            if len({index for index, _ in parts}) < len(parts):
+                raise RouteError(
+                    f"{quote(selection)} names a route twice; give each route one consecutive part"
+                )
+            return parts
         if isinstance(selection, Blend):
-            return self._blend(selection)
+            return self._blend(selection, like)
         if isinstance(selection, Tensor):
             return self._per_sample(selection)
         raise RouteError(
-            f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,), "
-            "Split(...), Blend(...) or None"
+            f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,) "
+            "(torch.as_tensor of an array or list), Split(...), Blend(...) or None"
         )
 
-    def _blend(self, blend: Blend) -> Tensor:
+    def _blend(self, blend: Blend, like: Tensor | None) -> Tensor:
         if blend.weights is None:
-            mix = torch.zeros(len(self.names))
+            mix = [0.0] * len(self.names)
             for name, weight in blend.named.items():
                 mix[self.index(name)] = weight
-            return mix
+            if like is None:
+                return torch.tensor(mix, dtype=torch.float32)
+            return torch.tensor(mix, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
         if blend.weights.shape != (len(self.names),):
             raise RouteError(
                 f"Blend: weights of shape {tuple(blend.weights.shape)} for {len(self.names)} routes; "
@@ -191,13 +148,6 @@ class Router:
                 f"this model has routes 0 to {len(self.names) - 1}"
             )
         return routes
-
-
-def is_whole_batch(selection: Resolved) -> bool:
-    """Whether every sample of a batch goes the same way."""
-    return not isinstance(selection, (tuple, Tensor)) or (
-        isinstance(selection, Tensor) and selection.is_floating_point()
-    )
 
 
 def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
@@ -237,6 +187,37 @@ def _selected(
 
 
 @contextlib.contextmanager
+def _alone(routers: Iterable[Router]) -> Iterator[None]:
+    """RouteError where `route` blocks of one model overlap: of two threads at the start, of coroutines at the end."""
+    thread, block = threading.get_ident(), object()
+    before = []
+    try:
+        for router in routers:
+            outermost = not router.thread
+            if router.thread.setdefault("id", thread) != thread:  # one step, so that no thread comes between
+                raise RouteError(
+                    "another thread has a route of this model in force; one model belongs to one thread at a time: "
+                    "give each thread its own copy.deepcopy(model), or take turns with a lock"
+                )
+            before.append((router, outermost, router.block))
+            router.block = block
+        yield
+        if any(router.block is not block for router, _, _ in before):
+            raise RouteError(
+                "a route block of this model ended before one that began inside it, so forwards took each other's "
+                "routes; give each coroutine or generator its own copy.deepcopy(model), or end blocks in order"
+            )
+    finally:
+        for router, outermost, enclosing in before:
+            if router.block is not block:
+                router.rest()
+                continue
+            router.block = enclosing
+            if outermost:
+                router.thread.clear()
+
+
+@contextlib.contextmanager
 def route(model: nn.Module, selection: Selection) -> Iterator[None]:
     """Send every forward of `model` inside the block through the selected route; nests and restores on exit.
 
@@ -257,8 +238,19 @@ def route(model: nn.Module, selection: Selection) -> Iterator[None]:
                 f"route None means the shared affine only, and {type(lacking[0]).__name__} with affine='independent' "
                 "has none; convert with norm='sabn' or 'saauxbn', or select a route"
             )
-    with _selected([(router, router.resolve(selection)) for router in routers], pinned=_in_backward()):
+    recomputing = _in_backward()  # on a thread of autograd's, maybe
+    chosen = [
+        (router, router.resolve(selection, _first_tensor(layers))) for router, layers in routers.items()
+    ]
+    free = recomputing or torch.compiler.is_compiling()
+    with contextlib.nullcontext() if free else _alone(routers), _selected(chosen, pinned=recomputing):
         yield
+
+
+def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:
+    """A floating-point parameter or buffer, for its dtype and device."""
+    tensors = (t for layer in layers for t in (*layer.parameters(), *layer.buffers()))
+    return next((t for t in tensors if t.is_floating_point()), None)
 
 
 def maybe_route(model: nn.Module, selection: Selection) -> AbstractContextManager[None]:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
+from robustsabn._route_names import what_is_wrong
 from robustsabn.config import choices
+from robustsabn.text import quote
 from robustsabn.trainers.methods import METHODS, Method, Paired, Standard
 from robustsabn.trainers.settings import Augment, Extra, Swa
 from robustsabn.trainers.settings import check as _check
@@ -297,8 +299,11 @@ class TrainConfig:
             fine,
             f"augment.mix gives no single label, which attack.loss {self.attack.loss} needs; allowed: ce",
         )
-        distinct = len(set(self.routes)) == len(self.routes) > 0
-        _check(distinct, f"routes are distinct names such as clean, adv; got {list(self.routes)}")
+        wrong = what_is_wrong(self.routes)
+        _check(
+            not wrong,
+            f"routes are distinct names such as clean, adv: {wrong}; got {quote(list(self.routes))}",
+        )
 
     @property
     def by_robustness(self) -> bool:

@@ -1,0 +1,91 @@
+"""What a route can be: the forms of a selection, checked as far as that needs no model."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from types import NoneType
+from typing import TypeAlias, TypeGuard
+
+from torch import Tensor
+
+from robustsabn.errors import RouteError
+from robustsabn.text import quote
+
+__all__ = ["Blend", "Resolved", "Selection", "Split", "is_integer", "is_whole_batch"]
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number, of Python or NumPy, and no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+class Split:
+    """Consecutive parts of one batch, each through its own route: `Split(clean=64, adv=64)`.
+
+    Routes without a name are given as pairs: `Split((0, 64), (1, 64))`. Sizes are in samples; a part may be empty.
+    """
+
+    def __init__(self, *parts: tuple[str | int, int], **named: int) -> None:
+        for part in parts:
+            if not isinstance(part, tuple) or len(part) != 2:
+                raise RouteError(
+                    f"Split({quote(part)}): a part is a pair (route, size), or named: Split(clean=64)"
+                )
+        pairs = (*parts, *named.items())
+        if not pairs:
+            raise RouteError("Split() has no parts; write for example Split(clean=64, adv=64)")
+        for name, size in pairs:
+            if not is_integer(size) or size < 0:
+                raise RouteError(
+                    f"Split({quote(name)}, {quote(size)}): a size is a number of samples, an int of at least 0"
+                )
+        self.parts: tuple[tuple[str | int, int], ...] = tuple((name, int(size)) for name, size in pairs)
+
+    def __repr__(self) -> str:
+        return f"Split({', '.join(f'{name}={size}' for name, size in self.parts)})"
+
+
+class Blend:
+    """Convex mix of effective affines and statistics: `Blend(clean=0.3, adv=0.7)` or `Blend(weights)`.
+
+    `weights` is a float tensor (R,), which may require grad (mixture weights of a search). Named weights are at least
+    0 and sum to 1; routes left out have weight 0.
+    """
+
+    def __init__(self, weights: Tensor | None = None, **named: float) -> None:
+        if (weights is None) == (not named):
+            raise RouteError(
+                "Blend takes either one tensor of weights or named weights: Blend(clean=.3, adv=.7)"
+            )
+        numbers = all(isinstance(w, Real) and not isinstance(w, bool) for w in named.values())
+        if not numbers or not isinstance(weights, (Tensor, NoneType)):
+            given = quote(named if weights is None else weights)
+            raise RouteError(
+                f"Blend({given}): give numbers, Blend(clean=.3, adv=.7), or one float tensor (R,)"
+            )
+        if named and not (
+            all(0 <= w <= 2 for w in named.values()) and math.isclose(sum(named.values()), 1, abs_tol=1e-6)
+        ):
+            raise RouteError(f"Blend({quote(named)}): weights are at least 0 and sum to 1")
+        if weights is not None and not weights.is_floating_point():
+            raise RouteError(f"Blend: weights of dtype {weights.dtype}; give a float tensor (R,)")
+        self.weights = weights
+        self.named = {name: float(weight) for name, weight in named.items()}
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{k}={v:g}" for k, v in self.named.items()) if self.named else "weights"
+        return f"Blend({inner})"
+
+
+Selection: TypeAlias = "str | int | Tensor | Split | Blend | None"
+
+Resolved: TypeAlias = "int | Tensor | tuple[tuple[int, int], ...] | None"
+"""What layers read: route index | LongTensor (N,) | float Tensor (R,) | ((route, size), ...) | None."""
+
+
+def is_whole_batch(selection: Resolved) -> bool:
+    """Whether every sample of a batch goes the same way."""
+    return not isinstance(selection, (tuple, Tensor)) or (
+        isinstance(selection, Tensor) and selection.is_floating_point()
+    )
