@@ -1,7 +1,6 @@
 """A comparison of runs for the reader: a table on the terminal, a page with plots."""
 
 from collections.abc import Sequence
-from html import escape
 from itertools import chain
 from math import ceil, floor
 from pathlib import Path
@@ -11,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from robustsabn.attacks.reporting.page import boxes, definitions, figure, page, table
-from robustsabn.attacks.reporting.svg import lines
-from robustsabn.attacks.reporting.words import duration, percent
 from robustsabn.files import write_text
+from robustsabn.report.numbers import duration, percent
+from robustsabn.report.page import render
+from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.comparison import Comparison, EndedRun, Group
 from robustsabn.trainers.naming import words
 from robustsabn.trainers.records import AVERAGES, Point
@@ -47,32 +46,26 @@ def tell_comparison(found: Comparison) -> None:
 
 def write_comparison_page(found: Comparison, target: Path) -> None:
     """Write a page that needs no other file: the table, validation accuracy over epochs, every run."""
-    title = f"{len(found.runs)} runs compared"
     (head, rows), (single, every) = _cells(found), _single(found)
-    parts = [
-        f"<h1>{title}</h1>",
-        f"<p>{escape(_title(found))}.</p>",
-        boxes([("warning", "Warning.", line) for line in found.warnings]),
-        boxes([("note", "Left out.", line) for line in found.skipped]),
-        table(head, _unbroken(rows)),
-        _differences(found),
-        "<h2>While training</h2>",
-        _curve(found, "robust"),
-        _curve(found, "clean"),
-        "<h2>Every run</h2>",
-        table(single, _unbroken(every)),
-    ]
-    write_text(target, page(title, parts))
+    page = render(
+        "comparison.html",
+        title=f"{len(found.runs)} runs compared",
+        measured=_title(found),
+        remarks=[
+            *(("warning", "Warning.", line) for line in found.warnings),
+            *(("note", "Left out.", line) for line in found.skipped),
+        ],
+        means=(head, _unbroken(rows)),
+        differences=[(group.name, words(group.differing)) for group in _unnamed(found)],
+        curves=[_curve(found, "robust"), _curve(found, "clean")],
+        every_run=(single, _unbroken(every)),
+    )
+    write_text(target, page)
 
 
 def _unnamed(found: Comparison) -> list[Group]:
     """The groups whose names do not say in what they differ."""
     return [group for group in found.groups if group.differing and group.name != words(group.differing)]
-
-
-def _differences(found: Comparison) -> str:
-    pairs = [(group.name, words(group.differing)) for group in _unnamed(found)]
-    return f"<h2>In what they differ</h2>{definitions(pairs)}" if pairs else ""
 
 
 def _unbroken(rows: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -157,16 +150,15 @@ def _single(found: Comparison) -> tuple[list[str], list[list[str]]]:
     return ["run", *headings.values(), "folder"], rows
 
 
-def _curve(found: Comparison, which: str) -> str:
+def _curve(found: Comparison, which: str) -> tuple[Plot | None, str]:
     single = {group.name: [_percents(getattr(run, which)) for run in group.runs] for group in found.groups}
     means = {name: _mean(courses) for name, courses in single.items()}
     several = {name: courses for name, courses in single.items() if len(courses) > 1}
     span = _span([value for courses in single.values() for course in courses for _, value in course])
-    return figure(
-        lines(means, f"{which} validation accuracy in %", "epoch", span=span, thin=several),
-        f"{which.capitalize()} accuracy in % on held-out images: the mean of the seeds"
-        + (", and each seed as a thin line." if several else "."),
-    )
+    label = f"{which} validation accuracy"
+    plot = lines(means, label, "epoch", "accuracy in %", y_range=span, thin=several)
+    seeds = ", and each seed as a thin line" if several else ""
+    return plot, f"{which.capitalize()} accuracy in % on held-out images: the mean of the seeds{seeds}."
 
 
 def _percents(course: Sequence[Point]) -> list[Point]:

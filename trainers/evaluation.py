@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import PGD
 from robustsabn.attacks.inputs import usable
-from robustsabn.attacks.reporting.words import eps_text
 from robustsabn.data import ImageSet, load_test
 from robustsabn.errors import ConfigError, DataError, RouteError
+from robustsabn.report.numbers import eps_text
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.text import quote
 from robustsabn.trainers.bench import build_attack

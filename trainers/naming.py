@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import robustsabn.config
-from robustsabn.attacks.reporting.words import eps_text
+from robustsabn.report.numbers import eps_text
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 

@@ -3,15 +3,15 @@
 import base64
 import json
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import robustsabn.config
-from robustsabn.attacks.reporting.page import boxes, figure, page, table, tiles
-from robustsabn.attacks.reporting.svg import lines
-from robustsabn.attacks.reporting.words import eps_text, percent
 from robustsabn.files import write_text
+from robustsabn.report.numbers import eps_text, percent
+from robustsabn.report.page import render
+from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.overfitting import Reading, collapse, course, decline
@@ -31,19 +31,21 @@ def write_run_page(folder: str | Path) -> Path:
     found = list(read_records(place.metrics))
     target = place.path / "report" / "index.html"
     target.parent.mkdir(exist_ok=True)
-    matrices = _matrices(found, target.parent)
-    parts = [
-        f"<h1>Run {escape(place.path.resolve().name)}</h1>",
-        f"<p>{escape(_setting(config))}</p>",
-        _numbers(matrices, target.parent),
-        *_overfitting(course(found), config),
-        *_curves(found),
-        *(_matrix(title, matrix) for title, matrix in matrices),
-        _attacks(target.parent),
-        _pictures(place.tb),
-        f"<h2>Configuration</h2><pre>{escape(robustsabn.config.dump(config))}</pre>",
-    ]
-    write_text(target, page(f"Run {place.path.resolve().name}", parts))
+    evaluations = _evaluations(found, target.parent)
+    title = f"Run {place.path.resolve().name}"
+    page = render(
+        "run.html",
+        title=title,
+        setting=_setting(config),
+        numbers=_numbers(evaluations, target.parent),
+        overfitting=_overfitting(course(found), config),
+        curves=_curves(found),
+        evaluations=[_table(name, record) for name, record in evaluations],
+        attacks=_attacks(target.parent),
+        picture=_picture(place.tb),
+        configuration=robustsabn.config.dump(config),
+    )
+    write_text(target, page)
     return target
 
 
@@ -56,7 +58,7 @@ def _setting(config: TrainConfig) -> str:
     )
 
 
-def _matrices(records: Sequence[Record], report: Path) -> list[tuple[str, Record]]:
+def _evaluations(records: Sequence[Record], report: Path) -> list[tuple[str, Record]]:
     """Closing evaluations with their titles, the newest measurement last."""
     found = []
     kinds = {"test": "best checkpoint", "test_last": "last checkpoint"}
@@ -71,9 +73,9 @@ def _matrices(records: Sequence[Record], report: Path) -> list[tuple[str, Record
     return found
 
 
-def _numbers(matrices: Sequence[tuple[str, Record]], report: Path) -> str:
+def _numbers(evaluations: Sequence[tuple[str, Record]], report: Path) -> list[tuple[str, str, str]]:
     rows = []
-    for _, found in matrices[:1]:
+    for _, found in evaluations[:1]:
         clean, robust = found["clean"], found["robust"]
         last = list(robust)[-1]
         rows.append((f"{found['attack']} accuracy", percent(robust[last][last]), _through(last)))
@@ -81,14 +83,14 @@ def _numbers(matrices: Sequence[tuple[str, Record]], report: Path) -> str:
         rows.append(("Clean accuracy", percent(clean[first]), _through(first)))
     for name, content in _reports(report):
         rows.append((f"{name} accuracy", percent(content["robust_accuracy"]), f"{content['n']} images"))
-    return tiles(rows) if rows else ""
+    return rows
 
 
 def _through(route: str) -> str:
     return "" if route == "all" else f"{route} route"
 
 
-def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[str]:
+def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[tuple[str, str, str]]:
     if isinstance(config.method, Standard):  # which has no robustness to lose
         return []
     kept, found = config.by_robustness, []
@@ -111,10 +113,10 @@ def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[str]:
                 f"{percent(last.robust, 1)}."
             )
             found.append(("good", "No robust overfitting.", said))
-    return [boxes(found)] if found else []
+    return found
 
 
-def _curves(records: Sequence[Record]) -> list[str]:
+def _curves(records: Sequence[Record]) -> list[tuple[Plot, str]]:
     train = [r for r in records if r["kind"] == "train"]
     validation = [r for r in records if r["kind"] == "validation"]
     losses = _series(train, lambda name: name == "loss" or name.endswith("_loss"))
@@ -130,17 +132,26 @@ def _curves(records: Sequence[Record]) -> list[str]:
     for record in validation:
         for name, value in record["clean"].items():
             held_out.setdefault(f"clean, {name}", []).append((record["step"], value))
-    best = max(held_out["robust"], key=lambda point: point[1]) if held_out else None
     accuracies = _series(train, lambda name: name.endswith("accuracy"))
-    parts = [
-        figure(
-            lines(held_out, "validation accuracy", "step", span=(0, 1), mark=best),
+    held_out, accuracies = _in_percent(held_out), _in_percent(accuracies)
+    best = max(held_out["robust"], key=lambda point: point[1]) if held_out else None
+    accuracy = "accuracy in %"
+    plots = [
+        (
+            lines(held_out, "validation accuracy", "step", accuracy, y_range=(0, 100), ring=best),
             "Accuracy on held-out images unless said otherwise; the ring is the best robust accuracy.",
         ),
-        figure(lines(losses, "training loss", "step"), "Loss on training images."),
-        figure(lines(accuracies, "training accuracy", "step", span=(0, 1)), "Accuracy on training images."),
+        (lines(losses, "training loss", "step", "loss"), "Loss on training images."),
+        (
+            lines(accuracies, "training accuracy", "step", accuracy, y_range=(0, 100)),
+            "Accuracy on training images.",
+        ),
     ]
-    return ["<h2>Curves</h2>", *parts] if any(parts) else []
+    return [(plot, caption) for plot, caption in plots if plot is not None]
+
+
+def _in_percent(series: Series) -> Series:
+    return {name: [(step, 100 * share) for step, share in points] for name, points in series.items()}
 
 
 def _series(records: Sequence[Record], wanted: Callable[[str], bool]) -> Series:
@@ -153,7 +164,7 @@ def _series(records: Sequence[Record], wanted: Callable[[str], bool]) -> Series:
     return found
 
 
-def _matrix(title: str, found: Record) -> str:
+def _table(title: str, found: Record) -> tuple[str, list[str], list[list[str]], str]:
     routes = list(found["clean"])
     head = ["accuracy", *(f"{name} route" if name != "all" else "model" for name in routes)]
     rows = [["clean images", *(percent(found["clean"][name]) for name in routes)]]
@@ -161,7 +172,7 @@ def _matrix(title: str, found: Record) -> str:
         through = f" through {source}" if source != "all" else ""
         rows.append([f"{found['attack']}{through}", *(percent(row[name]) for name in routes)])
     what = f"{found['n']} test images, {found['norm']} eps {eps_text(found['eps'])}"
-    return f"<h2>{escape(title)}</h2>" + table(head, rows) + f'<p class="muted">{escape(what)}</p>'
+    return title, head, rows, what
 
 
 def _reports(report: Path) -> list[tuple[str, Record]]:
@@ -169,35 +180,32 @@ def _reports(report: Path) -> list[tuple[str, Record]]:
     return [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in found]
 
 
-def _attacks(report: Path) -> str:
-    items = []
+def _attacks(report: Path) -> list[tuple[str, str, str, str]]:
+    """Name, link, what it found, and its warnings, of every report of an attack."""
+    rows = []
     for name, content in _reports(report):
         low, high = content["robust_accuracy_95"]
-        said = (
+        text = (
             f"{percent(content['robust_accuracy'])} (95 % interval {100 * low:.1f} to {100 * high:.1f} %) on "
             f"{content['n']} images, {content['norm']} eps {eps_text(content['eps'])}, {content['engine']} "
             f"{content['version']}"
         )
-        link = f'<a href="{quote(name)}/report.html">{escape(name)}</a>'
-        warnings = [flag["name"] for flag in content["flags"] if flag["severity"] == "warning"]
-        alarm = f" <b>Warnings: {escape(', '.join(warnings))}.</b>" if warnings else ""
-        items.append(f"<li>{link}: {escape(said)}.{alarm}</li>")
-    return f"<h2>Reports of attacks</h2><ul>{''.join(items)}</ul>" if items else ""
+        warnings = ", ".join(flag["name"] for flag in content["flags"] if flag["severity"] == "warning")
+        rows.append((name, f"{quote(name)}/report.html", text, warnings))
+    return rows
 
 
-def _pictures(tb: Path) -> str:
+def _picture(tb: Path) -> dict[str, Any] | None:
     """The last grid of clean images, adversarial images and differences that the run logged."""
     if not tb.is_dir():
-        return ""
+        return None
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(tb), size_guidance={"images": 1, "scalars": 1})
     events.Reload()
     tags = events.Tags()["images"]
     if not tags:
-        return ""
+        return None
     last = events.Images(tags[0])[-1]
     source = "data:image/png;base64," + base64.b64encode(last.encoded_image_string).decode()
-    picture = f'<img src="{source}" alt="adversarial images" style="width:100%;image-rendering:pixelated">'
-    caption = f"Step {last.step}: clean images, adversarial images, and their difference (grey is zero)."
-    return "<h2>Adversarial images</h2>" + figure(picture, caption)
+    return {"step": last.step, "source": source}

@@ -5,7 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from robustsabn.attacks.report import Report
-from robustsabn.attacks.reporting.words import comparable, duration, headline, percent, threat_text
+from robustsabn.attacks.reporting.words import comparable, headline, threat_text
+from robustsabn.report.numbers import duration, percent
 
 __all__ = ["console_table", "tell"]
 

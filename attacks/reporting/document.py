@@ -1,27 +1,22 @@
 """A report as one page for a reader in a hurry."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import Any
 
 from torch import Tensor
 
 from robustsabn.attacks.report import Report
-from robustsabn.attacks.reporting.page import boxes, definitions, figure, page, table, tiles
 from robustsabn.attacks.reporting.pictures import Example, drawable, examples
-from robustsabn.attacks.reporting.svg import bars, histogram
-from robustsabn.attacks.reporting.words import (
-    cite,
-    comparable,
-    duration,
-    eps_text,
-    percent,
-    threat_text,
-    verdicts,
-)
+from robustsabn.attacks.reporting.words import cite, comparable, threat_text, verdicts
+from robustsabn.report.numbers import duration, eps_text, percent
+from robustsabn.report.page import render
+from robustsabn.report.plots import Plot, bars, histogram
 
 __all__ = ["document"]
 
 SHOWN_IDS = 20
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def document(
@@ -34,27 +29,23 @@ def document(
     """The page as HTML, with everything in it. `x` (N, ...): the clean images, in the order of the report."""
     about = dict(about or {})
     command = about.pop("command", "")
-    title = " on ".join(about[key] for key in ("model", "data") if key in about) or "Robustness report"
-    return page(
-        f"{title}: robust accuracy {percent(report.robust_accuracy)}",
-        [
-            f"<h1>{escape(title)}</h1>",
-            f"<p>{escape(_setting(report))}</p>",
-            _numbers(report),
-            _flags(report),
-            "<h2>Accuracy after each attack</h2>",
-            _course(report),
-            _costs(report),
-            _margins(report),
-            _by_class(report, classes),
-            _gallery(report, classes, x),
-            "<h2>How to read and cite this</h2>",
-            f"<p>{escape(comparable(report))}</p>",
-            f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in cite(report))}</ul>",
-            "<h2>How it was made</h2>",
-            f"<pre>{escape(command)}</pre>" if command else "",
-            definitions([*about.items(), ("seed", str(report.seed)), *report.versions.items()]),
-        ],
+    heading = " on ".join(about[key] for key in ("model", "data") if key in about) or "Robustness report"
+    return render(
+        "autoattack.html",
+        title=f"{heading}: robust accuracy {percent(report.robust_accuracy)}",
+        heading=heading,
+        setting=_setting(report),
+        numbers=_numbers(report),
+        flags=_flags(report),
+        course=_course(report),
+        costs=_costs(report),
+        margins=_margins(report),
+        by_class=_by_class(report, classes),
+        examples=_gallery(report, classes, x),
+        comparable=comparable(report),
+        papers=cite(report),
+        command=command,
+        made=[*about.items(), ("seed", str(report.seed)), *report.versions.items()],
     )
 
 
@@ -63,47 +54,40 @@ def _setting(report: Report) -> str:
     return f"{made.get(report.engine, report.engine)}, version {report.version}. {threat_text(report)}."
 
 
-def _numbers(report: Report) -> str:
+def _numbers(report: Report) -> list[tuple[str, str, str]]:
     low, high = report.confidence
     wrong = report.n - int(report.clean.sum())
     broken = int(report.clean.sum()) - int(report.robust.sum())
-    return tiles(
-        [
-            (
-                "Robust accuracy",
-                percent(report.robust_accuracy),
-                f"95 % interval {100 * low:.1f} to {100 * high:.1f} %",
-            ),
-            ("Clean accuracy", percent(report.clean_accuracy), ""),
-            ("Images", str(report.n), f"{wrong} wrong from the start, {broken} broken"),
-            ("Time", duration(report.seconds), f"{report.forwards:,} forwards"),
-        ]
-    )
+    interval = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+    return [
+        ("Robust accuracy", percent(report.robust_accuracy), interval),
+        ("Clean accuracy", percent(report.clean_accuracy), ""),
+        ("Images", str(report.n), f"{wrong} wrong from the start, {broken} broken"),
+        ("Time", duration(report.seconds), f"{report.forwards:,} forwards"),
+    ]
 
 
-def _flags(report: Report) -> str:
+def _flags(report: Report) -> list[tuple[str, str, str]]:
     if not report.flags:
         if report.engine == "official":
-            return boxes([("good", "No flags.", "The official code gave no warning.")])
-        return boxes([("good", "No flags.", "Nothing that was checked speaks against the number.")])
+            return [("good", "No flags.", "The official code gave no warning.")]
+        return [("good", "No flags.", "Nothing that was checked speaks against the number.")]
     order = sorted(report.flags, key=lambda flag: flag.severity != "warning")
     found = []
     for flag in order:
         where = ", ".join(map(str, flag.ids[:SHOWN_IDS])) + (", …" if len(flag.ids) > SHOWN_IDS else "")
         text = flag.message + (f" Image numbers: {where}." if where else "")
         found.append((flag.severity, f"{flag.severity.capitalize()}: {flag.name}.", text))
-    return boxes(found)
+    return found
 
 
-def _course(report: Report) -> str:
+def _course(report: Report) -> Plot:
     rows = [("clean", report.clean_accuracy, percent(report.clean_accuracy))]
     rows += [(a.name, a.robust_accuracy, percent(a.robust_accuracy)) for a in report.attacks]
-    return figure(
-        bars(rows, "accuracy after each attack"), "Each attack gets the images that all before it left."
-    )
+    return bars(rows, "accuracy after each attack")
 
 
-def _costs(report: Report) -> str:
+def _costs(report: Report) -> Table:
     head = ["attack", "images", "broken", "robust accuracy", "forwards", "backwards", "time"]
     rows = [
         [
@@ -118,25 +102,20 @@ def _costs(report: Report) -> str:
         for a in report.attacks
     ]
     total = ["all", "", "", "", f"{report.forwards:,}", f"{report.backwards:,}", duration(report.seconds)]
-    return table(head, [*rows, total])
+    return head, [*rows, total]
 
 
-def _margins(report: Report) -> str:
+def _margins(report: Report) -> Plot | None:
     groups: dict[str, list[float]] = {"robust": [], "broken": [], "wrong": []}
     for verdict, margin in zip(verdicts(report), report.margin.tolist(), strict=True):
         groups[verdict].append(margin)
-    chart = histogram({k: v for k, v in groups.items() if v}, "histogram of margins", "margin")
-    caption = (
-        "Logit of the true class minus the largest other logit: on the adversarial image where one was found, else "
-        "on the clean image. Below zero is misclassified."
-    )
-    return "<h2>Margins</h2>" + figure(chart, caption) if chart else ""
+    return histogram({k: v for k, v in groups.items() if v}, "histogram of margins", "margin")
 
 
-def _by_class(report: Report, classes: Sequence[str] | None) -> str:
+def _by_class(report: Report, classes: Sequence[str] | None) -> Table | None:
     present = sorted(set(report.y.tolist()))
     if len(present) < 2 or len(present) > 20:
-        return ""
+        return None
     rows = []
     for label in present:
         own = report.y == label
@@ -145,38 +124,27 @@ def _by_class(report: Report, classes: Sequence[str] | None) -> str:
             [_name(label, classes), str(int(own.sum())), percent(float(clean)), percent(float(robust))]
         )
     head = ["class", "images", "clean accuracy", "robust accuracy"]
-    return "<h2>By class</h2>" + table(head, rows)
+    return head, rows
 
 
-def _gallery(report: Report, classes: Sequence[str] | None, x: Tensor | None) -> str:
+def _gallery(report: Report, classes: Sequence[str] | None, x: Tensor | None) -> list[dict[str, Any]]:
     if x is None or not drawable(x):
-        return ""
-    found = examples(report, x)
-    if not found:
-        return ""
-    shown = "".join(_example(report, example, classes) for example in found)
-    heading = "<h2>Examples</h2><p class=muted>Clean image, adversarial image, and their difference (grey is zero).</p>"
-    return f'{heading}<div class="pictures">{shown}</div>'
+        return []
+    return [_example(report, example, classes) for example in examples(report, x)]
 
 
-def _example(report: Report, example: Example, classes: Sequence[str] | None) -> str:
+def _example(report: Report, example: Example, classes: Sequence[str] | None) -> dict[str, Any]:
     row = example.row
-    before = _name(int(report.clean_prediction[row]), classes)
-    after = _name(int(report.adversarial_prediction[row]), classes)
-    attack = report.attacks[int(report.broken_by[row])].name
-    pictures = "".join(
-        f'<img src="{source}" alt="{kind}">'
-        for kind, source in (
-            ("clean", example.clean),
-            ("adversarial", example.adversarial),
-            ("difference", example.difference),
-        )
-    )
-    caption = (
-        f"<b>{escape(before)} → {escape(after)}</b> by {escape(attack)}, {escape(report.norm)} distance "
-        f"{eps_text(float(report.distance[row]))}, difference times {example.gain:.3g}, image {int(report.ids[row])}"
-    )
-    return f"<figure>{pictures}<figcaption>{caption}</figcaption></figure>"
+    distance = f"{report.norm} distance {eps_text(float(report.distance[row]))}"
+    return {
+        "clean": example.clean,
+        "adversarial": example.adversarial,
+        "difference": example.difference,
+        "before": _name(int(report.clean_prediction[row]), classes),
+        "after": _name(int(report.adversarial_prediction[row]), classes),
+        "caption": f"{report.attacks[int(report.broken_by[row])].name}, {distance}, difference times "
+        f"{example.gain:.3g}, image {int(report.ids[row])}",
+    }
 
 
 def _name(label: int, classes: Sequence[str] | None) -> str:

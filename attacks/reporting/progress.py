@@ -7,7 +7,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from robustsabn.attacks.reporting.words import duration, percent
+from robustsabn.report.numbers import duration, percent
 
 __all__ = ["Event", "live"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from robustsabn.attacks.report import Report
-from robustsabn.attacks.reporting.words import eps_text
 from robustsabn.errors import InputError
 from robustsabn.files import make_folder, replacing, write_text
+from robustsabn.report.numbers import eps_text
 from robustsabn.text import quote
 
 __all__ = ["robustbench_json", "write_robustbench"]

@@ -1,8 +1,9 @@
-"""A report in words: numbers as they are written in this field, and what they mean."""
+"""A report in words: what its numbers mean, and whom to cite."""
 
 from robustsabn.attacks.report import Report
+from robustsabn.report.numbers import eps_text, percent
 
-__all__ = ["cite", "comparable", "duration", "eps_text", "headline", "percent", "threat_text", "verdicts"]
+__all__ = ["cite", "comparable", "headline", "threat_text", "verdicts"]
 
 _CITE = {
     "autoattack": "F. Croce, M. Hein. Reliable evaluation of adversarial robustness with an ensemble of diverse "
@@ -17,19 +18,6 @@ _CITE = {
     "M. Hein. RobustBench: a standardized adversarial robustness benchmark. NeurIPS 2021 Datasets and Benchmarks.",
 }
 _OFFICIAL = ("robustsabn", "official")  # engines that run AutoAttack itself
-
-
-def percent(share: float, decimals: int = 2) -> str:
-    """0.4321 as "43.21 %"."""
-    return f"{100 * share:.{decimals}f} %"
-
-
-def eps_text(eps: float) -> str:
-    """A radius as "0.5" where three digits say it, as "8/255" where that says it, else in four digits."""
-    levels = round(255 * eps)
-    if 0 < levels < 128 and abs(levels / 255 - eps) < 1e-6 and abs(float(f"{eps:.3g}") - eps) > 1e-6:
-        return f"{levels}/255"
-    return f"{eps:.4g}"
 
 
 def threat_text(report: Report) -> str:
@@ -62,18 +50,6 @@ def comparable(report: Report) -> str:
         "Version standard, the one of RobustBench: the number compares with theirs where images and eps agree "
         f"({report.n} images here; they use 10000 of CIFAR, 5000 of ImageNet)."
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as "0.4 s", "42 s", "3 min 05 s" or "2 h 10 min"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def verdicts(report: Report) -> list[str]:

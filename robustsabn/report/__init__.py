@@ -1,0 +1,1 @@
+"""Pages and plots: templates, charts, and numbers as text. Knows neither attacks nor trainers."""
