@@ -218,8 +218,9 @@ def test_the_kernels_of_both_layouts_are_right_in_float32() -> None:
         x = torch.rand(12, 3, 9, 9, generator=torch.Generator().manual_seed(1)).to(dtype)
         x = x.contiguous(memory_format=layout).requires_grad_()
         with route(model, Split(clean=6, adv=6)):
-            F.cross_entropy(model(x), torch.arange(12) % 3).backward()
-        return {"images": x.grad, **{key: p.grad for key, p in model.named_parameters()}}  # type: ignore[dict-item]
+            loss = F.cross_entropy(model(x), torch.arange(12) % 3)
+        inputs = {"images": x, **dict(model.named_parameters())}
+        return dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True))
 
     exact = gradients(torch.float64, torch.contiguous_format)
     terms, unit_roundoff = 12 * 5 * 5, 2.0**-24  # images and positions of the first feature map

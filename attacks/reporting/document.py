@@ -73,12 +73,12 @@ def _flags(report: Report) -> list[tuple[str, str, str]]:
             return [("good", "No flags.", "The official code gave no warning.")]
         return [("good", "No flags.", "Nothing that was checked speaks against the number.")]
     order = sorted(report.flags, key=lambda flag: flag.severity != "warning")
-    found = []
+    remarks: list[tuple[str, str, str]] = []
     for flag in order:
         where = ", ".join(map(str, flag.ids[:SHOWN_IDS])) + (", …" if len(flag.ids) > SHOWN_IDS else "")
         text = flag.message + (f" Image numbers: {where}." if where else "")
-        found.append((flag.severity, f"{flag.severity.capitalize()}: {flag.name}.", text))
-    return found
+        remarks.append((flag.severity, f"{flag.severity.capitalize()}: {flag.name}.", text))
+    return remarks
 
 
 def _course(report: Report) -> Plot:
