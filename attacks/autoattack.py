@@ -32,6 +32,7 @@ from robustsabn.attacks.verdicts import Verdicts
 from robustsabn.attacks.versions import attacks_of
 from robustsabn.attacks.workers import Workers
 from robustsabn.errors import InputError
+from robustsabn.paths import given_path
 from robustsabn.scalars import whole
 from robustsabn.text import quote
 
@@ -79,7 +80,8 @@ class AutoAttack:
             raise InputError("resume needs the folder that the evaluation was begun with")
         self.attacks = attacks_of(version, threat, seed, attacks)
         self.threat, self.version, self.seed, self.batch_size = threat, version, seed, size
-        self.folder, self.resume, self.progress = Path(folder) if folder else None, resume, progress
+        self.folder = None if folder is None else given_path(folder, "folder", InputError)
+        self.resume, self.progress = resume, progress
         self.compile, self.autocast, self.fold = compile, autocast, fold
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Report:

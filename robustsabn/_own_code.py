@@ -12,6 +12,7 @@ from typing import Any
 
 from robustsabn import _torchvision
 from robustsabn.errors import RobustsabnError
+from robustsabn.paths import given_path
 from robustsabn.text import nearest, one_line, quote
 
 __all__ = ["OwnCode"]
@@ -26,7 +27,7 @@ class OwnCode:
 
     def __init__(self, source: str, error: type[RobustsabnError], wanted: str) -> None:
         self.source, self.error, self.wanted = source, error, wanted
-        self.file = Path(source).expanduser() if source.endswith(".py") else None
+        self.file = given_path(source, "the file", error) if source.endswith(".py") else None
 
     @staticmethod
     def split(spec: str) -> tuple[str, str] | None:

@@ -1,5 +1,6 @@
-"""YAML read strictly: safe tags only, no duplicate keys, and the file and line of every key remembered."""
+"""YAML 1.2 read strictly: safe tags only, no duplicate keys, and the file and line of every key remembered."""
 
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,15 @@ from typing import Any
 import yaml
 
 from robustsabn.errors import ConfigError
-from robustsabn.text import quote
+from robustsabn.text import one_line, quote, shorten
 
 __all__ = ["YamlMapping", "parse", "place_of", "read"]
+
+MOST_VALUES = 10_000
+"""More than any configuration has, and few enough to be shown and compared at once."""
+
+# what PyYAML and what is in a file that is no YAML may raise, besides its own errors
+_WRONG = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 class YamlMapping(dict[Any, Any]):
@@ -26,8 +33,10 @@ def read(path: Path) -> Mapping[str, Any]:
         raw = _load(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML, correct it: {' '.join(str(error).split())}") from None
+    except ConfigError:
+        raise
+    except _WRONG as error:
+        raise ConfigError(f"{path}: not valid YAML, correct it: {_reason(error)}") from None
     if raw is None:
         return {}
     if not isinstance(raw, Mapping):
@@ -39,7 +48,9 @@ def parse(text: str, key: str) -> Any:
     """The value that a piece of YAML, given for `key`, stands for."""
     try:
         return _load(text, "override")
-    except yaml.YAMLError:
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    except _WRONG:
         raise ConfigError(f"{key}: cannot read {quote(text)} as a value; quote it as YAML asks") from None
 
 
@@ -49,16 +60,59 @@ def place_of(raw: Mapping[str, Any], key: str, otherwise: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    # without what YAML 1.1 takes for numbers in base 60, dates, and yes, no, on, off
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+_PLAIN = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "merge": (r"<<", "<"),
+}
+for _tag, (_pattern, _first) in _PLAIN.items():
+    _starts = [*_first, ""] if _tag == "null" else list(_first)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _starts)
 
 
 def _load(text: str, name: str) -> Any:
     loader = _Loader(text)
     loader.name = name
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values(node, {}) > MOST_VALUES:
+            raise ConfigError(f"more than {MOST_VALUES} values ({name}); write fewer, or fewer aliases")
+        return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for where each alias is written out."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES  # inside itself it has no end
+        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it nests too deeply"
+    return " ".join(str(error).split())[:200] if isinstance(error, yaml.YAMLError) else one_line(error)
+
+
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(node.value)
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> YamlMapping:
@@ -69,7 +123,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> YamlMapping:
             raise ConfigError(f"a key must be a name, not a list or mapping ({place})")
         if key.value in written:
             place = f"{loader.name}:{key.start_mark.line + 1}"
-            raise ConfigError(f"{key.value}: written twice in one mapping ({place}); keep one")
+            raise ConfigError(f"{shorten(key.value)}: written twice in one mapping ({place}); keep one")
         written.add(key.value)
     loader.flatten_mapping(node)
     values, places = {}, {}
@@ -81,3 +135,4 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> YamlMapping:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)

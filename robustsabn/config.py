@@ -25,11 +25,14 @@ from robustsabn._config_errors import fail, join, mismatch, show, source, unknow
 from robustsabn._recipes import recipes
 from robustsabn._yaml import parse, place_of, read
 from robustsabn.errors import ConfigError
+from robustsabn.paths import given_path
+from robustsabn.scalars import LARGEST
 from robustsabn.text import nearest, quote, shorten
 
 __all__ = ["choices", "dump", "load", "number", "recipes", "to_dict"]
 
 T = TypeVar("T")
+SWITCH = {"yes": True, "on": True, "no": False, "off": False}
 Registry = Mapping[str, type]
 
 
@@ -50,6 +53,8 @@ def load(
     elif given is not None:
         kind = type(given).__name__
         raise ConfigError(f"a configuration is a file, a recipe, a mapping or {cls.__name__}, not {kind}")
+    if isinstance(overrides, (str, bytes)) or not isinstance(overrides, Sequence):
+        raise ConfigError(f"overrides are {quote(overrides)}; give a list such as ['attack.eps=8/255']")
     for text in overrides:
         _overlay(node, _override(text), "", f"override {shorten(text)}")
     built: T = _construct(node, "")
@@ -74,9 +79,11 @@ def number(value: Any) -> int | float | None:
             value = float(top) / float(bottom) if slash else float(top)
         except (ValueError, ZeroDivisionError):
             return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value
+    if isinstance(value, int):
+        return value if abs(value) <= LARGEST else None
+    return value if math.isfinite(value) else None
 
 
 def choices(registry: Registry) -> dict[str, Registry]:
@@ -157,9 +164,11 @@ def _convert_one(hint: Any, value: Any, old: Any, at: str, place: str) -> Any:
         value = parse(value, at)
     if hint is Any or (hint is bool and isinstance(value, bool)):
         return value
+    if hint is bool and isinstance(value, str) and value.lower() in SWITCH:
+        return SWITCH[value.lower()]
     if hint is int or hint is float:
         found = number(value)
-        if found is not None and (hint is float or found == found // 1):
+        if found is not None and (hint is float or (found == found // 1 and abs(found) <= LARGEST)):
             return hint(found)
     elif origin is Literal:
         if any(value == allowed and type(value) is type(allowed) for allowed in args):
@@ -229,6 +238,8 @@ def _name_of(registry: Registry, cls: type) -> str | None:
 
 
 def _override(text: str) -> dict[str, Any]:
+    if not isinstance(text, str):
+        raise ConfigError(f"{quote(text)} is not an override; write key=value, for example attack.eps=8/255")
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or not all(part.isidentifier() for part in parts):
@@ -240,7 +251,7 @@ def _override(text: str) -> dict[str, Any]:
 
 
 def _find(name: str | Path) -> Path:
-    known, path = recipes(), Path(name)
+    known, path = recipes(), given_path(name, "the configuration", ConfigError)
     if str(name) in known:
         return known[str(name)]
     if path.is_file():
@@ -251,8 +262,10 @@ def _find(name: str | Path) -> Path:
             f"{path} is a folder; give a file, such as {own}, which continues that run with --resume"
         )
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise ConfigError(f"{path}: no such file; give a YAML file or a recipe: {', '.join(known)}")
-    raise ConfigError(f"no recipe {quote(str(name))}{nearest(name, known)}; recipes: {', '.join(known)}")
+        raise ConfigError(
+            f"{path}: no such file; give a YAML file or a recipe (`robustsabn recipes` lists them)"
+        )
+    raise ConfigError(f"no recipe {quote(str(name))}{nearest(name, known)}; `robustsabn recipes` lists them")
 
 
 def _items(value: Any) -> list[Any] | None:

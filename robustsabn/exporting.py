@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustsabn import __version__
 from robustsabn.errors import ConfigError, ConversionError, MissingExtraError
 from robustsabn.files import make_folder, replacing
+from robustsabn.paths import given_path
 from robustsabn.text import quote
 
 __all__ = ["FORMATS", "export"]
@@ -38,7 +39,7 @@ def export(
     another instance of the architecture, with `strict=True`; `notes` go into their metadata. ONNX and torch.export files
     take any batch size; inputs are `images`, outputs `logits`. Raises ConfigError, ConversionError, MissingExtraError.
     """
-    path = Path(path)
+    path = given_path(path, "path", ConfigError)
     format = format or path.suffix.lstrip(".")
     if format not in FORMATS:
         raise ConfigError(f"format {quote(format)} is unknown; allowed: {', '.join(FORMATS)}")

@@ -199,16 +199,19 @@ def test_merge_keys_and_anchors_work(tmp_path: Path) -> None:
     assert config.load(Config, path).extra == Trades(inner=Attack(eps=1.0, steps=2))
 
 
+WHOLE = st.integers(-(2**63) + 1, 2**63 - 1)
+
+
 @given(
     st.builds(
         Config,
-        seed=st.integers(),
+        seed=WHOLE,
         out=st.none() | st.sampled_from(["a", "8/255", "1e-3", "on", "x: y", "#", "ünï", "'"]),
         fast=st.booleans(),
         data=st.text(alphabet=st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"))),
-        milestones=st.lists(st.integers()).map(tuple),
+        milestones=st.lists(WHOLE).map(tuple),
         betas=st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2),
-        attack=st.builds(Attack, eps=st.floats(1e-300, 1e300), steps=st.integers(20)),
+        attack=st.builds(Attack, eps=st.floats(1e-300, 1e300), steps=st.integers(20, 2**63 - 1)),
         method=st.sampled_from([Pgd(), Trades(), Trades(beta=1e-5, inner=Attack(start="none"))]),
         extra=st.none() | st.just(Trades()),
     )

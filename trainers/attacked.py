@@ -17,7 +17,7 @@ from robustsabn.errors import ConfigError
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.text import quote
 from robustsabn.trainers.evaluation import Evaluation, asked_routes, check_fit
-from robustsabn.trainers.runs import load_run
+from robustsabn.trainers.runs import RunFolder, load_run
 
 __all__ = ["ATTACKS", "attack_run"]
 
@@ -46,7 +46,7 @@ def attack_run(
     A report is kept in RUN/report/ATTACK-ROUTE for each route attacked, and returned by route; `about` is added to it.
     Raises ConfigError for another attack, and what `evaluate_run`, `AutoAttack` and `foreign` raise.
     """
-    folder = Path(run)
+    folder = RunFolder(run).path
     loaded = load_run(folder, checkpoint)
     source, config = data or loaded.config.data, loaded.config
     threat = ThreatModel(config.attack.norm, config.attack.eps)

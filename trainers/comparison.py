@@ -132,7 +132,7 @@ def _named(alike: Sequence[Sequence[EndedRun]]) -> tuple[Group, ...]:
 def _folders(given: Sequence[str | Path]) -> list[Path]:
     """Each run once, a folder that holds no run as it was given."""
     found: dict[Path, Path] = {}
-    for place in map(Path, given):
+    for place in (RunFolder(one).path for one in given):
         inside = [place]
         if not RunFolder(place).config.is_file():
             configs = [*place.glob("*/config.yaml"), *place.glob("*/*/config.yaml")]

@@ -20,7 +20,7 @@ from robustsabn.text import quote
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.randomness import generator
-from robustsabn.trainers.runs import LoadedRun, load_run, load_run_config
+from robustsabn.trainers.runs import LoadedRun, RunFolder, load_run, load_run_config
 from robustsabn.trainers.trained import trained_routes
 
 __all__ = [
@@ -175,7 +175,7 @@ def evaluate_run(
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
     steps, restarts = parse_attack(attack)
-    folder = Path(run)
+    folder = RunFolder(run).path
     config = load_run_config(folder)
     training = config.attack if step_size is None else replace(config.attack, step_size=step_size)
     if restarts > 1 and training.start == "none":

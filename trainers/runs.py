@@ -16,6 +16,7 @@ import robustsabn.config
 from robustsabn._yaml import read as read_yaml
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.models.versions import load_state
+from robustsabn.paths import given_path
 from robustsabn.text import quote
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
@@ -53,7 +54,7 @@ class RunFolder:
     """The places inside a run folder."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = given_path(path, "the run folder", CheckpointError)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
         self.tb = self.path / "tb"

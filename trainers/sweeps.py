@@ -111,9 +111,10 @@ def _place(out: str | None, name: str, resume: bool) -> Path:
         taken, free = RunFolder.default(name)
         sweeps = [folder for folder in taken if folder.sweep]
         return (sweeps[-1] if resume and sweeps else free).path
-    if RunFolder(out).used:
+    folder = RunFolder(out)
+    if folder.used:
         raise ConfigError(f"out: {out} holds a single run; choose another folder for seeds=")
-    return Path(out)
+    return folder.path
 
 
 def _ended(folder: RunFolder, config: TrainConfig) -> bool:

@@ -4,13 +4,15 @@ Nothing heavy is imported before a verb runs, so that help and `recipes` answer 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
 from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, train
-from robustsabn.errors import RobustsabnError, UsageError
+from robustsabn.cli._failures import explain, say, show_any_text
+from robustsabn.errors import UsageError
 
 __all__ = ["main"]
 
@@ -27,23 +29,28 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 bad usage or input, 130 interrupted."""
+    """Run the command line and return its exit code.
+
+    0 done, 2 bad usage or input, 130 interrupted, 141 nobody reads what is printed.
+    """
+    show_any_text()
     try:
         args = _parse(argv)
         args.run(args)
         _leave()
-    except RobustsabnError as error:
-        print(f"robustsabn: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.filename is None:  # not about a file of the user
-            raise
-        reason = f"{error.filename}: {error.strerror}; check that the path exists and may be read and written"
-        print(f"robustsabn: {' '.join(reason.split())}", file=sys.stderr)
-        return 2
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("robustsabn: interrupted", file=sys.stderr)
+        say("interrupted")
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        return 141
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        say(message)
+        return 2
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from robustsabn.config import number
 from robustsabn.errors import UsageError
+from robustsabn.paths import given_path
 from robustsabn.text import quote
 
 __all__ = ["command", "free_folder", "options", "short", "stoppable"]
@@ -45,6 +46,7 @@ def free_folder(out: Path | None, name: str, resume: bool) -> Path:
     other engines leave a report, but no journal.
     """
     if out is not None:
+        out = given_path(out, "--out", UsageError)
         for place in (out, *out.parents):
             if place.exists() and not place.is_dir():
                 raise UsageError(f"--out: {place} is a file; choose a folder")

@@ -28,10 +28,15 @@ def run(args: argparse.Namespace) -> None:
     import json
 
     from robustsabn.files import write_text
+    from robustsabn.paths import given_path
     from robustsabn.trainers import compare
     from robustsabn.trainers.comparison_page import tell_comparison, write_comparison_page
 
-    targets: list[Path] = [path for path in (args.json, args.html) if path is not None]
+    targets: list[Path] = []
+    for option in ("json", "html"):
+        if (given := getattr(args, option)) is not None:
+            setattr(args, option, given_path(given, f"--{option}", UsageError))
+            targets.append(getattr(args, option))
     for path in targets:
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name a file in it, such as {path / 'comparison.html'}")

@@ -1,5 +1,6 @@
 """From a data spec, such as `cifar10:./data` or `npz:scans.npz`, to images."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from robustsabn.data.npz import read_npz
 from robustsabn.data.public import PUBLIC, read_digits, read_public
 from robustsabn.data.sets import Data, ImageSet, hold_out
 from robustsabn.errors import DataError
+from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote
 
 __all__ = ["SPECS", "load", "load_test", "load_test_named"]
@@ -107,9 +109,9 @@ def _read(spec: str, download: bool) -> tuple[dict[str, ImageSet], tuple[str, ..
     if name == "digits" and not rest:
         parts, names = read_digits()
     elif name in PUBLIC:
-        parts, names = read_public(name, Path(rest or "data").expanduser(), download=download)
+        parts, names = read_public(name, given_path(rest or "data", "the data", DataError), download=download)
     elif name == "npz" and rest:
-        parts, names = read_npz(Path(rest).expanduser())
+        parts, names = read_npz(given_path(rest, "the data", DataError))
     elif name == "imagefolder" and rest:
         path, size = _folder_options(spec, rest)
         parts, names = read_folder(path, size)
@@ -121,16 +123,16 @@ def _read(spec: str, download: bool) -> tuple[dict[str, ImageSet], tuple[str, ..
 def _folder_options(spec: str, rest: str) -> tuple[Path, int]:
     path, comma, option = rest.rpartition(",size=")
     if not comma:
-        return Path(rest).expanduser(), 224
+        return given_path(rest, "the data", DataError), 224
     if not option.isdecimal():
         raise DataError(f"{spec}: size must be a number of pixels, not {quote(option)}; for example ,size=64")
-    return Path(path).expanduser(), int(option)
+    return given_path(path, "the data", DataError), int(option[:9])
 
 
 def _hint(name: str, spec: str) -> str:
     if spec.endswith(".npz"):
         return f" (did you mean npz:{spec}?)"
-    if Path(spec).is_dir():
+    if os.path.isdir(spec):
         return f" (did you mean imagefolder:{spec}?)"
     return nearest(name, ["digits", *PUBLIC, "imagefolder", "npz"])
 

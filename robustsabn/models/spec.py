@@ -12,6 +12,7 @@ from robustsabn.models.libraries import from_timm, from_torchvision, normalized
 from robustsabn.models.normalize import Normalize
 from robustsabn.models.registry import build, names
 from robustsabn.models.weights import fill, read_weights
+from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote
 
 __all__ = ["SPECS", "as_made", "resolve"]
@@ -49,8 +50,7 @@ def as_made(
     """As `resolve`, with every module in the mode in which the spec's code left it; `fresh_head` as for `load_weights`."""
     if not isinstance(spec, str):
         raise ModelError(f"the model is {quote(spec)}; give text: {SPECS}, {', '.join(names())}")
-    folder = Path(spec).expanduser()
-    if spec and folder.is_dir():
+    if spec and (folder := given_path(spec, "the model", ModelError)).is_dir():
         return _from_run(folder, weights)
     state = None if weights is None else read_weights(weights)
     if spec in names():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robustsabn.errors import ModelError
 from robustsabn.models.head import head_of, other_head
 from robustsabn.models.versions import load_state, read_state, versioned
+from robustsabn.paths import given_path
 from robustsabn.text import one_line, quote
 
 __all__ = ["fill", "load_weights", "read_weights"]
@@ -29,7 +30,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Torch files are read with `weights_only=True`; a state dict inside {"state_dict": …} or {"model": …} is found.
     Raises ModelError when the file is missing, damaged, of another kind, or holds code.
     """
-    path = Path(path).expanduser()
+    path = given_path(path, "the weight file", ModelError)
     if not path.is_file():
         raise ModelError(f"no such weight file: {path}; allowed is the path of a .safetensors or torch file")
     if path.suffix == ".safetensors":

@@ -1,0 +1,55 @@
+"""How the command line ends when something goes wrong: one line and an exit code, never a traceback of a known cause."""
+
+import codecs
+import os
+import re
+import sys
+
+from robustsabn.errors import RobustsabnError
+from robustsabn.text import one_line, shorten
+
+__all__ = ["explain", "say", "show_any_text"]
+
+LONGEST_WORD = 160
+LONGEST_MESSAGE = 380
+
+_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|bad_?alloc", re.IGNORECASE)
+_PLAIN = {"…": "...", "±": "+-", "·": "-", "→": "->", "█": "#", "━": "-", "•": "*"}
+
+
+def explain(error: BaseException) -> str | None:
+    """What to tell the user of `error`; None where it is a mistake of ours, which a traceback tells best."""
+    if isinstance(error, RobustsabnError):
+        return str(error)
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        where = "GPU" if type(error).__name__ == "OutOfMemoryError" else "machine"
+        return (
+            f"the {where} is out of memory ({one_line(error, 120)}); choose a smaller batch_size (train: batch_size= or "
+            "accumulate=; evaluate and autoattack: --batch-size) or fewer images"
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check that the path exists and may be read and written"
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+        return f"the system refuses: {os.strerror(error.errno)}; free what is short, or write to another disk"
+    return None
+
+
+def say(message: str) -> None:
+    """Print one line to the error stream, long words and what is longer still cut."""
+    line = re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: shorten(word[0], LONGEST_WORD), message)
+    print(f"robustsabn: {shorten(' '.join(line.split()), LONGEST_MESSAGE)}", file=sys.stderr)
+
+
+def show_any_text() -> None:
+    """Print what the terminal's encoding lacks as something near to it, instead of failing."""
+    codecs.register_error("robustsabn", _substitute)
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="robustsabn")
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c, "?" if c.isprintable() else ascii(c)[1:-1]) for c in text), error.end

@@ -1,0 +1,31 @@
+"""Paths that a user gives."""
+
+import os
+from pathlib import Path
+
+from robustsabn.errors import RobustsabnError
+from robustsabn.text import quote
+
+__all__ = ["given_path"]
+
+
+def given_path(value: object, what: str, error: type[RobustsabnError]) -> Path:
+    """`value` as a path, a leading ~ expanded; `error`, which calls it `what`, for what can be no path here."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(text := os.fspath(value), str):
+        raise error(f"{what} is {quote(value)}; give the path as text or pathlib.Path")
+    if not text:
+        raise error(f"{what} is empty text; give a path")
+    if "\0" in text:
+        raise error(f"{what} is {quote(text)}, which holds a NUL character; no path can")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        raise error(f"{what} is {quote(text)}: there is no such user; write the whole path") from None
+    try:
+        path.stat()
+    except OSError as problem:
+        if "long" in (problem.strerror or ""):
+            raise error(f"{what} is {quote(text)}: {problem.strerror}; give a shorter path") from None
+    except ValueError:
+        raise error(f"{what} is {quote(text)}, which this system cannot write as a path") from None
+    return path
