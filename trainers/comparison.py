@@ -21,6 +21,7 @@ from robustsabn.trainers.records import (
     read_records,
     robust_course,
     training_seconds,
+    understood,
 )
 from robustsabn.trainers.runs import RunFolder, load_run_config
 
@@ -147,8 +148,13 @@ def _natural(path: Path) -> list[str | int]:
 
 
 def _read(folder: Path) -> EndedRun:
-    config = load_run_config(folder)
-    found = list(read_records(RunFolder(folder).metrics))
+    config, metrics = load_run_config(folder), RunFolder(folder).metrics
+    found = list(read_records(metrics))
+    with understood(metrics):
+        return _ended(folder, config, found)
+
+
+def _ended(folder: Path, config: TrainConfig, found: Sequence[Record]) -> EndedRun:
     evaluation = closing(found)
     if evaluation is None:
         raise CheckpointError(
@@ -186,11 +192,12 @@ def _autoattack(folder: Path, config: TrainConfig, evaluation: Evaluation) -> tu
     name = "autoattack" if last == "all" else f"autoattack-{last}"
     report = folder / "report" / name / "report.json"
     if report.is_file():
-        content: Record = json.loads(report.read_text(encoding="utf-8"))
-        about, ball = content["about"], (config.attack.norm, config.attack.eps)
-        same = about.get("checkpoint") == "best" and about.get("data") == config.data
-        if same and content["version"] == "standard" and (content["norm"], content["eps"]) == ball:
-            found.append((content["n"], content["robust_accuracy"]))
+        with understood(report):
+            content: Record = json.loads(report.read_text(encoding="utf-8"))
+            about, ball = content["about"], (config.attack.norm, config.attack.eps)
+            same = about.get("checkpoint") == "best" and about.get("data") == config.data
+            if same and content["version"] == "standard" and (content["norm"], content["eps"]) == ball:
+                found.append((int(content["n"]), float(content["robust_accuracy"])))
     return max(found, default=None)
 
 

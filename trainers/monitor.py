@@ -192,7 +192,7 @@ def _truncate(metrics: Path, start: int) -> list[Record]:
         return []
     kept, lines = [], []
     for line in metrics.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
             entry = json.loads(line)
             if entry["step"] <= start and not entry["kind"].startswith("test"):
                 kept.append(entry)

@@ -15,6 +15,7 @@ from robustsabn.data import Data, ImageSet, load, load_extra
 from robustsabn.errors import ConfigError, RobustsabnError
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.launching import check_environment
 
 __all__ = [
     "accelerator",
@@ -46,8 +47,10 @@ def start(config: TrainConfig) -> Accelerator:
 def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
     """This process among those that were launched together, on its GPU unless `cpu`.
 
-    Raises ConfigError where they were launched to share the parameters out among them (FSDP, DeepSpeed, Megatron-LM).
+    Raises ConfigError where they were launched to share the parameters out among them (FSDP, DeepSpeed, Megatron-LM),
+    and where the environment says something of them that cannot be.
     """
+    check_environment()
     # else the precision of the first run would be that of all, and so would its device
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     found = Accelerator(mixed_precision=precision, cpu=cpu)

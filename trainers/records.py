@@ -1,5 +1,6 @@
 """What metrics.jsonl says of a run: its records, closing evaluation, accuracy over time, training time."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -7,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from robustsabn.errors import CheckpointError
+from robustsabn.text import one_line
 from robustsabn.trainers.evaluation import Evaluation
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "read_records",
     "robust_course",
     "training_seconds",
+    "understood",
 ]
 
 Record = dict[str, Any]
@@ -27,14 +31,38 @@ AVERAGES = {"ema": "EMA", "swa": "SWA"}
 """Checkpoints of averaged weights, and what they are called."""
 
 
+@contextlib.contextmanager
+def understood(place: Path) -> Iterator[None]:
+    """What the block stumbles over in the content of `place`, a file or folder, becomes a CheckpointError that names it."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{place} holds something else than was written there ({one_line(error, 100)}); restore it from a copy, "
+            "or remove what is damaged"
+        ) from error
+
+
 def read_records(metrics: Path) -> Iterator[Record]:
-    """The records of a metrics.jsonl, none where there is no such file; a last line that was cut off is left out."""
-    if metrics.is_file():
-        for line in metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
+    """The records of a metrics.jsonl, none where there is no such file; a last line that was cut off is left out.
+
+    Raises CheckpointError for any other line that is no record.
+    """
+    lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+            if number == len(lines):
                 return
+        if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+            raise CheckpointError(
+                f"{metrics}: line {number} is damaged; restore the file, or remove that line"
+            )
+        yield record
 
 
 def closing(found: Sequence[Record], kind: str = "test") -> Evaluation | None:

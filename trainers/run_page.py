@@ -15,7 +15,7 @@ from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.overfitting import Reading, collapse, course, decline
-from robustsabn.trainers.records import AVERAGES, Point, Record, read_records, robust_course
+from robustsabn.trainers.records import AVERAGES, Point, Record, read_records, robust_course, understood
 from robustsabn.trainers.runs import RunFolder, load_run_config
 
 __all__ = ["write_run_page"]
@@ -31,17 +31,22 @@ def write_run_page(folder: str | Path) -> Path:
     found = list(read_records(place.metrics))
     target = place.path / "report" / "index.html"
     target.parent.mkdir(exist_ok=True)
-    evaluations = _evaluations(found, target.parent)
+    with understood(place.metrics):
+        overfitting, curves = _overfitting(course(found), config), _curves(found)
+    with understood(target.parent):
+        evaluations = _evaluations(found, target.parent)
+        numbers, attacks = _numbers(evaluations, target.parent), _attacks(target.parent)
+        tables = [_table(name, record) for name, record in evaluations]
     title = f"Run {place.path.resolve().name}"
     page = render(
         "run.html",
         title=title,
         setting=_setting(config),
-        numbers=_numbers(evaluations, target.parent),
-        overfitting=_overfitting(course(found), config),
-        curves=_curves(found),
-        evaluations=[_table(name, record) for name, record in evaluations],
-        attacks=_attacks(target.parent),
+        numbers=numbers,
+        overfitting=overfitting,
+        curves=curves,
+        evaluations=tables,
+        attacks=attacks,
         picture=_picture(place.tb),
         configuration=robustsabn.config.dump(config),
     )
