@@ -4,6 +4,7 @@ from robustsabn.attacks.apgd import APGD, APGDT
 from robustsabn.attacks.autoattack import AutoAttack, ProgressEvent
 from robustsabn.attacks.fab import FAB, FABT
 from robustsabn.attacks.mode import TrainModeWarning, attack_mode
+from robustsabn.attacks.outputs import ProbabilitiesWarning, TwoClasses
 from robustsabn.attacks.pgd import FGSM, PGD
 from robustsabn.attacks.report import AttackCost, Flag, Report
 from robustsabn.attacks.square import Square
@@ -20,11 +21,13 @@ __all__ = [
     "AttackCost",
     "AutoAttack",
     "Flag",
+    "ProbabilitiesWarning",
     "ProgressEvent",
     "Report",
     "Square",
     "ThreatModel",
     "TrainModeWarning",
+    "TwoClasses",
     "accuracy",
     "attack_mode",
     "verify",

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from robustsabn.attacks.best import Best
 from robustsabn.attacks.inputs import usable
-from robustsabn.attacks.logits import LogitsFunction, value_and_gradient
+from robustsabn.attacks.logits import Gate, value_and_gradient
 from robustsabn.attacks.losses import Loss
+from robustsabn.attacks.outputs import looks_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
@@ -36,7 +37,7 @@ class Batch(NamedTuple):
 class Ascent:
     """Options of the loop; see `PGD`."""
 
-    logits_of: LogitsFunction
+    logits_of: Gate
     loss: Loss
     targeted: bool
     steps: int
@@ -44,6 +45,7 @@ class Ascent:
     early_stop: bool
     fraction: float
     scale: float = 1.0
+    check: bool = True
 
     def value(self, logits: Tensor, goal: Tensor) -> Tensor:
         """What is maximised, (N,)."""
@@ -61,16 +63,21 @@ class Ascent:
         return (predicted == y if self.targeted else predicted != y) & usable(logits)
 
     def __call__(self, batch: Batch, x_adv: Tensor) -> tuple[Best, Tensor]:
-        """One run from `x_adv` (N, ...): what to return of it, and the counts for `check_finite`."""
+        """One run from `x_adv` (N, ...): what to return of it, and what `check` found, for the host to read once.
+
+        That is, (3,): the counts of unusable logits and gradients, and what the outputs look like.
+        """
         best = Best.nothing_yet(x_adv)
         found: Best | None = None
         rows = torch.arange(x_adv.shape[0], device=x_adv.device)
-        trouble = torch.zeros(2, dtype=torch.long, device=x_adv.device)
+        trouble = torch.zeros(3, dtype=torch.long, device=x_adv.device)
         for step in range(self.steps):
             value = partial(self.value, goal=batch.goal)
             logits, loss, grad = value_and_gradient(self.logits_of, x_adv, value, self.scale)
             if step == 0:
                 trouble[0] = (~usable(logits)).sum()
+                if self.check:
+                    trouble[2] = looks_like(logits, self.logits_of.precision)
             if (
                 step == self.steps - 1
             ):  # a NaN gradient makes all later ones NaN, or holds the sample where it is

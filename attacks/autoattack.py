@@ -18,7 +18,7 @@ from robustsabn.attacks.counts import seed_of
 from robustsabn.attacks.ensemble import Ensemble, ProgressEvent
 from robustsabn.attacks.flags import by_attacks, by_kind, in_train_mode, seen_on
 from robustsabn.attacks.identity import identity_of
-from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values
+from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values, ordinary
 from robustsabn.attacks.journal import Journal
 from robustsabn.attacks.judge import Judge, device_of
 from robustsabn.attacks.logits import Model
@@ -84,6 +84,7 @@ class AutoAttack:
         self.resume, self.progress = resume, progress
         self.compile, self.autocast, self.fold = compile, autocast, fold
 
+    @torch.inference_mode(False)
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Report:
         """Attack `model` on images x (N, ...) with labels y (N,).
 
@@ -100,7 +101,7 @@ class AutoAttack:
             raise InputError(
                 f"ids are {tuple(ids.shape)} for {len(x)} images; give each image a number of its own"
             )
-        x, y, rand = x.detach().float(), y.detach(), self.version == "rand"
+        x, y, rand = ordinary(x).float(), ordinary(y), self.version == "rand"
         attacks = [attack for attack in self.attacks if attack.name != "square" or x.ndim == 4]
         if not attacks:
             raise InputError(

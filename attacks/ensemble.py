@@ -105,7 +105,7 @@ class Ensemble:
         last, robust = began, int(self.verdicts.robust.sum())
         ended, broken = self.workers.counter(), self.workers.counter()
         news: list[Finished] = []
-        oracle = Oracle(self.search, eot=attack.eot)
+        oracle = Oracle(self.search, eot=attack.eot, single=self.judge.single)
         slots, take = self.judge.batch_size, self.workers.share(left)
         for numbers, state in drive(attack, oracle, take, self._points, slots, self._confirm):
             now = time.perf_counter()

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.judge import Judge
 from robustsabn.attacks.logits import Model
+from robustsabn.attacks.mode import in_training
+from robustsabn.attacks.outputs import PROBABILITIES, looks_like
 from robustsabn.attacks.report import Flag
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.verdicts import Verdicts
@@ -29,7 +31,7 @@ def in_train_mode(model: Model) -> list[Flag]:
     """Layers that a caller left in train mode, before the attack puts them into eval mode."""
     if not isinstance(model, nn.Module):
         return []
-    names = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
+    names = [name or type(model).__name__ for name, module in model.named_modules() if in_training(module)]
     if not names:
         return []
     some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -95,18 +97,9 @@ def seen_on(judge: Judge, x: Tensor, *, randomised_is_fine: bool = False) -> lis
                 + ("Verdicts are by majority" if randomised_is_fine else "Use version rand (--version rand)"),
             )
         )
-    sums = first.sum(1)
-    if bool(((first >= 0) & (first <= 1)).all() & ((sums - 1).abs() < 1e-5).all()):
-        flags.append(
-            Flag(
-                "softmax",
-                "warning",
-                len(x),
-                (),
-                "the outputs lie in [0, 1] and sum to 1: probabilities, whose gradients vanish where the model is "
-                "sure. Return logits, or the logarithm of the probabilities",
-            )
-        )
+    if kind := int(looks_like(first, judge.precision)):
+        name, words = list(PROBABILITIES.items())[kind - 1]
+        flags.append(Flag(name, "warning", len(x), (), words))
     if calls:
         flags.append(
             Flag(

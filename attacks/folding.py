@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
-from robustsabn.attacks.logits import Model, logits_function
+from robustsabn.attacks.logits import Gate, Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.rewriting import Fold, lay_out, rewritten
 
-__all__ = ["Folded", "Mirror", "folded", "mirrored"]
+__all__ = ["Folded", "Mirror", "folded", "mirrored", "same_randomness"]
 
 _WRAPPERS = ("torch.nn.parallel.", "torch.distributed.", "torch._dynamo.", "torch.jit.")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -108,7 +108,7 @@ def _fit(model: Model, x: Tensor) -> nn.Module:
 
 
 def _mirrored(model: Model, x: Tensor) -> Mirror:
-    with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False), _same_randomness(x):
+    with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False), same_randomness(x):
         return _made(_fit(model, x), x)
 
 
@@ -163,7 +163,7 @@ def _truth(model: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
         first = _seen(model, x)
         before = _state(model), _randomness(x)
         with torch.enable_grad(), context:
-            model(x)
+            model(x.clone())
         second = _seen(model, x)
         if before != (_state(model), _randomness(x)) or not _agree(first, second):
             raise _Refusal("the network is random or changes while it runs")
@@ -173,7 +173,7 @@ def _truth(model: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
 
 
 def _seen(network: nn.Module, x: Tensor) -> _Seen:
-    logits_of = logits_function(network, x, lenient=True)
+    logits_of = Gate(network, x)
     with torch.no_grad():
         quiet = logits_of(x)
     with torch.enable_grad():
@@ -269,7 +269,7 @@ def _randomness(x: Tensor) -> tuple[object, ...]:
 
 
 @contextmanager
-def _same_randomness(x: Tensor) -> Iterator[None]:
+def same_randomness(x: Tensor) -> Iterator[None]:
     """Put back the generators that a network might draw from."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:

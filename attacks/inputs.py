@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -16,6 +17,8 @@ __all__ = [
     "check_generator",
     "check_threat",
     "check_values",
+    "check_weights",
+    "ordinary",
     "usable",
 ]
 
@@ -53,11 +56,20 @@ def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) 
             f"delta0 is {delta0.dtype} {tuple(delta0.shape)} on {delta0.device}; it must be like the images: "
             f"{x.dtype} {tuple(x.shape)} on {x.device}"
         )
-    weights = list(model.parameters()) if isinstance(model, nn.Module) else []
-    if any(t.is_inference() for t in (x, y, *weights)):
+    if isinstance(model, nn.Module):
+        check_weights(model)
+
+
+def check_weights(model: nn.Module) -> None:
+    """The parameters of a model are there, and allow gradients to be taken through them."""
+    weights = list(model.parameters())
+    if any(isinstance(weight, UninitializedParameter) for weight in weights):
         raise InputError(
-            "images, labels or parameters were made under torch.inference_mode, which forbids gradients; make "
-            "them under torch.no_grad, or pass x.clone() from outside inference_mode"
+            "the model has lazy layers whose weights are not made yet; call it once on images of this size before"
+        )
+    if any(weight.is_inference() for weight in weights):
+        raise InputError(
+            "parameters were made under torch.inference_mode, which forbids gradients; make them under torch.no_grad"
         )
 
 
@@ -108,15 +120,19 @@ def check_classes(largest: int, logits: Tensor) -> None:
         )
 
 
+def ordinary(tensor: Tensor) -> Tensor:
+    """`tensor` without a graph, and a copy of one that was made under inference_mode: gradients refuse those."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
 def usable(logits: Tensor) -> Tensor:
     """Bool (N,): no NaN and no +inf among the logits (N, K); -inf rules a class out."""
     below: Tensor = logits < torch.inf
     return below.all(1)
 
 
-def check_finite(trouble: Tensor, count: int) -> None:
-    """`trouble` (2,) counts samples with unusable logits at the start and unusable gradients. One device sync."""
-    logits, gradients = trouble.tolist()
+def check_finite(logits: int, gradients: int, count: int) -> None:
+    """InputError where any of `count` images had unusable logits at the start, or an unusable gradient."""
     if logits or gradients:
         what = (
             f"NaN or infinite logits for {logits}" if logits else f"NaN or infinite gradients for {gradients}"

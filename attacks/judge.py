@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks.engine import ROWS, slots_for
 from robustsabn.attacks.inputs import usable
-from robustsabn.attacks.logits import Model, logits_function
+from robustsabn.attacks.logits import Gate, Model
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.oracle import mistaken
 from robustsabn.attacks.threat import ThreatModel
@@ -30,7 +30,17 @@ class Judge:
     def __init__(self, model: Model, x: Tensor, *, batch_size: int, draws: int = 1) -> None:
         self.device, self.draws = device_of(model, x), draws
         self.batch_size = slots_for(batch_size, len(x))
-        self._logits_of = logits_function(model, x[:1].to(self.device), lenient=True)
+        self._logits_of = Gate(model, x[:1].to(self.device))
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest dtype that the logits have been through."""
+        return self._logits_of.precision
+
+    @property
+    def single(self) -> bool:
+        """Whether the model gives one logit per image."""
+        return self._logits_of.single
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:

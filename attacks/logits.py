@@ -1,22 +1,16 @@
 """A model as a function from images to float32 logits, and its input gradient."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustsabn.attacks.inputs import check_classes
+from robustsabn.attacks.outputs import check_logit, in_words, is_single, scores_in, two_classes, wide
 from robustsabn.errors import InputError
 
-__all__ = [
-    "LogitsFunction",
-    "Model",
-    "gradient_scale",
-    "logits_function",
-    "scaled_gradient",
-    "value_and_gradient",
-]
+__all__ = ["Gate", "LogitsFunction", "Model", "gradient_scale", "scaled_gradient", "value_and_gradient"]
 
 Model = Callable[..., Any]
 LogitsFunction = Callable[[Tensor], Tensor]
@@ -24,68 +18,50 @@ LogitsFunction = Callable[[Tensor], Tensor]
 _FLOAT16_SCALE = 1024.0
 
 
-def logits_function(model: Model, x: Tensor, largest: int = -1, *, lenient: bool = False) -> LogitsFunction:
-    """`model` as a function of images like `x` (n, ...) that returns checked logits (n, K), float32 or wider.
+class Gate:
+    """`model` as a function of images (N, ...) that returns their logits (N, K), float32 or wider.
 
-    Images go in with the dtype of the model's parameters where those share one (a bfloat16 model gets bfloat16,
-    iterates stay float32); the caller's autocast is left alone. `.logits` or ["logits"] of an output is taken.
-    Raises InputError, when called, for outputs that are not logits of at least two classes, and for fewer classes
-    than the `largest` label needs. `lenient` also takes the first of several outputs, and one logit z per image,
-    (n,) or (n, 1), for the two logits (0, z).
+    The model gets a copy of the images, in the dtype of its parameters where those share one (a bfloat16 model gets bfloat16,
+    iterates stay float32); the caller's autocast is left alone. `like` are images of the kind to come. `precision`: the
+    coarsest dtype that the logits of the last call have been through. One value z per image, (N,) or (N, 1), is read as the
+    logits (0, z) of two classes if in the first call some z is outside [0, 1], or `single` says that this was seen.
+    Raises InputError, when called, where the model fails, for outputs that are not logits (`outputs.logits_in`), for one
+    value per image that may be a probability, and for fewer classes than the `largest` label needs.
     """
-    dtype = x.dtype if torch.is_autocast_enabled(x.device.type) else _own_dtype(model, x)
 
-    def logits_of(images: Tensor) -> Tensor:
-        output = model(images.to(dtype))
-        logits = _logits(_plainer(output) if lenient else output, images.shape[0])
-        check_classes(largest, logits)
-        return logits
+    def __init__(self, model: Model, like: Tensor, largest: int = -1, *, single: bool = False) -> None:
+        self.model, self.largest, self.single = model, largest, single
+        own = None if torch.is_autocast_enabled(like.device.type) else _own_dtype(model)
+        self.dtype = self.precision = own or like.dtype
 
-    return logits_of
+    def __call__(self, images: Tensor) -> Tensor:
+        what = f"{len(images)} images of shape {tuple(images.shape[1:])}, {self.dtype} on {images.device}"
+        with in_words(f"the model fails on {what}, and must take any number of them"):
+            output = self.model(images.to(self.dtype, copy=True))
+        logits = scores_in(output, images)
+        if is_single(logits):
+            if not self.single:
+                check_logit(logits)
+            self.single, logits = True, two_classes(logits)
+        check_classes(self.largest, logits)
+        self.precision = max(self.dtype, logits.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+        return wide(logits)
 
 
-def _own_dtype(model: Model, x: Tensor) -> torch.dtype:
+def _own_dtype(model: Model) -> torch.dtype | None:
+    """The floating dtype of all parameters of a module, or else of its buffers; None where they differ or there are none."""
     dtypes = set[torch.dtype]()
     if isinstance(model, nn.Module):
-        dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
-    return dtypes.pop() if len(dtypes) == 1 else x.dtype
-
-
-def _plainer(output: Any) -> Any:
-    if isinstance(output, (tuple, list)) and not hasattr(output, "logits"):
-        output = output[0]
-    if isinstance(output, Tensor) and (output.ndim == 1 or output.shape[1:] == (1,)):
-        output = output.reshape(-1, 1)
-        output = torch.cat([torch.zeros_like(output), output], 1)
-    return output
-
-
-def _logits(output: Any, count: int) -> Tensor:
-    if isinstance(output, (tuple, list)) and len(output) == 1:
-        output = output[0]
-    inner = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
-    if not isinstance(inner, Tensor):
-        raise InputError(
-            f"the model returns a {type(output).__name__}; allowed is a tensor of logits (N, K) or an output with "
-            "`logits`; wrap the model in a module that returns its logits alone"
-        )
-    if inner.ndim != 2 or inner.shape[0] != count or not inner.is_floating_point():
-        raise InputError(
-            f"the model returns shape {tuple(inner.shape)}, {inner.dtype} for {count} images; allowed are "
-            f"floating logits ({count}, K); flatten or pool inside the model"
-        )
-    if inner.shape[1] < 2:
-        raise InputError(
-            "the model returns one logit z; allowed are at least two: return torch.cat([0 * z, z], 1)"
-        )
-    return inner if inner.dtype == torch.float64 else inner.float()
+        tensors = list(model.parameters()) or list(model.buffers())
+        dtypes = {t.dtype for t in tensors if t.is_floating_point()}
+    return dtypes.pop() if len(dtypes) == 1 else None
 
 
 def gradient_scale(model: Model, x: Tensor) -> float:
     """The `scale` for `scaled_gradient` of images like x: 1024 where `model` computes in float16, else 1."""
     kind = x.device.type
     autocast = torch.is_autocast_enabled(kind)
-    dtype = torch.get_autocast_dtype(kind) if autocast else _own_dtype(model, x)
+    dtype = torch.get_autocast_dtype(kind) if autocast else _own_dtype(model)
     return _FLOAT16_SCALE if dtype == torch.float16 else 1.0
 
 
@@ -105,9 +81,10 @@ def scaled_gradient(
     None, where that is allowed, if the loss does not depend on the leaf.
     """
     scaled = loss if scale == 1 else loss * scale
-    (gradient,) = torch.autograd.grad(
-        scaled, leaf, retain_graph=retain_graph, create_graph=create_graph, allow_unused=allow_unused
-    )
+    with in_words(f"the gradient of the model fails on images of shape {tuple(leaf.shape[1:])}"):
+        (gradient,) = torch.autograd.grad(
+            scaled, leaf, retain_graph=retain_graph, create_graph=create_graph, allow_unused=allow_unused
+        )
     if gradient is None or scale == 1:
         return gradient
     most = torch.finfo(torch.float16).max

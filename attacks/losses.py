@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustsabn.attacks.outputs import wide
+
 __all__ = ["LOSSES", "Loss", "LossName", "cross_entropy", "dlr", "kl", "margin", "targeted_dlr"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -14,18 +16,14 @@ LossName = Literal["ce", "kl", "margin", "dlr"]
 _TINY = 1e-12
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """-log softmax(z)_y; logits (N, K), y (N,) -> (N,). Of mixed labels y (N, K), which sum to 1, their mean by weight."""
-    return F.cross_entropy(_wide(logits), y, reduction="none")
+    return F.cross_entropy(wide(logits), y, reduction="none")
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """max_{j != y} z_j - z_y, positive when misclassified; logits (N, K), y (N,) -> (N,)."""
-    return _margin(_wide(logits), y)
+    return _margin(wide(logits), y)
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
@@ -35,7 +33,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     s1 - s2 would make it constant, it is the plain margin, as it is where fewer than three logits are above -inf.
     Logits (N, K), y (N,) -> (N,). Source: Croce and Hein, AutoAttack, ICML 2020, equation 6.
     """
-    z = _wide(logits)
+    z = wide(logits)
     if z.shape[1] < 3:
         return _margin(z, y)
     top = z.topk(3, dim=1).values
@@ -49,7 +47,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     constant for t third.
     Logits (N, K), true labels y (N,), targets (N,) -> (N,). Source: AutoAttack, ICML 2020, equation 7.
     """
-    z = _wide(logits)
+    z = wide(logits)
     difference = z.gather(1, target[:, None])[:, 0] - z.gather(1, y[:, None])[:, 0]
     if z.shape[1] < 4:
         return difference
@@ -58,9 +56,12 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 
 
 def kl(logits: Tensor, reference: Tensor) -> Tensor:
-    """KL(softmax(reference) || softmax(logits)); both (N, K) -> (N,). Source: TRADES, ICML 2019, equation 5."""
-    target = F.log_softmax(_wide(reference), dim=1)
-    return F.kl_div(F.log_softmax(_wide(logits), dim=1), target, reduction="none", log_target=True).sum(1)
+    """KL(softmax(reference) || softmax(logits)); both (N, K) -> (N,); classes that the reference rules
+    out with -inf are left out. Source: TRADES, ICML 2019, equation 5."""
+    target = F.log_softmax(wide(reference), dim=1)
+    absent = target == -torch.inf  # 0 log 0 is 0, and has the gradient 0
+    found, target = (z.masked_fill(absent, 0.0) for z in (F.log_softmax(wide(logits), dim=1), target))
+    return F.kl_div(found, target, reduction="none", log_target=True).sum(1)
 
 
 def _margin(z: Tensor, y: Tensor) -> Tensor:

@@ -11,7 +11,14 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from robustsabn.errors import InputError
 from robustsabn.text import quote
 
-__all__ = ["BatchNormMode", "TrainModeWarning", "attack_mode", "frozen_statistics", "say_train_mode"]
+__all__ = [
+    "BatchNormMode",
+    "TrainModeWarning",
+    "attack_mode",
+    "frozen_statistics",
+    "in_training",
+    "say_train_mode",
+]
 
 BatchNormMode = Literal["eval", "train", "frozen"]
 
@@ -39,9 +46,9 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
             )
         yield
         return
-    before = [(module, module.training) for module in model.modules()]
+    before = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     try:
-        whole = model.training
+        whole = in_training(model)
         for module, training in before:
             batch = bn_mode != "eval" and hasattr(module, "track_running_stats") and (training or not whole)
             module.training = batch
@@ -59,7 +66,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     buffers: list[tuple[_InstanceNorm, str, Tensor | None]] = []
     try:
         for module in model.modules():
-            if module.training and getattr(module, "track_running_stats", False):
+            if in_training(module) and getattr(module, "track_running_stats", False):
                 tracking.append(module)
                 tracking[-1].track_running_stats = False
                 if isinstance(module, _InstanceNorm):  # updates its buffers whatever the attribute says
@@ -74,9 +81,14 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             module.track_running_stats = True
 
 
+def in_training(module: nn.Module) -> bool:
+    """Whether a module is in train mode; one of frozen TorchScript has no mode."""
+    return bool(getattr(module, "training", False))
+
+
 def say_train_mode(model: Callable[..., Any], stacklevel: int = 3) -> None:
     """Warn if any module of `model` is in train mode."""
-    if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
+    if isinstance(model, nn.Module) and any(in_training(module) for module in model.modules()):
         warnings.warn(
             "the model is in train mode; the attack runs it in eval mode and restores every module afterwards. "
             "Call model.eval() first, or say bn_mode='eval' (running statistics), 'train' or 'frozen' (statistics "

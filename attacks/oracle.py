@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.inputs import usable
-from robustsabn.attacks.logits import (
-    LogitsFunction,
-    Model,
-    gradient_scale,
-    logits_function,
-    scaled_gradient,
-)
+from robustsabn.attacks.logits import Gate, Model, gradient_scale, scaled_gradient
 
 __all__ = ["Oracle", "mistaken"]
 
@@ -27,18 +21,28 @@ class Oracle:
 
     With `eot` > 1 a gradient is the mean of that many draws of a randomised network, and the loss and logits
     that come with it are those of the last draw (Athalye et al., "Synthesizing robust adversarial examples",
-    ICML 2018).
+    ICML 2018). `single` is that of `Gate`.
     """
 
-    def __init__(self, model: Model, *, eot: int = 1) -> None:
-        self.model, self.eot = model, eot
+    def __init__(self, model: Model, *, eot: int = 1, single: bool = False) -> None:
+        self.model, self.eot, self._single = model, eot, single
         self.forwards = self.backwards = 0
-        self._logits_of: LogitsFunction | None = None
+        self._logits_of: Gate | None = None
         self._scale = 1.0
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest dtype that the last logits have been through; float32 before there are any."""
+        return self._logits_of.precision if self._logits_of else torch.float32
+
+    @property
+    def single(self) -> bool:
+        """Whether the network gives one logit per image."""
+        return self._logits_of.single if self._logits_of else self._single
 
     def _evaluate(self, x: Tensor) -> Tensor:
         if self._logits_of is None:
-            self._logits_of = logits_function(self.model, x, lenient=True)
+            self._logits_of = Gate(self.model, x, single=self._single)
             self._scale = gradient_scale(self.model, x)
         self.forwards += len(x)
         return self._logits_of(x).float()

@@ -9,11 +9,19 @@ from torch import Tensor
 
 from robustsabn.attacks.ascent import Ascent, Batch
 from robustsabn.attacks.counts import positive, share_of
-from robustsabn.attacks.inputs import check_batch, check_finite, check_generator, check_threat, check_values
-from robustsabn.attacks.logits import Model, gradient_scale, logits_function
+from robustsabn.attacks.inputs import (
+    check_batch,
+    check_finite,
+    check_generator,
+    check_threat,
+    check_values,
+    ordinary,
+)
+from robustsabn.attacks.logits import Gate, Model, gradient_scale
 from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
 from robustsabn.attacks.mode import BatchNormMode, attack_mode, say_train_mode
 from robustsabn.attacks.noise import Start
+from robustsabn.attacks.outputs import say_probabilities
 from robustsabn.attacks.projections import Radius, radius_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -129,10 +137,10 @@ class PGD:
             )
         if self.bn_mode is None:
             say_train_mode(model)
-        if not x.shape[0]:
-            return x.clone()
         with torch.inference_mode(False), torch.no_grad(), attack_mode(model, self.bn_mode or "eval"):
-            return self._attack(model, x.detach(), y, threat, delta0, generator or self.generator)
+            if not x.shape[0]:
+                return x.clone()
+            return self._attack(model, ordinary(x), ordinary(y), threat, delta0, generator or self.generator)
 
     def _attack(
         self,
@@ -143,7 +151,7 @@ class PGD:
         delta0: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
-        logits_of = logits_function(model, x, check_values(x, y, threat) if self.check else -1)
+        logits_of = Gate(model, x, check_values(x, y, threat) if self.check else -1)
         loss = self.loss if callable(self.loss) else LOSSES.get(self.loss, kl)
         ascend = Ascent(
             logits_of,
@@ -154,6 +162,7 @@ class PGD:
             self.early_stop,
             self.fraction,
             gradient_scale(model, x),
+            self.check,
         )
         size = threat.eps * 2.5 / self.steps if self.step_size is None else self.step_size
         goal = y
@@ -174,7 +183,9 @@ class PGD:
             held.offer(again.x, again.loss, again.broken)
             best.write(left, held)
         if self.check:
-            check_finite(trouble, x.shape[0])
+            unusable, undefined, kind = trouble.tolist()
+            check_finite(unusable, undefined, x.shape[0])
+            say_probabilities(kind, 4)
         return best.x
 
 

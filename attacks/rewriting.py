@@ -62,7 +62,7 @@ def rewritten(network: nn.Module, x: Tensor) -> tuple[fx.GraphModule, list[Fold]
         warnings.simplefilter("ignore")
         graph = _Tracer().trace(network, concrete_args=_defaults(network))
         traced = fx.GraphModule(network, graph)
-        _Shapes(traced).run(x)
+        _Shapes(traced).run(x.clone())
     for node in list(graph.nodes):
         if isinstance(_module(traced, node), _IDLE):
             node.replace_all_uses_with(node.args[0])

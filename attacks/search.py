@@ -13,10 +13,19 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from robustsabn.attacks.inputs import check_batch, check_classes, check_values
+from robustsabn.attacks.inputs import (
+    check_batch,
+    check_classes,
+    check_finite,
+    check_values,
+    ordinary,
+    usable,
+)
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.oracle import Oracle, mistaken
+from robustsabn.attacks.outputs import looks_like, say_probabilities
+from robustsabn.attacks.success import broken, logits_in_batches
 from robustsabn.attacks.threat import ThreatModel
 
 __all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "choose", "per_row", "update"]
@@ -209,6 +218,7 @@ class Search(ABC, Generic[S]):
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Tensor:
         """Adversarial images for `x` (N, ...) with labels `y`; where none was found, the clean image.
 
+        Each has passed `verify`: misclassified in float32, finite, inside the ball and the box.
         `ids` (N,) number the samples for their random draws; a sample meets the same draws in every batch.
         Images that the model gets wrong from the start are returned as they are. Modules are in eval mode
         meanwhile, and parameters and their gradients are not touched. Raises InputError for images, labels or
@@ -218,16 +228,32 @@ class Search(ABC, Generic[S]):
 
     def run(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> S:
         """The final state of every row after attacking `x`; wrong from the start counts as done."""
-        check_batch(model, x, y)
-        largest = check_values(x, y, self.threat)
-        x, y = x.detach().float(), y.detach()
-        ids = torch.arange(len(x), device=x.device) if ids is None else ids.to(x.device, torch.int64)
-        with attack_mode(model), torch.no_grad():
+        with torch.inference_mode(False), attack_mode(model), torch.no_grad():
+            check_batch(model, x, y)
+            largest = check_values(x, y, self.threat)
+            x, y = ordinary(x).float(), ordinary(y)
+            ids = torch.arange(len(x), device=x.device) if ids is None else ids.to(x.device, torch.int64)
             oracle = Oracle(model, eot=self.eot)
             clean = oracle.logits(x)
             check_classes(largest, clean)
+            check_finite(int((~usable(clean)).sum()), 0, len(x))
+            say_probabilities(int(looks_like(clean, oracle.precision)), 4)
             state = self.begin(Points.of(x, y, ids, self.threat.fit(x), clean))
             state.done |= mistaken(clean, y)
-            while not bool(self.idle(state).all()):
-                self.step(state, oracle)
+            self._search(state, oracle)
+            while bool((refused := state.broken & ~self._verified(model, state, oracle.single)).any()):
+                state.broken &= ~refused
+                state.x_adv = choose(refused, x, state.x_adv)
+                self._search(state, oracle)
         return state
+
+    def _search(self, state: S, oracle: Oracle) -> None:
+        """Steps until every row is idle."""
+        while not bool(self.idle(state).all()):
+            self.step(state, oracle)
+
+    def _verified(self, model: Model, state: S, single: bool) -> Tensor:
+        """Bool (S,): `verify`, of all rows at once as the search asks: the model may take this number of images alone."""
+        x_adv, points = state.x_adv, state.points
+        logits = logits_in_batches(model, x_adv, len(x_adv), single=single)
+        return broken(logits, x_adv, points.x, points.y, self.threat)

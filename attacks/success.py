@@ -4,23 +4,23 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.counts import positive
-from robustsabn.attacks.inputs import check_batch, usable
-from robustsabn.attacks.logits import Model, logits_function
+from robustsabn.attacks.inputs import check_batch, check_classes, usable
+from robustsabn.attacks.logits import Gate, Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
-__all__ = ["accuracy", "logits_in_batches", "verify"]
+__all__ = ["accuracy", "broken", "logits_in_batches", "verify"]
 
 
-def logits_in_batches(model: Model, x: Tensor, batch_size: int = 256) -> Tensor:
+def logits_in_batches(model: Model, x: Tensor, batch_size: int = 256, *, single: bool = False) -> Tensor:
     """Logits (N, K) of images (N, ...) in eval mode, float32 or wider, without autocast and gradients."""
     (batch_size,) = positive(batch_size=batch_size)
     if not x.shape[0]:
         raise InputError("there are no images; give at least one")
     plain = torch.autocast(x.device.type, enabled=False)
     with torch.no_grad(), plain, attack_mode(model):
-        logits_of = logits_function(model, x)
+        logits_of = Gate(model, x, single=single)
         return torch.cat([logits_of(part) for part in torch.split(x, batch_size)])
 
 
@@ -40,6 +40,12 @@ def verify(
             f"adversarial images are {tuple(x_adv.shape)}, clean ones {tuple(x.shape)}; give pairs"
         )
     logits = logits_in_batches(model, x_adv, batch_size)
+    check_classes(int(y.max()), logits)
+    return broken(logits, x_adv, x, y, threat)
+
+
+def broken(logits: Tensor, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
+    """Bool (N,): what `verify` says, given the logits (N, K) of `x_adv`."""
     return (logits.argmax(1) != y) & usable(logits) & threat.fit(x).contains(x_adv, x)
 
 
@@ -47,4 +53,5 @@ def accuracy(model: Model, x: Tensor, y: Tensor, batch_size: int = 256) -> float
     """Share of images (N, ...) whose label y (N,) is predicted, in eval mode; NaN logits count as wrong."""
     check_batch(model, x, y)
     logits = logits_in_batches(model, x, batch_size)
+    check_classes(int(y.max()), logits)
     return ((logits.argmax(1) == y) & usable(logits)).double().mean().item()

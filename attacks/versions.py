@@ -72,6 +72,11 @@ def attacks_of(
             if entry not in _CUSTOM:
                 raise InputError(f"attack {quote(entry)} is unknown; allowed are {', '.join(_CUSTOM)}")
             chosen.append(_CUSTOM[entry](threat, seed))
+        elif not isinstance(entry, Search):
+            raise InputError(
+                f"attack {type(entry).__name__} cannot be part of AutoAttack; give {', '.join(_CUSTOM)}, or an attack such as "
+                "APGD(threat); PGD and FGSM are called on their own"
+            )
         else:
             _check_same(entry, threat)
             chosen.append(entry)

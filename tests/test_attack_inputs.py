@@ -39,11 +39,6 @@ def with_value(value: float) -> Tensor:
     return x
 
 
-def inference(tensor: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return tensor.clone()
-
-
 IMAGES: dict[str, tuple[Any, Any, str]] = {
     "uint8": ((X * 255).byte(), Y, r"x.float\(\) / 255"),
     "int64": ((X * 255).long(), Y, r"x.float\(\) / 255"),
@@ -64,8 +59,6 @@ IMAGES: dict[str, tuple[Any, Any, str]] = {
     "one-hot labels": (X, torch.eye(3)[Y], "not one-hot"),
     "one-hot int labels": (X, torch.eye(3)[Y].long(), "not one-hot"),
     "too few labels": (X, Y[:3], r"int64 \(4,\)"),
-    "inference images": (inference(X), Y, "inference_mode"),
-    "inference labels": (X, inference(Y), "inference_mode"),
 }
 
 
@@ -92,7 +85,8 @@ MODELS: dict[str, tuple[Any, str]] = {
     "one row": (Returns(lambda z: z[0]), r"logits \(4, K\)"),
     "other batch": (Returns(lambda z: z[:2]), r"logits \(4, K\)"),
     "classes": (Returns(lambda z: z.argmax(1, keepdim=True)), "floating logits"),
-    "one logit": (Returns(lambda z: z[:, :1]), "at least two"),
+    "one probability": (Returns(lambda z: z[:, :1].sigmoid()), "at least two"),
+    "one logit": (Returns(lambda z: 9 * z[:, :1]), "2 classes"),
     "NaN": (Returns(lambda z: z * math.nan), "NaN or infinite logits for 4 of 4"),
     "NaN in one": (Returns(lambda z: torch.where(torch.arange(4)[:, None] == 2, math.nan, z)), "for 1 of 4"),
     "overflow": (Returns(lambda z: z + math.inf), "NaN or infinite logits"),

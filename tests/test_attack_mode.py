@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import FGSM, PGD, ThreatModel, TrainModeWarning, attack_mode
 from robustsabn.attacks.mode import BatchNormMode
+from robustsabn.errors import InputError
 from robustsabn.layers import RoutedBatchNorm2d
 from robustsabn.routing import route
 
@@ -114,7 +115,7 @@ def test_modes_come_back_after_an_exception() -> None:
         model = nn.Sequential(nn.BatchNorm2d(3), nn.InstanceNorm2d(3, track_running_stats=True), Trips())
         model[2].eval()
         before = everything(model)
-        with pytest.raises(RuntimeError, match="tripped"):
+        with pytest.raises(InputError, match="RuntimeError: tripped"):
             PGD(THREAT, bn_mode=bn_mode)(model, torch.rand(4, 3, 6, 6), torch.zeros(4, dtype=torch.long))
         moved = statistics(0, 1) - {"1.num_batches_tracked"}
         assert changed(before, everything(model)) == (moved if bn_mode == "train" else set())

@@ -10,7 +10,7 @@ from method_helpers import bench_for
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel
-from robustsabn.attacks.logits import gradient_scale, logits_function, value_and_gradient
+from robustsabn.attacks.logits import Gate, gradient_scale, value_and_gradient
 from robustsabn.attacks.oracle import Oracle
 
 X = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.2
@@ -53,7 +53,7 @@ def test_gradients_too_small_for_float16_are_kept(how: str) -> None:
     expected = exact(network(12.0, 1 / 256))
     assert 0 < expected.abs().max() < torch.finfo(torch.float16).smallest_normal / 20
     with half(how, network(12.0, 1 / 256)) as model:
-        logits_of, scale = logits_function(model, X), gradient_scale(model, X)
+        logits_of, scale = Gate(model, X), gradient_scale(model, X)
         assert (value_and_gradient(logits_of, X, losses)[2] == 0).flatten(1).any(1).all()
         _, values, gradient = value_and_gradient(logits_of, X, losses, scale)
         x_adv = PGD(ThreatModel("Linf", 0.1), steps=1, start="none", keep="last", step_size=0.1)(model, X, Y)
@@ -67,7 +67,7 @@ def test_gradients_too_large_for_the_scale_keep_their_sign(how: str) -> None:
     expected = exact(network(-200.0, 40.0))
     assert expected.abs().max() > 65504 / 1024
     with half(how, network(-200.0, 40.0)) as model:
-        _, _, gradient = value_and_gradient(logits_function(model, X), X, losses, gradient_scale(model, X))
+        _, _, gradient = value_and_gradient(Gate(model, X), X, losses, gradient_scale(model, X))
     torch.testing.assert_close(
         gradient.double(), expected.clamp(-65504 / 1024, 65504 / 1024), rtol=1e-2, atol=0
     )

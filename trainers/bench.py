@@ -16,6 +16,7 @@ from robustsabn.attacks.logits import gradient_scale, scaled_gradient
 from robustsabn.attacks.losses import LOSSES, Loss, LossName
 from robustsabn.attacks.mode import frozen_statistics
 from robustsabn.attacks.noise import Start
+from robustsabn.attacks.outputs import logits_in, wide
 from robustsabn.errors import InputError
 from robustsabn.routing import Blend, Selection, maybe_route, routers_of, routes_of
 from robustsabn.trainers.compiling import images_alone, uncompiled
@@ -141,9 +142,9 @@ class StepBench:
         code = uncompiled(self.raw) if create_graph else images_alone(self.raw)
         mode = attack_mode(self.raw, self.config.bn_mode)
         with maybe_route(self.raw, self.adv), mode, code, self.accelerator.autocast():
-            logits: Tensor = self.raw(leaf)
+            logits = _logits(self.raw, leaf)
             scale = gradient_scale(self.raw, leaf)
-        loss = F.cross_entropy(_wide(logits), y, reduction="sum")
+        loss = F.cross_entropy(logits, y, reduction="sum")
         gradient = scaled_gradient(loss, leaf, scale, create_graph=create_graph)
         assert gradient is not None
         return gradient
@@ -152,13 +153,12 @@ class StepBench:
         mode = attack_mode(self.raw, self.config.bn_mode)
         # with gradients: autocast may keep the weights that it casts here for other forwards
         with maybe_route(self.raw, selection), mode, self.accelerator.autocast(), torch.enable_grad():
-            logits: Tensor = self.raw(x)
-        return _wide(logits.detach())
+            logits = _logits(self.raw, x)
+        return logits.detach()
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         with maybe_route(self.raw, selection), self.accelerator.autocast():
-            logits: Tensor = self._network(x)
-        return _wide(logits)
+            return _logits(self._network, x)
 
     def perturb_weights(self, loss: Callable[[], Tensor], gamma: float) -> None:
         weights = layer_weights(self.raw)
@@ -225,5 +225,6 @@ def _for_labels(loss: LossName | Loss, y: Tensor) -> tuple[LossName | Loss, Tens
     return lambda logits, _: mixed(logits, y), y.argmax(1)
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def _logits(network: nn.Module, x: Tensor) -> Tensor:
+    """Logits (N, K) in float32 or wider; `network` gets a copy of the images, which it may change."""
+    return wide(logits_in(network(x.clone()), x))

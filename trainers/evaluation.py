@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks import PGD
+from robustsabn.attacks import PGD, attack_mode
 from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.logits import Gate
 from robustsabn.data import ImageSet, load_test
 from robustsabn.errors import ConfigError, DataError, RouteError
 from robustsabn.report.numbers import eps_text
@@ -116,14 +117,13 @@ def evaluate(
     """
     scored = known_routes(model, routes)
     through = known_routes(model, attacked if attacked is not None else routes)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    gate = Gate(model, torch.empty(0, device=device), int(images.labels.max()))
     shape = (1 + len(through), len(scored))
     counts = torch.zeros(math.prod(shape) + 1, dtype=torch.long, device=device)
-    try:
+    with attack_mode(model):
         for indices in torch.split(torch.arange(rank, len(images), world), batch_size):
             x, y = images.batch(indices, device)
-            batch = _Batch(model, x, y, scored, shape[0])
+            batch = _Batch(model, gate, x, y, scored, shape[0])
             batch.score(0, x)
             for run in range(restarts):
                 delta0 = starting_noise(attack, x, images.ids[indices.cpu()], seed, run)
@@ -135,9 +135,6 @@ def evaluate(
                             x_adv = attack(model, x[left], y[left], delta0=delta0[left])
                         batch.score(i, x_adv, left)
             counts += torch.cat([batch.right.sum(-1).flatten(), batch.unusable.sum()[None]])
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     *hits, unusable = reduce(counts).tolist()
     rates = (torch.tensor(hits, dtype=torch.float64).view(shape) / len(images)).tolist()
     size = attack.threat.eps_max * 2.5 / attack.steps if attack.step_size is None else attack.step_size
@@ -231,8 +228,10 @@ def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int, run: int = 0)
 class _Batch:
     """Which images of a batch (n, C, H, W) are still right, by what was attacked (0: nothing) and scored."""
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int) -> None:
-        self.model, self.y, self.scored = model, y, scored
+    def __init__(
+        self, model: nn.Module, gate: Gate, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int
+    ) -> None:
+        self.model, self.gate, self.y, self.scored = model, gate, y, scored
         self.right = torch.ones(rows, len(scored), len(x), dtype=torch.bool, device=x.device)
         self.unusable = torch.zeros_like(self.right[0, 0])
 
@@ -241,7 +240,7 @@ class _Batch:
         """Run `x`, in place of the images `index`, through every scored route."""
         for column, route in enumerate(self.scored):
             with _through(self.model, route):
-                logits = self.model(x)
+                logits = self.gate(x)
             fine = usable(logits)
             self.right[row, column, index] &= fine & (logits.argmax(1) == self.y[index])
             self.unusable[index] |= ~fine

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import robustsabn.config
-from robustsabn.data.sets import check_fit
+from robustsabn.data.sets import Data, check_fit
 from robustsabn.errors import CheckpointError
 from robustsabn.files import write_text
 from robustsabn.trainers import checkpoint as store
@@ -21,9 +21,10 @@ from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.compiling import compile_network, many_graphs
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
+from robustsabn.trainers.first_batch import try_network
 from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
-from robustsabn.trainers.methods import Awp, Losses, check_run, checked
+from robustsabn.trainers.methods import Awp, Losses, Standard, check_run, checked
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.perturbation import layer_weights
@@ -121,6 +122,7 @@ class Trainer:
             extra,
         )
         check_accumulation(config, self.model, self.batches.share)
+        notes = self._try(data)
         self.bench = StepBench(
             acc,
             self.model,
@@ -153,6 +155,8 @@ class Trainer:
             self.monitor.say(hint)
         if note := untrained_note(config, self.model):
             self.monitor.say(note)
+        for note in notes:
+            self.monitor.say(note)
         for line in (*(found.damaged.values() if found else ()), *changes):
             self.monitor.say(line)
         if resume and self.step < self.total:
@@ -162,6 +166,16 @@ class Trainer:
                 f"its {self.step} steps are done (asked for: {self.total}); more epochs= or steps= train on"
             )
             self.monitor.say(f"{self.folder.path}: {over}")
+
+    def _try(self, data: Data) -> list[str]:
+        """What there is to say of the network after one batch."""
+        size = (self.batches.share.stop - self.batches.share.start) // self.config.accumulate
+        x, _ = data.train.batch(torch.arange(size), self.device)
+        if self.config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        attacked = not isinstance(self.config.method, Standard)
+        with self.accelerator.autocast():
+            return try_network(self.model, x, len(data.classes), attacked=attacked)
 
     def fit(self) -> RunResult:
         """Train to the end, then evaluate the best checkpoint on the test set."""

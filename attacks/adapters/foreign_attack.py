@@ -12,7 +12,7 @@ from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally, admissible
 from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.flags import in_train_mode, seen_on
-from robustsabn.attacks.inputs import check_batch, check_threat
+from robustsabn.attacks.inputs import check_batch, check_threat, ordinary
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.report import Report
@@ -59,6 +59,7 @@ class ForeignAttack:
             )
         self.calls = self.outside = 0
 
+    @torch.inference_mode(False)
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images (N, ...) for x (N, ...) with labels y (N,), detached.
 
@@ -67,6 +68,7 @@ class ForeignAttack:
         """
         check_batch(model, x, y)
         self.threat.fit(x)
+        x, y = ordinary(x), ordinary(y)
         network = model if isinstance(model, Network) else Network(model, x)
         x_adv, outside = admissible(self._run(network, x, y), x, self.threat)
         self.outside += outside
@@ -86,6 +88,7 @@ class ForeignAttack:
                 raise InputError(f"{self.name} failed: {one_line(error)}") from error
 
 
+@torch.inference_mode(False)
 def foreign_report(
     attack: ForeignAttack,
     model: Model,
@@ -102,6 +105,7 @@ def foreign_report(
     flags = in_train_mode(model)
     (batch_size,) = positive(batch_size=batch_size)
     tally = Tally(Network(model, x), x, y, attack.threat, batch_size)
+    x, y = tally.x, tally.y
     with attack_mode(tally.network), torch.no_grad():
         flags += seen_on(tally.judge, x[:64])
     tally.network.costs()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks.logits import Model, logits_function
+from robustsabn.attacks.logits import Gate, Model
 from robustsabn.attacks.mode import attack_mode
 
 __all__ = ["Network", "undisturbed"]
@@ -26,7 +26,7 @@ class Network(nn.Module):
     def __init__(self, model: Model, x: Tensor) -> None:
         super().__init__()
         self.model = model  # registered where it is a module, so that its parameters are found
-        self._logits_of = logits_function(model, x, lenient=True)
+        self._logits_of = Gate(model, x)
         self.forwards = self.backwards = 0
 
     def forward(self, x: Tensor) -> Tensor:

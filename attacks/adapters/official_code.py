@@ -29,6 +29,7 @@ ATTACKS = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
 SQUARE_ALONE = 0.002  # share of the samples from which the official code warns
 
 
+@torch.inference_mode(False)
 def official(
     model: Model,
     x: Tensor,
@@ -52,6 +53,7 @@ def official(
     order = _check(x, threat, version, attacks)
     network, seed, (batch_size,) = Network(model, x), seed_of(seed), positive(batch_size=batch_size)
     tally = Tally(network, x, y, threat, batch_size)
+    x, y = tally.x, tally.y
     _check_classes(order, tally.classes)
     said: list[str] = []
     with undisturbed(network, x.device, seed) as printed, _listening(said):

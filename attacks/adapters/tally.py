@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustsabn.attacks.adapters.network import Network
 from robustsabn.attacks.autoattack import versions as common_versions
-from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values
+from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values, ordinary
 from robustsabn.attacks.judge import Judge
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.oracle import mistaken
@@ -40,6 +40,7 @@ class Tally:
         check_threat(threat)
         check_batch(network, x, y)
         largest = check_values(x, y, threat)
+        x, y = ordinary(x), ordinary(y)
         self.network, self.x, self.y, self.threat = network, x, y, threat
         self.costs: list[AttackCost] = []
         self.outside = 0

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks.logits import logits_function
+from robustsabn.attacks.logits import Gate
 from robustsabn.data.specs import load_test_named
-from robustsabn.errors import DataError, InputError, RouteError
+from robustsabn.errors import InputError, RouteError
 from robustsabn.models import names, resolve
 from robustsabn.routing import routes_of
-from robustsabn.text import one_line, quote
+from robustsabn.text import quote
 
 __all__ = ["Subject", "prepare"]
 
@@ -81,10 +81,6 @@ def prepare(
 def _check(network: nn.Module, x: Tensor, model: str, data: str, device: torch.device | str) -> None:
     try:
         with torch.no_grad():
-            logits_function(network, x[:1], lenient=True)(x[:1].to(device))
-    except InputError:
-        raise
-    except Exception as error:  # whatever a stranger's forward raises
-        raise DataError(
-            f"{model} cannot take the images of {data}, (C, H, W) = {tuple(x.shape[1:])}: {one_line(error)}"
-        ) from error
+            Gate(network, x)(x[:1].to(device))
+    except InputError as error:
+        raise InputError(f"{model} on {data}: {error}") from error

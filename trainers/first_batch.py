@@ -1,0 +1,53 @@
+"""A network asked for one batch before its run is begun, so that hours are not spent on what cannot be used."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.folding import same_randomness
+from robustsabn.attacks.inputs import check_classes, check_weights
+from robustsabn.attacks.outputs import PROBABILITIES, beside_logits, in_words, logits_in, looks_like, wide
+from robustsabn.errors import DataError
+from robustsabn.routing import maybe_route, routes_of
+
+__all__ = ["try_network"]
+
+
+def try_network(model: nn.Module, x: Tensor, classes: int, *, attacked: bool = True) -> list[str]:
+    """Notes on what `model` returns for images x (n, C, H, W), as it is trained and as it is evaluated.
+
+    It is asked as a copy: statistics, lazy weights and all random states stay what they are. A network that cannot be
+    copied is not asked. `attacked`: the first thing that its training does is an attack.
+    Raises DataError for one class, and InputError where the network fails or returns no logits (n, K) of `classes` or more.
+    """
+    if classes < 2:
+        raise DataError(
+            "the training set has one class, which leaves nothing to tell apart; give it at least two"
+        )
+    if attacked:
+        check_weights(model)
+    with same_randomness(x), torch.no_grad():
+        try:
+            twin = copy.deepcopy(model)
+        except (RuntimeError, TypeError, AttributeError, copy.Error):  # computed weights, locks, files
+            return []
+        if not twin.training:
+            twin.train()
+        in_training = _ask(twin, x)
+        check_classes(classes - 1, logits_in(in_training, x))
+        logits = logits_in(_ask(twin.eval(), x), x)
+    check_classes(classes - 1, logits)
+    notes = []
+    if others := beside_logits(in_training):
+        notes.append(f"the network also returns {', '.join(others)}: only its logits are trained")
+    if kind := int(looks_like(wide(logits), logits.dtype)):
+        notes.append(f"warning: {list(PROBABILITIES.values())[kind - 1]}")
+    return notes
+
+
+def _ask(network: nn.Module, x: Tensor) -> object:
+    mode = "train" if network.training else "eval"
+    what = f"{len(x)} images of shape {tuple(x.shape[1:])}, {x.dtype}, in {mode} mode"
+    with maybe_route(network, (routes_of(network) or (0,))[0]), in_words(f"the network fails on {what}"):
+        return network(x.clone())
