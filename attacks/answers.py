@@ -41,7 +41,9 @@ class Answers:
         try:
             kept = load_file(path)
             before, noisy = kept["logits"], bool(kept["randomised"])
-        except (OSError, KeyError, SafetensorError) as error:
+            if before.ndim != 2 or not before.is_floating_point():
+                raise ValueError(f"logits of shape {tuple(before.shape)}")
+        except (OSError, KeyError, RuntimeError, SafetensorError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}); begin again in another folder") from None
         if noisy and self.randomised:
             return

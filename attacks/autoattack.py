@@ -4,7 +4,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from robustsabn.attacks.verdicts import Verdicts
 from robustsabn.attacks.versions import attacks_of
 from robustsabn.attacks.workers import Workers
 from robustsabn.errors import InputError
+from robustsabn.locks import locked
 from robustsabn.paths import given_path
 from robustsabn.scalars import whole
 from robustsabn.text import quote
@@ -164,6 +165,7 @@ class AutoAttack:
         budget = 2**19 if device_of(model, x).type == "cpu" else 2**22
         return min(max(budget // math.prod(x.shape[1:]), 16), 1024)
 
+    @contextmanager
     def _journal(
         self,
         model: Model,
@@ -173,13 +175,21 @@ class AutoAttack:
         ids: Tensor,
         answers: Answers,
         workers: Workers,
-    ) -> AbstractContextManager[Journal | None]:
+    ) -> Iterator[Journal | None]:
         if self.folder is None:
-            return nullcontext()
+            yield None
+            return
         identity = identity_of(self.version, self.threat, self.seed, attacks, self._options, model, x, y, ids)
         folder, shape = self.folder / "journal", tuple(x.shape[1:])
         going_on = self.resume or workers.rank > 0  # the first process has just begun it
-        return closing(workers.first(lambda: Journal(folder, identity, answers, shape, resume=going_on)))
+
+        def begin() -> Journal:
+            if workers.rank == 0:
+                held.enter_context(locked(folder))
+            return Journal(folder, identity, answers, shape, resume=going_on)
+
+        with ExitStack() as held:
+            yield held.enter_context(closing(workers.first(begin)))
 
 
 def versions(device: torch.device) -> dict[str, str]:

@@ -81,11 +81,18 @@ class Ensemble:
         return sum(finished.seconds for records in earlier for finished in records)
 
     def _believe(self, records: list[Finished]) -> None:
-        """Ask the model about adversarial images of earlier sessions: InputError where it gets some right.
+        """Ask the model about adversarial images of earlier sessions: InputError where it gets some right, or one is too far.
 
         The processes share the images. A randomised model may answer differently.
         """
-        if self.journal is None or self.journal.answers.randomised:
+        if self.journal is None:
+            return
+        if any(self._too_far(record) for record in records):
+            raise InputError(
+                f"{self.journal.folder} was altered: it has adversarial images outside the {self.threat.norm} ball or the "
+                "bounds; begin again in another folder"
+            )
+        if self.journal.answers.randomised:
             return
         said = [pair for record in records for pair in zip(record.hit.tolist(), record.images, strict=True)]
         mine, wrong, size = said[self.workers.rank :: self.workers.world], 0, self.judge.batch_size
@@ -99,6 +106,15 @@ class Ensemble:
                 f"{self.journal.folder} belongs to another model: {count} of its {len(said)} adversarial images are "
                 "classified correctly now; resume with the model that it was begun with, or name another folder"
             )
+
+    def _too_far(self, record: Finished) -> bool:
+        """Whether some adversarial image is outside the ball or the bounds, by more than rounding on another device."""
+        there = record.hit.to(self.x.device)
+        near, images = self.threat.select(there), record.images.to(self.x.device)
+        low, high = self.threat.bounds
+        inside = ((images >= low - 1e-6) & (images <= high + 1e-6)).flatten(1).all(1)
+        fits = near.distance(images, self.x[there]) <= torch.as_tensor(near.eps, device=images.device) * 1.001
+        return not bool((inside & fits).all())
 
     def _attack(self, index: int, attack: Search[Any], left: list[int], began: float) -> list[Finished]:
         """Take a share of the points `left`, and note each that is finished at once."""

@@ -1,6 +1,7 @@
 """A journal of finished work in a folder: whatever happens, only the work in flight is done again."""
 
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.identity import difference
 from robustsabn.attacks.verdicts import Finished
 from robustsabn.errors import InputError
-from robustsabn.files import write_text
+from robustsabn.files import make_folder, write_text, writing
+from robustsabn.text import shorten
 
 __all__ = ["Journal"]
 
@@ -37,6 +39,7 @@ class Journal:
         resume: bool,
     ) -> None:
         self.folder, self.answers, self.shape = folder, answers, shape
+        self.attacks, self.points = len(identity["attacks"]), identity["n"]
         self._file: BinaryIO | None = None
         self.parts = sorted(folder.glob("part-*.bin"))
         known = folder / "identity.json"
@@ -48,7 +51,11 @@ class Journal:
             _check_same(known, identity)
             answers.check(folder / "clean.safetensors")
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.parts:
+            raise InputError(
+                f"{folder} has lost its {known.name}, without which it cannot be continued; name another folder"
+            )
+        make_folder(folder)
         answers.write(folder / "clean.safetensors")
         write_text(known, json.dumps(identity, indent=2) + "\n")
 
@@ -57,7 +64,20 @@ class Journal:
         for part in self.parts:
             with part.open("rb") as file:
                 while record := _record(file):
-                    yield self._decode(record)
+                    try:
+                        yield self._decode(record)
+                    except (
+                        KeyError,
+                        TypeError,
+                        ValueError,
+                        RuntimeError,
+                        OverflowError,
+                        AttributeError,
+                    ) as error:
+                        raise InputError(
+                            f"{part} holds a record that is none of this evaluation "
+                            f"({shorten(error, 80)}); begin again in another folder"
+                        ) from error
 
     def append(self, finished: Finished, writer: int = 0) -> None:
         """Write one record and hand it to the operating system; `writer` tells processes apart."""
@@ -67,23 +87,31 @@ class Journal:
         if self._file is None:
             last = int(self.parts[-1].stem.split("-")[1]) if self.parts else -1
             self._file = (self.folder / f"part-{last + 1 + writer:04d}.bin").open("xb")
-        self._file.write(f"{len(body)} {zlib.crc32(body)}\n".encode() + body)
-        self._file.flush()
+        with writing(self.folder):
+            self._file.write(f"{len(body)} {zlib.crc32(body)}\n".encode() + body)
+            self._file.flush()
 
     def close(self) -> None:
         if self._file:
-            self._file.close()
+            with writing(self.folder):
+                self._file.close()
             self._file = None
 
     def _decode(self, body: bytes) -> Finished:
         line, _, pixels = body.partition(b"\n")
         head = json.loads(line)
         attack, seconds = head.pop("attack"), head.pop("seconds")
-        columns = {name: torch.tensor(values) for name, values in head.items()}
+        columns = {name: torch.tensor(values, dtype=torch.long) for name, values in head.items()}
         for name in ("broken", "flat", "strange", "undefined"):
             columns[name] = columns[name].bool()
         images = torch.from_numpy(np.frombuffer(pixels, dtype=np.float32).copy()).view(-1, *self.shape)
-        return Finished(attack, seconds, images=images, **columns)
+        finished = Finished(attack, float(seconds), images=images, **columns)
+        numbers, count = finished.numbers, int(finished.broken.sum())
+        fine = attack in range(self.attacks) and seconds >= 0 and len(images) == count
+        fine &= all(column.shape == numbers.shape for column in columns.values()) and numbers.ndim == 1
+        if not fine or not ((numbers >= 0) & (numbers < self.points)).all():
+            raise ValueError("numbers that do not fit together")
+        return finished
 
 
 def _record(file: BinaryIO) -> bytes | None:
@@ -92,6 +120,8 @@ def _record(file: BinaryIO) -> bytes | None:
         length, check = (int(word) for word in file.readline(64).split())
     except ValueError:
         return None
+    if not 0 <= length <= os.fstat(file.fileno()).st_size:
+        return None
     body = file.read(length)
     return body if len(body) == length and zlib.crc32(body) == check else None
 
@@ -99,9 +129,12 @@ def _record(file: BinaryIO) -> bytes | None:
 def _check_same(known: Path, identity: dict[str, Any]) -> None:
     try:
         before = json.loads(known.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{known} cannot be read ({error}); begin again in another folder") from None
-    if words := difference(before, identity):
+        words = difference(before, identity)
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{known} cannot be read ({shorten(error, 80)}); begin again in another folder"
+        ) from None
+    if words:
         raise InputError(
             f"{known.parent} belongs to another evaluation: it {words}; resume with what it was begun with, or name "
             "another folder"

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from robustsabn.errors import InputError
+from robustsabn._own_code import kept_alive
+from robustsabn.errors import InputError, ModelError
 from robustsabn.text import quote
 
 __all__ = [
@@ -34,7 +35,8 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
     `bn_mode` acts on modules that have `track_running_stats`: `eval` normalises with running statistics,
     `train` with those of the batch and updates the running ones, `frozen` with those of the batch and updates
     nothing. A layer in eval mode inside a model in train mode was frozen by its owner and stays in eval.
-    Raises InputError for another mode, and for one other than eval with a model that is no nn.Module.
+    Raises InputError for another mode, and for one other than eval with a model that is no nn.Module; ModelError where the
+    model ends the program.
     """
     if bn_mode not in get_args(BatchNormMode):
         raise InputError(f"bn_mode is {quote(bn_mode)}; allowed are {', '.join(get_args(BatchNormMode))}")
@@ -44,7 +46,8 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
                 f"bn_mode={quote(bn_mode)} needs an nn.Module, but the model is a {type(model).__name__}; "
                 "pass the module itself or use bn_mode='eval'"
             )
-        yield
+        with kept_alive(ModelError):
+            yield
         return
     before = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     try:
@@ -52,7 +55,8 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
         for module, training in before:
             batch = bn_mode != "eval" and hasattr(module, "track_running_stats") and (training or not whole)
             module.training = batch
-        with frozen_statistics(model) if bn_mode == "frozen" else nullcontext():
+        frozen = frozen_statistics(model) if bn_mode == "frozen" else nullcontext()
+        with kept_alive(ModelError), frozen:
             yield
     finally:
         for module, training in before:

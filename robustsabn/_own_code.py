@@ -13,9 +13,22 @@ from typing import Any
 from robustsabn import _torchvision
 from robustsabn.errors import RobustsabnError
 from robustsabn.paths import given_path
-from robustsabn.text import nearest, one_line, quote
+from robustsabn.text import nearest, one_line, quote, shorten
 
-__all__ = ["OwnCode"]
+__all__ = ["OwnCode", "kept_alive"]
+
+
+@contextmanager
+def kept_alive(error: type[RobustsabnError]) -> Iterator[None]:
+    """SystemExit by a network or method of the user's becomes an `error` with its place: nobody would see why all ended."""
+    try:
+        yield
+    except SystemExit as end:
+        frame = traceback.extract_tb(end.__traceback__)[-1]
+        raise error(
+            f"the model's code ended the program: SystemExit: {shorten(end)} ({Path(frame.filename).name}, line "
+            f"{frame.lineno}); take sys.exit out of it"
+        ) from end
 
 
 class OwnCode:

@@ -5,6 +5,7 @@ __all__ = [
     "ConfigError",
     "ConversionError",
     "DataError",
+    "FolderInUseError",
     "InputError",
     "MissingExtraError",
     "ModelError",
@@ -59,6 +60,10 @@ class UsageError(RobustsabnError, ValueError):
 
 class TrainingError(RobustsabnError, RuntimeError):
     """Training cannot go on."""
+
+
+class FolderInUseError(TrainingError):
+    """Another command writes into the folder."""
 
 
 class WriteError(RobustsabnError, OSError):

@@ -89,7 +89,7 @@ def writing(path: str | Path) -> Iterator[None]:
             way = "check that the folder exists and may be written, or choose another"
         else:
             raise
-        raise WriteError(f"{path} cannot be written: {os.strerror(number)}; {way}") from error
+        raise WriteError(f"{path}: {os.strerror(number)}; {way}") from error
 
 
 def make_folder(folder: str | Path, needed: int = 0) -> None:
@@ -97,7 +97,7 @@ def make_folder(folder: str | Path, needed: int = 0) -> None:
     folder = Path(folder)
     check_name(folder)
     probe = folder / f"{ASIDE}{uuid.uuid4().hex[:12]}"
-    with writing(probe):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             probe.write_bytes(b"\n")
@@ -143,7 +143,7 @@ def _number(error: Exception, path: Path) -> int:
     """The number of the system's error that `error` tells of, if that is about `path`; 0 otherwise."""
     if isinstance(error, OSError) and error.errno is not None:
         named = None if error.filename is None else Path(os.fsdecode(error.filename))
-        ours = named is None or path.parent in (named.parent, named) or named in path.parents
+        ours = named is None or named.parent in (path, path.parent) or named in path.parents
         return error.errno if ours else 0
     if found := re.search(r"os error (\d+)", str(error)):  # of safetensors
         return int(found[1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator, DistributedType
 from launch import launch, perform
-from test_resume import CONFIG, same
+from run_case import CONFIG, same
 
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.checkpoint import read

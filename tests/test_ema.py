@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import CONFIG, die, same
+from run_case import CONFIG, die, same
 from torch import Tensor, nn
 
 from robustsabn.cli import main

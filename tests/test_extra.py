@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_case import die, metrics, same
 from test_method_resume import MORE, NET, TINY
-from test_resume import die, metrics, same
 from torch import Tensor
 
 from robustsabn.data import ArraySet, ImageSet, load, load_extra

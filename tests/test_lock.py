@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from robustsabn.errors import CheckpointError, TrainingError
+from robustsabn.locks import LOCK, locked
 from robustsabn.trainers import train
-from robustsabn.trainers.lock import LOCK, locked
 from robustsabn.trainers.runs import RunFolder
 
 HOLD = """
 import sys
 from pathlib import Path
-from robustsabn.trainers.lock import locked
+from robustsabn.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -94,6 +94,6 @@ def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch:
     def refuse(*args: object) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("robustsabn.trainers.lock.fcntl.flock", refuse)
+    monkeypatch.setattr("robustsabn.locks.fcntl.flock", refuse)
     with locked(tmp_path), locked(tmp_path):
         assert (tmp_path / LOCK).read_text().startswith("process ")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from launch import launch
+from run_case import same
 from test_method_resume import MORE, NET, TINY
-from test_resume import same
 
 from robustsabn.trainers.methods import METHODS
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_resume import CONFIG, die, same
+from run_case import CONFIG, die, same
 
 from robustsabn.config import load
 from robustsabn.trainers import TrainConfig, train

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from method_helpers import Scripted, answered, bench_for, images, logits_of, network
+from run_case import die, same
 from test_method_resume import MORE, NET, TINY
-from test_resume import die, same
 from torch import Tensor
 
 from robustsabn.config import load

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 import torch
+from run_case import die, metrics, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import die, metrics, same
 from torch import Tensor
 
 from robustsabn.attacks import FGSM, PGD, ThreatModel

@@ -1,13 +1,11 @@
 """kill -9 in the middle of an epoch, then --resume: the same parameters, bit for bit."""
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from launch import launch
+from run_case import CONFIG, die, metrics, same
 
 from robustsabn.config import load
 from robustsabn.errors import CheckpointError
@@ -15,50 +13,7 @@ from robustsabn.trainers import TrainConfig, evaluate_run, train
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.trainer import RunResult, Trainer, run
 
-CONFIG: dict[str, Any] = {
-    "data": "digits",
-    "images": 96,
-    "batch_size": 16,
-    "epochs": 2,
-    "checkpoint_every": 2,
-    "augment": {"crop": 1},
-    "attack": {"eps": 0.1, "steps": 2},
-    "optim": {"name": "adamw", "lr": 0.01},
-    "validation": {"images": 40, "steps": 2},
-    "test": {"images": 40, "steps": 2},
-    "log_every": 3,
-    "device": "cpu",
-}
 STEPS = 12
-TIMES = ("images_per_second",)
-
-
-def die(config: dict[str, Any], step: int) -> None:
-    """Train in this process, and fail when `step` begins."""
-
-    class Dying(Trainer):
-        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
-            if self.step == step:
-                raise MemoryError
-            super()._update(x, y)
-
-    with pytest.raises(MemoryError):
-        run(load(TrainConfig, config), trainer=Dying)
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in entry.items() if key not in TIMES} for entry in entries]
-
-
-def same(a: Path, b: Path) -> None:
-    names = [place.name for place in sorted((a / "checkpoints").iterdir())]
-    assert {"best", "last"} <= set(names)
-    for name in (name for name in names if not name.startswith("damaged")):
-        first, second = (read(folder / "checkpoints", name) for folder in (a, b))
-        assert first.state["step"] == second.state["step"]
-        torch.testing.assert_close(first.tensors, second.tensors, rtol=0, atol=0)
-    assert metrics(a) == metrics(b)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from launch import ROOT
-from test_resume import CONFIG, metrics
+from run_case import CONFIG, metrics
 
 from robustsabn.trainers import Interrupted, stopping, sweep, train
 from robustsabn.trainers.checkpoint import read

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 import torch
 from method_helpers import bench_for, network
+from run_case import die, same
 from test_method_resume import NET, TINY
-from test_resume import die, same
 from torch import Tensor, nn
 
 from robustsabn.config import load

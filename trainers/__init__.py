@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from robustsabn.trainers.comparison import Comparison, compare
     from robustsabn.trainers.config import TrainConfig
     from robustsabn.trainers.evaluation import Evaluation, evaluate, evaluate_run
+    from robustsabn.trainers.result import RunResult
     from robustsabn.trainers.runs import load_run_config, load_run_model
     from robustsabn.trainers.signals import Interrupted
     from robustsabn.trainers.sweeps import sweep
-    from robustsabn.trainers.trainer import RunResult
 
 __all__ = [
     "Comparison",
@@ -39,7 +39,7 @@ _HOMES = {
     "Comparison": "comparison",
     "Evaluation": "evaluation",
     "Interrupted": "signals",
-    "RunResult": "trainer",
+    "RunResult": "result",
     "TrainConfig": "config",
     "compare": "comparison",
     "evaluate": "evaluation",

@@ -1,5 +1,6 @@
 """A run under attacks that report on every sample: AutoAttack, the official code of it, other libraries."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from robustsabn.attacks.reporting import write
 from robustsabn.baking import bake
 from robustsabn.data import load_test
 from robustsabn.errors import ConfigError
+from robustsabn.files import require_space
+from robustsabn.locks import locked
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.text import quote
 from robustsabn.trainers.evaluation import Evaluation, asked_routes, check_fit
@@ -39,11 +42,13 @@ def attack_run(
     seed: int = 0,
     about: Mapping[str, str] | None = None,
     progress: Callable[[Any], None] | None = None,
+    tell: Callable[[str, Report], None] | None = None,
 ) -> tuple[Evaluation, dict[str, Report]]:
     """Each route of a run attacked as the plain network that it is, and its adversarial images through each route.
 
     `route` as for `evaluate_run`. `attack` is one of `ATTACKS`, in the ball of the run's training; `options` are those of another library's class.
     A report is kept in RUN/report/ATTACK-ROUTE for each route attacked, and returned by route; `about` is added to it.
+    Before it is written `tell` is called with the route and it. FolderInUseError where another command writes there.
     Raises ConfigError for another attack, and what `evaluate_run`, `AutoAttack` and `foreign` raise.
     """
     folder = RunFolder(run).path
@@ -58,28 +63,34 @@ def attack_run(
     )
     model = loaded.model.to(device).eval()
     scored = asked_routes(loaded, route)
+    places = {route: folder / "report" / _name(attack, route) for route in scored}
     x, y = images.batch(torch.arange(len(images)), device)
     reports, robust = {}, {}
-    for attacked in scored:
-        plain = bake(model, attacked) if routes_of(model) else model
-        report = reports[attacked] = report_on(plain, x, y, images.ids)
-        robust[attacked] = {
-            name: report.robust_accuracy
-            if name == attacked
-            else _accuracy(model, name, report.x_adv.to(device), y)
-            for name in scored
-        }
-        name = attack.replace(":", "-") + ("" if attacked == "all" else f"-{attacked}")
-        said = {"model": str(folder), "data": source, "checkpoint": checkpoint, "route": attacked}
-        write(
-            report,
-            folder / "report" / name,
-            classes=loaded.classes,
-            x=x.cpu(),
-            about={**said, **(about or {})},
-        )
+    with contextlib.ExitStack() as held:
+        for place in places.values():  # where that cannot be written, no hour is spent
+            held.enter_context(locked(place))
+            require_space(place, 2 * x.numel() * x.element_size())
+        for attacked, place in places.items():
+            plain = bake(model, attacked) if routes_of(model) else model
+            report = reports[attacked] = report_on(plain, x, y, images.ids)
+            robust[attacked] = {
+                name: report.robust_accuracy
+                if name == attacked
+                else _accuracy(model, name, report.x_adv.to(device), y)
+                for name in scored
+            }
+            if tell is not None:
+                tell(attacked, report)
+            said = {"model": str(folder), "data": source, "checkpoint": checkpoint, "route": attacked}
+            said |= {"step": str(loaded.step), **(about or {})}
+            write(report, place, classes=loaded.classes, x=x.cpu(), about=said)
     clean = {name: _accuracy(model, name, x, y) for name in scored}
     return Evaluation(len(y), clean, robust, attack, threat.norm, threat.eps_max), reports
+
+
+def _name(attack: str, route: str) -> str:
+    """What the folder of a report is called."""
+    return attack.replace(":", "-") + ("" if route == "all" else f"-{route}")
 
 
 def _accuracy(model: nn.Module, route: str, x: Tensor, y: Tensor) -> float:

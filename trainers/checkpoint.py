@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import struct
 import uuid
@@ -26,12 +27,15 @@ import robustsabn
 from robustsabn.errors import CheckpointError
 from robustsabn.files import ASIDE, flush, replacing, write_text, writing
 from robustsabn.models.versions import read_state, version_notes
+from robustsabn.text import quote
 
 __all__ = [
     "FORMAT",
     "Checkpoint",
+    "clear",
     "optimizer_tensors",
     "read",
+    "read_facts",
     "read_newest",
     "restore_optimizer",
     "set_aside",
@@ -39,6 +43,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+_FILE = re.compile(r"[a-z_]+\.safetensors")
 _REMEDY = "; restore it from a copy or take another checkpoint"
 
 Tensors = dict[str, Tensor]
@@ -76,9 +81,17 @@ def read(folder: Path, name: str = "best") -> Checkpoint:
 
     Raises CheckpointError, in one line that names the file, when it is missing, truncated or altered.
     """
-    place = folder / name
-    if not place.is_dir() and name != "last":  # killed between the two renames
-        place = _before(folder, name)
+    place = _place(folder, name)
+    state = read_facts(folder, name)
+    files: dict[str, str] = state["files"]
+    return Checkpoint(
+        {name.partition(".")[0]: _load(place / name, sha) for name, sha in files.items()}, state
+    )
+
+
+def read_facts(folder: Path, name: str) -> dict[str, Any]:
+    """What is known about the checkpoint `folder/name` besides its tensors, verified. Raises as `read`."""
+    place = _place(folder, name)
     if not place.is_dir():
         found = sorted(p.name for p in folder.glob("[!.]*") if p.is_dir())
         raise CheckpointError(f"{folder / name}: no such checkpoint; there are: {', '.join(found) or 'none'}")
@@ -86,16 +99,25 @@ def read(folder: Path, name: str = "best") -> Checkpoint:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
         fine = state.pop("sha256") == _digest(state)
-        files: dict[str, str] = state["files"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        version = state["format"]
+        named = all(_FILE.fullmatch(name) and isinstance(sha, str) for name, sha in state["files"].items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise CheckpointError(f"{file} is missing or truncated{_REMEDY}") from None
     if not fine:
         raise CheckpointError(f"{file} was altered after it was written{_REMEDY}")
-    if state["format"] != FORMAT:
-        raise CheckpointError(f"{file} has format {state['format']}, this version reads {FORMAT}")
-    return Checkpoint(
-        {name.partition(".")[0]: _load(place / name, sha) for name, sha in files.items()}, state
-    )
+    if version != FORMAT:
+        raise CheckpointError(f"{file} has format {quote(version)}, this version reads {FORMAT}")
+    if not named:
+        raise CheckpointError(f"{file} names files that are not those of a checkpoint{_REMEDY}")
+    found_state: dict[str, Any] = state
+    return found_state
+
+
+def _place(folder: Path, name: str) -> Path:
+    place = folder / name
+    if not place.is_dir() and name != "last":  # killed between the two renames
+        return _before(folder, name)
+    return place
 
 
 def read_newest(folder: Path) -> tuple[Checkpoint, str | None]:
@@ -109,6 +131,12 @@ def read_newest(folder: Path) -> tuple[Checkpoint, str | None]:
             if not (folder / "previous").is_dir():
                 raise error from None
             raise CheckpointError(f"{error}; {second}; start again with another out=") from None
+
+
+def clear(folder: Path) -> None:
+    """Remove the checkpoints in `folder`."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def set_aside(folder: Path, name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.trainers.checkpoint import read_facts
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.naming import differences, settings, words
@@ -196,9 +197,19 @@ def _autoattack(folder: Path, config: TrainConfig, evaluation: Evaluation) -> tu
             content: Record = json.loads(report.read_text(encoding="utf-8"))
             about, ball = content["about"], (config.attack.norm, config.attack.eps)
             same = about.get("checkpoint") == "best" and about.get("data") == config.data
+            # not of weights that training has replaced
+            same = same and about.get("step") in (None, _best_step(folder))
             if same and content["version"] == "standard" and (content["norm"], content["eps"]) == ball:
                 found.append((int(content["n"]), float(content["robust_accuracy"])))
     return max(found, default=None)
+
+
+def _best_step(folder: Path) -> str | None:
+    """After how many steps the best checkpoint was saved; None where it has been removed."""
+    try:
+        return str(read_facts(RunFolder(folder).checkpoints, "best").get("step"))
+    except CheckpointError:
+        return None
 
 
 def _folder_name(runs: Sequence[EndedRun]) -> str:

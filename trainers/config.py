@@ -209,6 +209,11 @@ class Test:
         _count("autoattack", self.autoattack)
         _count("batch_size", self.batch_size)
 
+    @property
+    def asked(self) -> list[int | None]:
+        """What the closing table depends on besides the weights."""
+        return [self.images, self.steps, self.autoattack]
+
 
 OPTIMISERS: Mapping[str, type[Optim]] = {"sgd": Sgd, "adamw": AdamW}
 SCHEDULES: Mapping[str, type[Schedule]] = {

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustsabn._own_code import kept_alive
 from robustsabn.attacks import PGD, attack_mode
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.logits import Gate
 from robustsabn.data import ImageSet, load_test
-from robustsabn.errors import ConfigError, DataError, RouteError
+from robustsabn.errors import ConfigError, DataError, ModelError, RouteError
 from robustsabn.report.numbers import eps_text
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.text import quote
@@ -93,6 +94,7 @@ class Evaluation:
         return asdict(self)
 
 
+@kept_alive(ModelError)
 def evaluate(
     model: nn.Module,
     images: ImageSet,

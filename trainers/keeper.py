@@ -1,5 +1,6 @@
 """The checkpoints of a run: what goes into them, which are kept for their validation accuracy, how a run takes one up."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,15 +9,18 @@ from torch import Tensor, nn
 
 import robustsabn.config
 from robustsabn.data import Data
+from robustsabn.errors import CheckpointError
 from robustsabn.models.versions import load_state
+from robustsabn.text import one_line
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.averages import Average
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.edited import digest
 from robustsabn.trainers.evaluation import Evaluation
+from robustsabn.trainers.folders import RunFolder
 from robustsabn.trainers.processes import gathered, restore_statistics, shared
 from robustsabn.trainers.resume import KEPT, Found, carries_over
-from robustsabn.trainers.runs import RunFolder
 
 __all__ = ["Keeper"]
 
@@ -38,6 +42,7 @@ class Keeper:
         self.accelerator, self.folder, self.model, self.optimizer = accelerator, folder, model, optimizer
         self.bench, self.config, self.classes, self.shape = bench, config, data.classes, data.train.shape
         self.averages = averages
+        self.resolved = robustsabn.config.dump(replace(config, out=str(folder.path)))
         self.kept: dict[str, dict[str, Any]] = {name: {"score": [-1.0, -1.0], "step": -1} for name in KEPT}
 
     def save(self, step: int, epoch: float, found: dict[str, Evaluation], own: dict[str, Tensor]) -> None:
@@ -47,36 +52,61 @@ class Keeper:
         """
         better = [name for name, evaluation in found.items() if self._beats(name, step, evaluation)]
         carried = {name: gathered(self.accelerator, value) for name, value in self.bench.carried.items()}
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            state = {
-                "step": step,
-                "epoch": epoch,
-                **self.kept,
-                "averages": {name: average.counts for name, average in self.averages.items()},
-                "validation": {name: evaluation.to_dict() for name, evaluation in found.items()},
-                "classes": list(self.classes),
-                "shape": list(self.shape),
-                "scaler": None if scaler is None else scaler.state_dict(),
-                "config": robustsabn.config.to_dict(self.config),
-            }
-            tensors = {"model": self.model.state_dict(), "optimizer": store.optimizer_tensors(self.optimizer)}
-            if carried:
-                tensors["method"] = carried
-            if own:
-                tensors["statistics"] = own
-            for name, average in self.averages.items():
-                tensors[name] = average.values
-                if name in better:
-                    with average.in_place():
-                        averaged = store.Checkpoint({"model": self.model.state_dict()}, state)
-                        store.write(self.folder.checkpoints, averaged, (name,))
-            names = ("last", "best") if "best" in better else ("last",)
-            store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
+        shared(self.accelerator, lambda: self._write(step, epoch, found, own, better, carried))
         self.accelerator.wait_for_everyone()
 
+    def _write(
+        self,
+        step: int,
+        epoch: float,
+        found: dict[str, Evaluation],
+        own: dict[str, Tensor],
+        better: list[str],
+        carried: dict[str, Tensor],
+    ) -> None:
+        scaler = self.accelerator.scaler
+        state = {
+            "step": step,
+            "epoch": epoch,
+            **self.kept,
+            "averages": {name: average.counts for name, average in self.averages.items()},
+            "validation": {name: evaluation.to_dict() for name, evaluation in found.items()},
+            "classes": list(self.classes),
+            "shape": list(self.shape),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "config": robustsabn.config.to_dict(self.config),
+            "config_file": digest(self.resolved),
+        }
+        tensors = {"model": self.model.state_dict(), "optimizer": store.optimizer_tensors(self.optimizer)}
+        if carried:
+            tensors["method"] = carried
+        if own:
+            tensors["statistics"] = own
+        for name, average in self.averages.items():
+            tensors[name] = average.values
+            if name in better:
+                with average.in_place():
+                    averaged = store.Checkpoint({"model": self.model.state_dict()}, state)
+                    store.write(self.folder.checkpoints, averaged, (name,))
+        names = ("last", "best") if "best" in better else ("last",)
+        store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
+
     def restore(self, found: Found) -> int:
-        """Bring model, optimiser and scores to where they were, and say after how many steps that was."""
+        """Bring model, optimiser and scores to where they were, and say after how many steps that was.
+
+        Raises CheckpointError where the tensors are not those of such a run.
+        """
+        try:
+            return self._restore(found)
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint in {self.folder.checkpoints} does not fit this run ({one_line(error)}); has the model's code "
+                "changed since?"
+            ) from error
+
+    def _restore(self, found: Found) -> int:
         stored = found.stored
         load_state(self.model, stored.tensors["model"])
         restore_statistics(self.accelerator, self.model, stored.tensors.get("statistics", {}))

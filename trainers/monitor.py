@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 from rich.console import Console
@@ -16,12 +16,12 @@ from rich.table import Table
 from torch import Tensor
 
 from robustsabn.attacks import ProgressEvent
-from robustsabn.files import write_text
+from robustsabn.files import write_text, writing
+from robustsabn.trainers.board import Board
 from robustsabn.trainers.evaluation import Evaluation
+from robustsabn.trainers.records import Record, parse_record
 
 __all__ = ["Monitor", "Window", "image_grid", "results_table"]
-
-Record = dict[str, Any]
 
 
 class Window:
@@ -61,11 +61,10 @@ class Monitor:
         self.validations: list[Record] = []
         if not active:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         self.validations = [entry for entry in _truncate(metrics, start) if entry["kind"] == "validation"]
+        self.metrics = metrics
         self.file: TextIO = metrics.open("a", encoding="utf-8")
-        self.writer = SummaryWriter(str(tb), purge_step=start + 1 if start else None)
+        self.board = Board(tb, start)
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -84,26 +83,31 @@ class Monitor:
         if not self.active:
             yield
             return
-        try:
-            with self.progress:
-                yield
-        finally:
-            self.flush()
-            self.file.close()
-            self.writer.close()
+        with self.board.open():
+            try:
+                with self.progress:
+                    yield
+                self.flush()
+            finally:
+                with writing(self.metrics):
+                    self.file.close()
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Records of the block reach metrics.jsonl together at its end, or not at all."""
+        """Closing evaluations of the block replace earlier ones in metrics.jsonl, together at its end or not at all."""
         if not self.active:
             yield
             return
-        file, self.file = self.file, io.StringIO()
+        with writing(self.metrics):
+            self.file.close()
+        self.file = told = io.StringIO()
         try:
             yield
-            file.write(self.file.getvalue())
+            lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if not _closing(line)]
+            write_text(self.metrics, "".join(kept) + told.getvalue())
         finally:
-            self.file = file
+            self.file = self.metrics.open("a", encoding="utf-8")
 
     def say(self, line: str) -> None:
         """One line for the reader."""
@@ -131,23 +135,25 @@ class Monitor:
         if not self.active:
             return
         entry = {"kind": kind, "step": step, **values}
-        self.file.write(json.dumps(entry) + "\n")
+        with writing(self.metrics):
+            self.file.write(json.dumps(entry) + "\n")
         if kind == "validation":
             self.validations.append(entry)
         for name, value in _flat(values):
-            self.writer.add_scalar(f"{kind}/{name}", value, step)
+            self.board.scalar(f"{kind}/{name}", value, step)
 
     def images(self, step: int, x: Tensor, x_adv: Tensor, eps: float) -> None:
         """A grid for TensorBoard: images, adversarial images, difference."""
         if self.active:
-            self.writer.add_image("images/clean adversarial difference", image_grid(x, x_adv, eps), step)
+            self.board.image("images/clean adversarial difference", image_grid(x, x_adv, eps), step)
 
     def flush(self) -> None:
         """Bring everything to the disk."""
         if self.active:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.writer.flush()
+            with writing(self.metrics):
+                self.file.flush()
+                os.fsync(self.file.fileno())
+            self.board.flush()
 
     def table(self, table: Table) -> None:
         self.console.print(table)
@@ -186,16 +192,23 @@ def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield prefix + name, value
 
 
+def _closing(line: str) -> bool:
+    record = parse_record(line)
+    return record is not None and record["kind"].startswith("test")
+
+
 def _truncate(metrics: Path, start: int) -> list[Record]:
-    """Drop what was recorded after step `start`, and a last line that was cut off; what is left."""
+    """Drop what was recorded after step `start`, and a last line that was cut off; what is left.
+
+    A closing evaluation stays until another one is complete.
+    """
     if not metrics.exists():
         return []
     kept, lines = [], []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
-            entry = json.loads(line)
-            if entry["step"] <= start and not entry["kind"].startswith("test"):
-                kept.append(entry)
-                lines.append(line + "\n")
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        entry = parse_record(line)
+        if entry is not None and entry["step"] <= start:
+            kept.append(entry)
+            lines.append(line + "\n")
     write_text(metrics, "".join(lines))
     return kept

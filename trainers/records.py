@@ -18,6 +18,7 @@ __all__ = [
     "Record",
     "clean_course",
     "closing",
+    "parse_record",
     "read_records",
     "robust_course",
     "training_seconds",
@@ -65,10 +66,23 @@ def read_records(metrics: Path) -> Iterator[Record]:
         yield record
 
 
+def parse_record(line: str) -> Record | None:
+    """The record that `line` writes, None where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    fine = (
+        isinstance(found, dict) and isinstance(found.get("kind"), str) and isinstance(found.get("step"), int)
+    )
+    return found if fine else None
+
+
 def closing(found: Sequence[Record], kind: str = "test") -> Evaluation | None:
-    """The newest closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none."""
+    """The closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none, or went on since."""
     names = {field.name for field in fields(Evaluation)}
-    tests = [record for record in found if record["kind"] == kind]
+    tests = [record for record in found if record["kind"] == kind][-1:]
+    tests = [test for test in tests if all(record["step"] <= test["step"] for record in found)]
     return Evaluation(**{name: tests[-1][name] for name in names & tests[-1].keys()}) if tests else None
 
 

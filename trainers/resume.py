@@ -1,16 +1,17 @@
 """Going on with a run: which checkpoint, and whether the configuration is still that of the run."""
 
-from collections.abc import Iterator
+import contextlib
+import math
 from dataclasses import dataclass
-from typing import Any
 
-import robustsabn.config
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.text import quote
+from robustsabn.trainers.changes import FREE, changed
 from robustsabn.trainers.checkpoint import Checkpoint, read, read_newest
 from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.records import read_records, robust_course
-from robustsabn.trainers.runs import RunFolder
+from robustsabn.trainers.folders import RunFolder
+from robustsabn.trainers.records import read_records
+from robustsabn.trainers.run_state import checked
 
 __all__ = ["KEPT", "Found", "carries_over", "compare", "find"]
 
@@ -19,8 +20,8 @@ KEPT = ("best", "ema", "swa")
 
 # other values of these fit no stored tensor
 _SHAPING = ("model", "model_options", "norm", "routes", "optim.name", "optim.decay")
-# these change nothing that is trained
-_FREE = ("out", "device", "download", "log_every", "checkpoint_every", "test", "weights", "fresh_head")
+# nothing to tell about these
+_UNTOLD = ("out", "download")
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Found:
 
 def find(folder: RunFolder) -> Found | None:
     """Which checkpoint to go on from, None for a run that ended before its first; CheckpointError where none is sound."""
-    if not folder.checkpoints.is_dir():
-        if folder.metrics.exists() and not robust_course(list(read_records(folder.metrics))):
-            return None
-        raise CheckpointError(f"{folder.path} holds no checkpoint to resume from; start it without --resume")
+    if not any((folder.checkpoints / name).is_dir() for name in ("last", "previous")):
+        _check_nothing_lost(folder)
+        return None
     stored, damage = read_newest(folder.checkpoints)
+    checked(stored.state, folder.checkpoints)
     damaged = {"last": f"{damage}; resuming from the checkpoint before it"} if damage else {}
     for name in KEPT:
         if stored.state.get(name, {"step": -1})["step"] >= 0:
@@ -48,6 +49,24 @@ def find(folder: RunFolder) -> Found | None:
     return Found(stored, damaged)
 
 
+def _check_nothing_lost(folder: RunFolder) -> None:
+    """CheckpointError where a run went on after its first checkpoint: what it would resume from was there, and is gone.
+
+    One that is killed in the middle of its first checkpoint may have written `best`, and not yet `last`.
+    """
+    records = list(read_records(folder.metrics))
+    saved = [record["step"] for record in records if record["kind"] == "validation"]
+    for name in KEPT:
+        with contextlib.suppress(CheckpointError):
+            saved.append(read(folder.checkpoints, name).state["step"])
+    first = min(saved, default=math.inf)
+    if any(record["step"] > first or record["kind"].startswith("test") for record in records):
+        raise CheckpointError(
+            f"{folder.checkpoints} holds no checkpoint to resume from, and the run got to step {records[-1]['step']}; "
+            "restore last from a copy, or start again with another out="
+        )
+
+
 def carries_over(stored: Checkpoint, batch_size: int, shape: tuple[int, ...]) -> bool:
     """Whether the method kept something for each image of a batch, and batches are still of that shape."""
     tensors = stored.tensors.get("method", {}).values()
@@ -56,32 +75,25 @@ def carries_over(stored: Checkpoint, batch_size: int, shape: tuple[int, ...]) ->
 
 
 def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig, shape: tuple[int, ...]) -> list[str]:
-    """What differs between the run so far and `config`, on images of `shape` (C, H, W), one line for the reader.
+    """What differs between the run so far and `config`, on images of `shape` (C, H, W), lines for the reader.
 
     Raises ConfigError where the network or the optimiser would be another one.
     """
-    # through the dataclass: keys that are younger than the run have their defaults
-    before = robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, stored.state["config"]))
-    now = robustsabn.config.to_dict(config)
-    changes = []
-    for key, old, new in _differences(before, now):
+    changes, lines = [], []
+    for key, old, new in changed(stored.state["config"], config):
         if key.startswith(_SHAPING):
             raise ConfigError(
                 f"{key} is {quote(new)}, the run in {folder.path} has {quote(old)}; "
                 f"resume it with its own configuration, {folder.config}"
             )
-        if not key.startswith(_FREE):
+        if not key.startswith(FREE):
             changes.append(f"{key} {old} -> {new}")
-    if not changes:
-        return []
-    lost = "method" in stored.tensors and not carries_over(stored, config.batch_size, shape)
-    words = "; what the method carried from batch to batch begins anew" if lost else ""
-    return [f"resuming with other settings: {', '.join(changes)}{words}"]
-
-
-def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in dict.fromkeys([*before, *now]):
-            yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
-    elif before != now:
-        yield key, before, now
+        elif key == "weights":
+            lines.append("weights are those of the run; what the configuration names is not read again")
+        elif key not in _UNTOLD:
+            lines.append(f"from now on: {key} {old} -> {new}")
+    if changes:
+        lost = "method" in stored.tensors and not carries_over(stored, config.batch_size, shape)
+        words = "; what the method carried from batch to batch begins anew" if lost else ""
+        lines.insert(0, f"resuming with other settings: {', '.join(changes)}{words}")
+    return lines

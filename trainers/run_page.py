@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import robustsabn.config
 from robustsabn.files import write_text
+from robustsabn.locks import locked
 from robustsabn.report.numbers import eps_text, percent
 from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, lines
@@ -28,9 +29,13 @@ MOST_POINTS = 400
 def write_run_page(folder: str | Path) -> Path:
     """Write report/index.html in a run folder and return its path; CheckpointError where there is no run."""
     config, place = load_run_config(folder), RunFolder(folder)
+    with locked(place.path / "report"):
+        return _written(config, place)
+
+
+def _written(config: TrainConfig, place: RunFolder) -> Path:
     found = list(read_records(place.metrics))
     target = place.path / "report" / "index.html"
-    target.parent.mkdir(exist_ok=True)
     with understood(place.metrics):
         overfitting, curves = _overfitting(course(found), config), _curves(found)
     with understood(target.parent):
@@ -69,12 +74,19 @@ def _evaluations(records: Sequence[Record], report: Path) -> list[tuple[str, Rec
     kinds = {"test": "best checkpoint", "test_last": "last checkpoint"}
     kinds |= {f"test_{name}": f"averaged weights ({word})" for name, word in AVERAGES.items()}
     for kind, which in kinds.items():
-        closing = [record for record in records if record["kind"] == kind][-1:]
-        found += [(f"At the end of training, {which}", record) for record in closing]
+        for record in [record for record in records if record["kind"] == kind][-1:]:
+            went_on = any(other["step"] > record["step"] for other in records)
+            when = (
+                f"After {record['step']} steps, before training went on"
+                if went_on
+                else "At the end of training"
+            )
+            found.append((f"{when}, {which}", record))
     later = report / "evaluation.json"
     if later.is_file():
         record = json.loads(later.read_text(encoding="utf-8"))
-        found.append((f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint", record))
+        step = f" (step {record['step']})" if "step" in record else ""
+        found.append((f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint{step}", record))
     return found
 
 

@@ -3,7 +3,6 @@
 config.yaml  metrics.jsonl  tb/  checkpoints/{best,last,previous}/  report/
 """
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,13 @@ import robustsabn.config
 from robustsabn._yaml import read as read_yaml
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.models.versions import load_state
-from robustsabn.paths import given_path
 from robustsabn.text import quote
 from robustsabn.trainers.checkpoint import read
 from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.lock import LOCK, locked
+from robustsabn.trainers.edited import trained_with
+from robustsabn.trainers.folders import RunFolder
 from robustsabn.trainers.methods import elsewhere
+from robustsabn.trainers.run_state import checked
 
 __all__ = [
     "LoadedRun",
@@ -36,82 +36,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained network on the CPU in eval mode, and what it was trained on: classes and image shape (C, H, W)."""
+    """A trained network on the CPU in eval mode, what it was trained on: classes and image shape (C, H, W), and how long."""
 
     config: TrainConfig
     model: nn.Module
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
+    step: int = 0
 
     def plain(self) -> nn.Module:
         """A fresh network of the architecture before its conversion, without weights of the run."""
         config = replace(self.config, norm="none", sync_bn=False)
         with torch.random.fork_rng([]):
             return build_model(config, len(self.classes), self.shape, fresh=False)
-
-
-class RunFolder:
-    """The places inside a run folder."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = given_path(path, "the run folder", CheckpointError)
-        self.config = self.path / "config.yaml"
-        self.metrics = self.path / "metrics.jsonl"
-        self.tb = self.path / "tb"
-        self.checkpoints = self.path / "checkpoints"
-
-    @property
-    def used(self) -> bool:
-        """Whether a run has begun here."""
-        return self.checkpoints.is_dir() or self.metrics.exists()
-
-    @property
-    def blank(self) -> bool:
-        """Whether nothing has come of it yet: it may begin again."""
-        return not self.checkpoints.is_dir() and not (self.metrics.exists() and self.metrics.stat().st_size)
-
-    @property
-    def sweep(self) -> bool:
-        """Whether the runs of a sweep are in here."""
-        return any(self.path.glob("seed-*"))
-
-    @staticmethod
-    def claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> "RunFolder":
-        """The folder that `choose` gives, locked until `held` closes; TrainingError where another process trains in it."""
-        folder = RunFolder.choose(out, name, resume)
-        held.enter_context(locked(folder.path))
-        return folder
-
-    @staticmethod
-    def choose(out: str | None, name: str, resume: bool) -> "RunFolder":
-        """The folder `out`, or by default the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
-
-        Raises ConfigError when `out` holds a run and is not to be resumed.
-        """
-        if out is not None:
-            folder = RunFolder(out)
-            if not folder.blank and not resume:
-                raise ConfigError(
-                    f"out: {out} holds a run; continue it with --resume or choose another folder"
-                )
-            if folder.sweep:
-                raise ConfigError(f"out: {out} holds a sweep; give its seeds= or choose another folder")
-            for place in (folder.path, *folder.path.parents):
-                if place.exists() and not place.is_dir():
-                    raise ConfigError(f"out: {place} is a file; choose a folder")
-            return folder
-        taken, free = RunFolder.default(name)
-        runs = [folder for folder in taken if not folder.sweep]
-        return (runs or [RunFolder(Path("runs") / name)])[-1] if resume else free
-
-    @staticmethod
-    def default(name: str) -> "tuple[list[RunFolder], RunFolder]":
-        """Those of runs/NAME, runs/NAME-2, … that are taken by runs or sweeps, and the next one, which is free."""
-        taken, free = list[RunFolder](), RunFolder(Path("runs") / name)
-        while free.used or free.sweep or (free.path / LOCK).exists():
-            taken.append(free)
-            free = RunFolder(Path("runs") / f"{name}-{len(taken) + 1}")
-        return taken, free
 
 
 def build_model(
@@ -158,10 +95,10 @@ def load_run_config(folder: str | Path) -> TrainConfig:
         raise CheckpointError(
             f"{folder} is not a run folder: it has no config.yaml; give the folder that train wrote"
         )
-    given = dict(read_yaml(place.config))
+    given = trained_with(place, dict(read_yaml(place.config)))
     own = elsewhere(given.get("method"))
     if own is None:
-        return robustsabn.config.load(TrainConfig, place.config)
+        return robustsabn.config.load(TrainConfig, given)
     del given["method"]
     return replace(robustsabn.config.load(TrainConfig, given), method=own)
 
@@ -170,6 +107,7 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
     """A run's trained network with what belongs to it. Raises as `load_run_model`."""
     config = load_run_config(folder)
     stored = read(RunFolder(folder).checkpoints, checkpoint)
+    checked(stored.state, RunFolder(folder).checkpoints / checkpoint)
     channels, height, width = stored.state["shape"]
     classes, shape = tuple(stored.state["classes"]), (channels, height, width)
     with torch.random.fork_rng([]):
@@ -181,7 +119,7 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
             f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)} of its config.yaml; "
             "has the model's code changed since, or the file been edited?"
         ) from error
-    return LoadedRun(config, model.eval(), classes, shape)
+    return LoadedRun(config, model.eval(), classes, shape, stored.state["step"])
 
 
 def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:

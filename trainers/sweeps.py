@@ -1,5 +1,6 @@
 """One configuration with several seeds, one run after the other, compared at the end."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any
 from rich.console import Console
 
 import robustsabn.config
-from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
+from robustsabn.locks import LOCK, locked
 from robustsabn.trainers.comparison import Comparison, compare
 from robustsabn.trainers.comparison_page import tell_comparison
 from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.ended import ended_run
+from robustsabn.trainers.folders import RunFolder
 from robustsabn.trainers.processes import shared, start
 from robustsabn.trainers.records import closing, read_records
-from robustsabn.trainers.runs import RunFolder, load_run_config, run_name
+from robustsabn.trainers.runs import load_run_config, run_name
 from robustsabn.trainers.signals import Interrupted, noted
 from robustsabn.trainers.stopping import Stop
 from robustsabn.trainers.trainer import run
@@ -73,8 +77,8 @@ def sweep(
     acc = start(shared_config)
     console = Console(quiet=not acc.is_main_process, soft_wrap=True, highlight=False)
     # decided once: what one process sees on the disk, another may have just written
-    jobs = shared(acc, lambda: _plan(shared_config, run_name(config), chosen, resume))
-    with noted() as signals:
+    with contextlib.ExitStack() as held, noted() as signals:
+        jobs = shared(acc, lambda: _plan(shared_config, run_name(config), chosen, resume, held))
         stop = Stop(acc, signals)
         for job in jobs:
             if stop.heard():
@@ -92,18 +96,43 @@ def sweep(
     return found
 
 
-def _plan(config: TrainConfig, name: str, seeds: Sequence[int], resume: bool) -> list[_Job]:
-    place = _place(config.out, name, resume)
+def _plan(
+    config: TrainConfig, name: str, seeds: Sequence[int], resume: bool, held: contextlib.ExitStack
+) -> list[_Job]:
+    """The runs to do, in a folder that is locked until `held` closes."""
+    place, killed = _claim(config.out, name, resume, held)
     jobs = []
     for seed in seeds:
         folder = RunFolder.choose(str(place / f"seed-{seed}"), name, resume)
-        own, begun = replace(config, seed=seed, out=str(folder.path)), resume and folder.used
+        own, begun = replace(config, seed=seed, out=str(folder.path)), resume and folder.begun
         jobs.append(_Job(own, begun, begun and _ended(folder, own)))
-    if resume and not any(job.begun for job in jobs):
+    if resume and not killed and not any(job.begun for job in jobs):
         raise CheckpointError(
             f"{place} holds no run of seed {', '.join(map(str, seeds))} to resume; start without --resume"
         )
     return jobs
+
+
+def _ended(folder: RunFolder, config: TrainConfig) -> bool:
+    """Whether the run has ended, and was asked for what is asked for now; its checkpoints may have been removed since."""
+    if folder.checkpoints.is_dir():
+        return ended_run(folder, config) is not None
+    told = closing(list(read_records(folder.metrics)))
+    return told is not None and replace(load_run_config(folder.path), out=config.out) == config
+
+
+def _claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> tuple[Path, bool]:
+    """The locked folder of the sweep, and whether one was killed there before its first run."""
+    while True:
+        place = _place(out, name, resume)
+        killed = (place / LOCK).exists() and not RunFolder(place).sweep
+        try:
+            held.enter_context(locked(place))
+        except FolderInUseError:
+            if out is None and not resume:
+                continue  # another command was quicker: the next one
+            raise
+        return place, killed
 
 
 def _place(out: str | None, name: str, resume: bool) -> Path:
@@ -112,13 +141,7 @@ def _place(out: str | None, name: str, resume: bool) -> Path:
         sweeps = [folder for folder in taken if folder.sweep]
         return (sweeps[-1] if resume and sweeps else free).path
     folder = RunFolder(out)
+    folder.check_place()
     if folder.used:
         raise ConfigError(f"out: {out} holds a single run; choose another folder for seeds=")
     return folder.path
-
-
-def _ended(folder: RunFolder, config: TrainConfig) -> bool:
-    """Whether the run has its closing evaluation, and was asked for what is asked for now."""
-    if closing(list(read_records(folder.metrics))) is None:
-        return False
-    return replace(load_run_config(folder.path), out=config.out) == config

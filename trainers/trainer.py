@@ -3,25 +3,26 @@
 import contextlib
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
-import robustsabn.config
+from robustsabn._own_code import kept_alive
 from robustsabn.data.sets import Data, check_fit
-from robustsabn.errors import CheckpointError
-from robustsabn.files import write_text
+from robustsabn.errors import CheckpointError, TrainingError
+from robustsabn.files import require_space, write_text
 from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.accumulation import check_accumulation, parts
 from robustsabn.trainers.averages import Swa, averages
 from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.compiling import compile_network, many_graphs
-from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.config import AdamW, TrainConfig
+from robustsabn.trainers.ended import ended_run, tell_ended
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.first_batch import try_network
+from robustsabn.trainers.folders import RunFolder
 from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
 from robustsabn.trainers.methods import Awp, Losses, Standard, check_run, checked
@@ -42,8 +43,9 @@ from robustsabn.trainers.processes import (
 )
 from robustsabn.trainers.randomness import derive, restored
 from robustsabn.trainers.rehearsal import estimate_statistics
+from robustsabn.trainers.result import RunResult
 from robustsabn.trainers.resume import Found, compare, find
-from robustsabn.trainers.runs import RunFolder, build_model
+from robustsabn.trainers.runs import build_model
 from robustsabn.trainers.signals import Interrupted, Signals, noted
 from robustsabn.trainers.stopping import Stop
 from robustsabn.trainers.trained import untrained_note
@@ -52,45 +54,37 @@ from robustsabn.trainers.validation import Validator
 __all__ = ["RunResult", "Trainer", "run"]
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a run ends with: its folder, its length, the closing evaluations of the best checkpoint, of the last one where
-    that is another, and, by name, of averaged weights."""
-
-    folder: Path
-    steps: int
-    best_step: int
-    evaluation: Evaluation
-    last: Evaluation | None = None
-    averages: dict[str, Evaluation] = field(default_factory=dict)
-
-
 def run(
     config: TrainConfig, name: str = "run", resume: bool = False, trainer: "type[Trainer] | None" = None
 ) -> RunResult:
     """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
     with (
+        kept_alive(TrainingError),
         restored(),
         tensor_float32(config.tf32),
         many_graphs(config.compile),
         noted() as signals,
         contextlib.ExitStack() as held,
     ):
-        return (trainer or Trainer)(config, name, resume, signals, held).fit()
+        acc = start(config)
+        # decided once: what one process sees on the disk, another may have just written
+        folder = shared(acc, lambda: RunFolder.claim(config.out, name, resume, held))
+        if resume and (ended := shared(acc, lambda: ended_run(folder, config))) is not None:
+            if acc.is_main_process:
+                tell_ended(ended)
+            return ended
+        return (trainer or Trainer)(config, acc, folder, resume, signals).fit()
 
 
 class Trainer:
     """One run: model, optimiser, batches and counters, and nothing else that would have to be saved."""
 
     def __init__(
-        self, config: TrainConfig, name: str, resume: bool, signals: Signals, held: contextlib.ExitStack
+        self, config: TrainConfig, acc: Accelerator, folder: RunFolder, resume: bool, signals: Signals
     ) -> None:
-        self.config, self.signals = config, signals
-        self.accelerator = acc = start(config)
+        self.config, self.accelerator, self.folder, self.signals = config, acc, folder, signals
         self.stopping = Stop(acc, signals)
         self.main, self.device = acc.is_main_process, acc.device
-        # decided once: what one process sees on the disk, another may have just written
-        self.folder = shared(acc, lambda: RunFolder.claim(config.out, name, resume, held))
         data = load_data(acc, config)
         extra = load_extra_data(acc, config, data)
         if config.test.images is not None:  # said now rather than after hours
@@ -145,8 +139,7 @@ class Trainer:
         )
         self.step = 0 if found is None else self.keeper.restore(found)
         acc.wait_for_everyone()
-        if self.main:
-            self._open(found)
+        shared(acc, lambda: self._open(found))
         self.window, self.last_loss = Window(), math.nan
         self.guard = Guard(acc, self.batches, self.folder.path, self.model)
         self.monitor = Monitor(self.folder.metrics, self.folder.tb, self.total, self.step, self.main)
@@ -159,7 +152,9 @@ class Trainer:
             self.monitor.say(note)
         for line in (*(found.damaged.values() if found else ()), *changes):
             self.monitor.say(line)
-        if resume and self.step < self.total:
+        if resume and found is None:
+            self.monitor.say(f"{self.folder.path} ended before its first checkpoint and begins again")
+        elif resume and self.step < self.total:
             self.monitor.say(f"resuming {self.folder.path} at step {self.step} of {self.total}")
         elif resume:
             over = (
@@ -182,6 +177,7 @@ class Trainer:
         with self.monitor.running():
             self._train()
             self.stopping.heard()
+            self._write_config()
             try:
                 with self.signals.at_once(), self.monitor.together():
                     return self._close()
@@ -285,14 +281,29 @@ class Trainer:
     def _save(self, found: dict[str, Evaluation], own: dict[str, Tensor]) -> None:
         self.monitor.flush()
         self.keeper.save(self.step, self.step / self.per_epoch, found, own)
+        self._write_config()
         self.bench.mirrors.clear()
 
     def _open(self, found: Found | None) -> None:
+        self._check_space()
         for name in found.damaged if found else ():
             store.set_aside(self.folder.checkpoints, name)
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        resolved = replace(self.config, out=str(self.folder.path))
-        write_text(self.folder.config, robustsabn.config.dump(resolved))
+        if found is None:
+            store.clear(self.folder.checkpoints)  # what a first checkpoint left that was not completed
+            write_text(self.folder.config, self.keeper.resolved)
+
+    def _write_config(self) -> None:
+        """Where a run goes on, only together with what it has done: until then the files are those of the run so far."""
+        shared(self.accelerator, lambda: write_text(self.folder.config, self.keeper.resolved))
+
+    def _check_space(self) -> None:
+        """WriteError unless the disk has room for the checkpoints that are kept, and for the next one beside them."""
+        weights = sum(value.numel() * value.element_size() for value in self.model.state_dict().values())
+        states = 1 + (2 if isinstance(self.config.optim, AdamW) else 1) + len(self.averages)
+        there = sum(file.stat().st_size for file in self.folder.checkpoints.glob("*/*.safetensors"))
+        require_space(
+            self.folder.path, max(weights * (4 * states + len(self.averages)) - there, weights * states)
+        )
 
     def _close(self) -> RunResult:
         try:

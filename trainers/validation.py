@@ -50,12 +50,12 @@ class Validator:
         routes = self.routes
         found = self._evaluate(self.validation, attack, routes[-1:] or None, routes or None)
         signs = self._overfitting(found, attack) if kind == "validation" else {}
-        self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust, **signs})
         clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
         beside = "".join(
             f"  {word} {100 * signs[name]:.1f} %" for name, word in SIGNS.items() if name in signs
         )
         self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %{beside}")
+        self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust, **signs})
         self._warn(found)
         if kind == "validation" and begins(points := course(self.monitor.validations)):
             self.monitor.say(f"warning: catastrophic overfitting: {collapse(points, self.by_robustness)}")
@@ -79,9 +79,9 @@ class Validator:
             found = self._evaluate(images, attack, None, self.routes or None)
             if self.config.test.autoattack and kind == "test":
                 found = self._autoattack(found, attack.threat)
-        self.monitor.record(kind, step, found.to_dict())
         self.monitor.table(results_table(found, f"{which}, {found.setting}"))
         self._warn(found)
+        self.monitor.record(kind, step, {**found.to_dict(), "asked": self.config.test.asked})
         return found
 
     def _autoattack(self, found: Evaluation, threat: ThreatModel) -> Evaluation:

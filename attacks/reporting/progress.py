@@ -1,6 +1,6 @@
 """What an evaluation tells while it runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robustsabn.report.numbers import duration, percent
 
-__all__ = ["Event", "live"]
+__all__ = ["Display", "Event", "live"]
 
 
 class Event(Protocol):
@@ -34,15 +34,17 @@ class Event(Protocol):
 
 
 @contextmanager
-def live(console: Console | None = None) -> Iterator[Callable[[Event], None]]:
+def live(console: Console | None = None) -> Iterator["Display"]:
     """Gives a function to call with every event: a bar on a terminal, elsewhere one line when an attack has ended."""
-    display = _Display(console or Console(soft_wrap=True, highlight=False))
+    display = Display(console or Console(soft_wrap=True, highlight=False))
     with display.bar:
-        yield display.show
+        yield display
     display.close()
 
 
-class _Display:
+class Display:
+    """A function to call with every event, which shows it."""
+
     def __init__(self, console: Console) -> None:
         self.console = console
         self.last: Event | None = None
@@ -58,7 +60,7 @@ class _Display:
         )
         self.task = self.bar.add_task("clean images", total=None, note="")
 
-    def show(self, event: Event) -> None:
+    def __call__(self, event: Event) -> None:
         if self.last is None or self.last.index != event.index:
             self.close()
             self.bar.reset(self.task, total=event.total)
@@ -78,3 +80,4 @@ class _Display:
                 f"{event.attack}: robust accuracy {accuracy} after {event.total} images, {duration(event.seconds)}",
                 markup=False,
             )
+        self.last = None

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
+from robustsabn._own_code import kept_alive
 from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, train
 from robustsabn.cli._failures import explain, say, show_any_text
-from robustsabn.errors import UsageError
+from robustsabn.errors import ModelError, UsageError
 
 __all__ = ["main"]
 
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_any_text()
     try:
         args = _parse(argv)
-        args.run(args)
+        with kept_alive(ModelError):
+            args.run(args)
         _leave()
         sys.stdout.flush()
     except KeyboardInterrupt:

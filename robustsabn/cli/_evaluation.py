@@ -10,11 +10,13 @@ from types import FrameType
 from typing import Any
 
 from robustsabn.config import number
-from robustsabn.errors import UsageError
+from robustsabn.errors import FolderInUseError, UsageError
+from robustsabn.files import ASIDE, check_name
+from robustsabn.locks import LOCK, locked
 from robustsabn.paths import given_path
 from robustsabn.text import quote
 
-__all__ = ["command", "free_folder", "options", "short", "stoppable"]
+__all__ = ["claim", "command", "free_folder", "options", "short", "stoppable"]
 
 _BEGUN = Path("journal", "identity.json")
 _WORDS = {"true": True, "false": False, "none": None}
@@ -39,6 +41,22 @@ def options(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def claim(out: Path | None, name: str, resume: bool, held: contextlib.ExitStack) -> Path:
+    """The folder that `free_folder` gives, locked until `held` closes; FolderInUseError where another command writes into it."""
+    while True:
+        folder = free_folder(out, name, resume)
+        with contextlib.ExitStack() as tried:
+            try:
+                tried.enter_context(locked(folder))
+            except FolderInUseError:
+                if out is None and not resume:
+                    continue  # another command was quicker: the next one
+                raise
+            if resume or not _used(folder):  # otherwise an evaluation came and went in the meantime
+                held.enter_context(tried.pop_all())
+                return folder
+
+
 def free_folder(out: Path | None, name: str, resume: bool) -> Path:
     """Where an evaluation goes: `out`, else the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
 
@@ -47,6 +65,7 @@ def free_folder(out: Path | None, name: str, resume: bool) -> Path:
     """
     if out is not None:
         out = given_path(out, "--out", UsageError)
+        check_name(out)
         for place in (out, *out.parents):
             if place.exists() and not place.is_dir():
                 raise UsageError(f"--out: {place} is a file; choose a folder")
@@ -56,14 +75,14 @@ def free_folder(out: Path | None, name: str, resume: bool) -> Path:
         newest = following = out
     else:
         newest, following, n = Path(), Path("runs") / name, 1
-        while _used(following):
+        while _used(following) or (following / LOCK).exists():
             n += 1
             newest, following = following, Path("runs") / f"{name}-{n}"
     if not resume:
         return following
-    if not _used(newest) or newest == Path():
+    if newest == Path() or not newest.is_dir() or not any(newest.iterdir()):
         raise UsageError(f"--resume: there is nothing in {out or following}; leave --resume out to begin")
-    if not _begun(newest):
+    if _used(newest) and not _begun(newest):
         raise UsageError(
             f"--resume: {newest} holds no evaluation that can be continued: {_BEGUN} is not there; choose another folder"
         )
@@ -76,7 +95,12 @@ def short(spec: str) -> str:
 
 
 def _used(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+    """Whether there is more in a folder than what is left of an evaluation that was killed before it began."""
+    if not folder.is_dir():
+        return False
+    there = {path.name for path in folder.iterdir()} - {LOCK}
+    inside = {path.name for path in (folder / "journal").glob("*")} - {LOCK, "clean.safetensors"}
+    return bool(there - {"journal"}) or any(not name.startswith(ASIDE) for name in inside)
 
 
 def _begun(folder: Path) -> bool:

@@ -3,7 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.attacks.reporting import live
     from robustsabn.cli import _common, _evaluation
     from robustsabn.cli._subject import prepare
+    from robustsabn.files import make_folder
     from robustsabn.trainers.processes import accelerator, shared
 
     evaluate = _engine(args, ThreatModel(args.norm, _common.above_zero("--eps", args.eps) or 0.0), size)
@@ -74,15 +75,17 @@ def run(args: argparse.Namespace) -> None:
         device=workers.device if device is None or workers.num_processes > 1 else device,
     )
     name = f"autoattack-{_evaluation.short(args.model)}"
-    folder = shared(workers, lambda: _evaluation.free_folder(args.out, name, args.resume))
-    main = workers.is_main_process
-    folder.mkdir(parents=True, exist_ok=True)  # where that cannot be, no hour is spent
-    if not main and not _own(args):
-        return  # other engines know one process
-    with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
-        report = evaluate(subject, folder, show)
-    if main:
-        _close(args, report, subject, folder)
+    with ExitStack() as held:
+        folder = shared(workers, lambda: _evaluation.claim(args.out, name, args.resume, held))
+        main = workers.is_main_process
+        # where there is no room, no hour is spent: a journal of the adversarial images, and two files of them
+        shared(workers, lambda: make_folder(folder, 3 * subject.x.numel() * 4))
+        if not main and not _own(args):
+            return  # other engines know one process
+        with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
+            report = evaluate(subject, folder, show)
+        if main:
+            _close(args, report, subject, folder)
 
 
 def _own(args: argparse.Namespace) -> bool:
@@ -133,10 +136,10 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
     from robustsabn.cli._evaluation import command
 
     about = {**subject.about, "command": command(args.argv)}
+    tell(report)  # a number that cannot be written is not lost
     write(report, folder, classes=subject.classes, x=subject.x, about=about)
     if args.robustbench:
         write_robustbench(report, folder, args.robustbench, args.data.partition(":")[0])
-    tell(report)
     print(f"written to {folder}: report.html, report.json, per_sample.csv, adversarial.safetensors")
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from robustsabn.errors import UsageError
 from robustsabn.text import quote
 
 if TYPE_CHECKING:
+    from robustsabn.attacks.report import Report
+    from robustsabn.attacks.reporting.progress import Display
     from robustsabn.trainers import Evaluation
 
 __all__ = ["HELP", "configure", "run"]
@@ -45,16 +48,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table and write RUN/report/evaluation.json."""
-    from rich.console import Console
-
-    from robustsabn.cli._common import above_zero, at_least_one, device
-    from robustsabn.files import write_text
-    from robustsabn.trainers import evaluate_run, load_run_config
-    from robustsabn.trainers.monitor import results_table
+    from robustsabn.cli._common import at_least_one
+    from robustsabn.locks import locked
+    from robustsabn.trainers import load_run_config
 
     data = args.data or load_run_config(args.run_folder).data
     at_least_one("--n", args.n)
     at_least_one("--batch-size", args.batch_size)
+    with locked(args.run_folder / "report"):  # where that cannot be written, no hour is spent
+        _evaluate(args, data)
+
+
+def _evaluate(args: argparse.Namespace, data: str) -> None:
+    from rich.console import Console
+
+    from robustsabn.cli._common import above_zero, device
+    from robustsabn.files import write_text
+    from robustsabn.trainers import evaluate_run
+    from robustsabn.trainers.checkpoint import read_facts
+    from robustsabn.trainers.folders import RunFolder
+    from robustsabn.trainers.monitor import results_table
+
+    # read now: a run that goes on may keep another one meanwhile
+    step = read_facts(RunFolder(args.run_folder).checkpoints, args.checkpoint)["step"]
     if args.attack.startswith("pgd"):
         if args.overrides:
             raise UsageError(
@@ -78,21 +94,26 @@ def run(args: argparse.Namespace) -> None:
     if found.warning:
         print(f"warning: {found.warning}")
     report: Path = args.run_folder / "report" / "evaluation.json"
-    report.parent.mkdir(exist_ok=True)
-    content = {**found.to_dict(), "checkpoint": args.checkpoint, "data": data, "seed": args.seed}
+    content = {
+        **found.to_dict(),
+        "checkpoint": args.checkpoint,
+        "step": step,
+        "data": data,
+        "seed": args.seed,
+    }
     write_text(report, json.dumps(content, indent=2) + "\n")
     print(f"written to {report}")
 
 
 def _reported(args: argparse.Namespace, data: str) -> "Evaluation":
-    from robustsabn.attacks.reporting import live, tell
+    from robustsabn.attacks.reporting import live
     from robustsabn.cli import _common, _evaluation
     from robustsabn.trainers.attacked import attack_run
 
     if args.step_size is not None:
         raise UsageError(f"--step-size is for PGD, not for {args.attack}")
     with _evaluation.stoppable(), live() as show:
-        found, reports = attack_run(
+        found, _ = attack_run(
             args.run_folder,
             args.attack,
             checkpoint=args.checkpoint,
@@ -105,8 +126,14 @@ def _reported(args: argparse.Namespace, data: str) -> "Evaluation":
             seed=args.seed,
             about={"command": _evaluation.command(args.argv)},
             progress=show,
+            tell=partial(_tell, show),
         )
-    for route, report in reports.items():
-        print(f"\nattacked through {route}" if route != "all" else "")
-        tell(report)
     return found
+
+
+def _tell(show: "Display", route: str, report: "Report") -> None:
+    from robustsabn.attacks.reporting import tell
+
+    show.close()  # the line about the last attack stands above
+    print(f"\nattacked through {route}" if route != "all" else "")
+    tell(report)

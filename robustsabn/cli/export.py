@@ -2,6 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustsabn.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustsabn.trainers.runs import LoadedRun
 
 __all__ = ["HELP", "configure", "run"]
 
@@ -19,15 +25,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Bake the route, write it, check it against the run's model."""
+    from robustsabn.locks import LOCK, locked
+    from robustsabn.trainers.runs import load_run
+
+    target: Path = args.out
+    if (target.parent / "state.json").is_file():
+        raise UsageError(f"--out: {target.parent} holds a checkpoint of a run; choose another folder")
+    with locked(target.parent, f".{target.name}{LOCK}"):
+        _export(args, load_run(args.run_folder, args.checkpoint))
+
+
+def _export(args: argparse.Namespace, loaded: "LoadedRun") -> None:
     import torch
 
     from robustsabn.baking import bake
     from robustsabn.errors import RouteError
     from robustsabn.exporting import export
     from robustsabn.routing import maybe_route, routes_of
-    from robustsabn.trainers.runs import load_run
 
-    loaded = load_run(args.run_folder, args.checkpoint)
     routes = routes_of(loaded.model)
     if args.route not in routes and (routes or args.route is not None):
         given = "--route is missing" if args.route is None else f"no route {args.route!r}"

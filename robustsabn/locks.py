@@ -1,4 +1,4 @@
-"""One process at a time trains in a run folder: an advisory lock that ends with its process, however that ends."""
+"""One command at a time writes into a folder: an advisory lock that ends with its process, however that ends."""
 
 import contextlib
 import os
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from robustsabn.errors import TrainingError
+from robustsabn.errors import FolderInUseError
+from robustsabn.files import make_folder
 
 if sys.platform != "win32":
     import fcntl
@@ -19,21 +20,22 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make `folder` if need be and keep other processes from training in it; what stays empty is removed again.
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
+    """Make `folder` if need be and keep other commands from writing into it; what stays empty is removed again.
 
-    Raises TrainingError, which names the process that holds it. File systems without locks, and Windows, have none.
+    `name` is that of the lock's file, for a command that writes one file into a folder of others. Raises FolderInUseError,
+    which names the process that holds it, and WriteError for a folder that cannot be written. File systems without locks, and Windows, have none.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
-        with _acquired(folder / LOCK) as stream:
+        with _acquired(folder / name) as stream:
             stream.write(f"process {os.getpid()} on {platform.node()}")
             stream.flush()
             try:
                 yield
             finally:
-                (folder / LOCK).unlink(missing_ok=True)
+                (folder / name).unlink(missing_ok=True)
     finally:
         for place in made:
             with contextlib.suppress(OSError):
@@ -42,14 +44,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _acquired(file: Path) -> TextIO:
     while True:
-        stream = open(os.open(file, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8")  # noqa: SIM115
+        stream = open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8")  # noqa: SIM115
         try:
             if sys.platform != "win32":
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = stream.read() or "another process"
+            holder = _holder(stream)
             stream.close()
-            raise TrainingError(
+            raise FolderInUseError(
                 f"{file.parent} is in use by {holder}; wait until it ends or stop it, or choose another out="
             ) from None
         except OSError:  # no locks on this file system
@@ -59,3 +61,11 @@ def _acquired(file: Path) -> TextIO:
                 stream.truncate()
                 return stream
         stream.close()  # the holder of before has just removed it
+
+
+def _holder(stream: TextIO) -> str:
+    try:
+        words = stream.read(200)
+    except ValueError:  # whatever is in the file
+        words = ""
+    return words if words.isprintable() and words else "another process"

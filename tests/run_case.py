@@ -1,0 +1,59 @@
+"""A small training run, one that dies, and whether two runs are the same to the bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robustsabn.config import load
+from robustsabn.trainers import TrainConfig
+from robustsabn.trainers.checkpoint import read
+from robustsabn.trainers.trainer import Trainer, run
+
+__all__ = ["CONFIG", "die", "metrics", "same"]
+
+CONFIG: dict[str, Any] = {
+    "data": "digits",
+    "images": 96,
+    "batch_size": 16,
+    "epochs": 2,
+    "checkpoint_every": 2,
+    "augment": {"crop": 1},
+    "attack": {"eps": 0.1, "steps": 2},
+    "optim": {"name": "adamw", "lr": 0.01},
+    "validation": {"images": 40, "steps": 2},
+    "test": {"images": 40, "steps": 2},
+    "log_every": 3,
+    "device": "cpu",
+}
+TIMES = ("images_per_second",)
+
+
+def die(config: dict[str, Any], step: int) -> None:
+    """Train in this process, and fail when `step` begins."""
+
+    class Dying(Trainer):
+        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            if self.step == step:
+                raise MemoryError
+            super()._update(x, y)
+
+    with pytest.raises(MemoryError):
+        run(load(TrainConfig, config), trainer=Dying)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in entry.items() if key not in TIMES} for entry in entries]
+
+
+def same(a: Path, b: Path) -> None:
+    names = [place.name for place in sorted((a / "checkpoints").iterdir())]
+    assert {"best", "last"} <= set(names)
+    for name in (name for name in names if not name.startswith("damaged")):
+        first, second = (read(folder / "checkpoints", name) for folder in (a, b))
+        assert first.state["step"] == second.state["step"]
+        torch.testing.assert_close(first.tensors, second.tensors, rtol=0, atol=0)
+    assert metrics(a) == metrics(b)

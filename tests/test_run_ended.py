@@ -1,0 +1,184 @@
+"""--resume of a run that has ended, and what stays while a run goes on."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustsabn.cli import main
+from robustsabn.config import load
+from robustsabn.errors import CheckpointError
+from robustsabn.trainers import TrainConfig, compare, load_run_config, train
+from robustsabn.trainers.records import closing, read_records
+from robustsabn.trainers.trainer import Trainer, run
+
+CONFIG: dict[str, Any] = {
+    "images": 48,
+    "batch_size": 16,
+    "steps": 3,
+    "checkpoint_every": 1,
+    "ema": 0.9,
+    "attack": {"eps": 0.1, "steps": 1},
+    "validation": {"images": 10, "steps": 1},
+    "test": {"images": 10, "steps": 1},
+    "device": "cpu",
+}
+
+
+class Fails(Trainer):
+    """A run in which nothing may be computed."""
+
+    def fit(self) -> Any:
+        with self.monitor.running():
+            raise AssertionError("computed")
+
+
+class Stops(Trainer):
+    """A run that is killed before its closing evaluations."""
+
+    def _close(self) -> Any:
+        raise MemoryError
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> dict[str, Any]:
+    config = {**CONFIG, "out": str(tmp_path / "run")}
+    train(config)
+    return config
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def resume(config: dict[str, Any], **more: Any) -> Any:
+    return run(load(TrainConfig, {**config, **more}), resume=True, trainer=Fails)
+
+
+def test_its_tables_are_shown_and_nothing_is_computed_or_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    ended = {**CONFIG, "out": str(folder)}
+    train(ended)
+    before, first = contents(folder), capsys.readouterr().out
+    result = resume(ended)
+    said = capsys.readouterr().out
+    assert f"{folder} has ended: its 3 steps and closing evaluations are done, nothing is computed" in said
+    rows = [line for line in first.splitlines() if "clean images" in line or "pgd-1 through" in line]
+    assert len(rows) == 6  # those of averaged weights as well
+    assert [line for line in said.splitlines() if line in rows] == rows
+    assert contents(folder) == before
+    assert result.evaluation == closing(list(read_records(folder / "metrics.jsonl")))
+    assert result.averages.keys() == {"ema"}
+    assert (result.steps, result.folder) == (3, folder)
+
+
+def test_settings_that_change_nothing_still_compute_nothing(ended: dict[str, Any]) -> None:
+    for more in ({"log_every": 1}, {"steps": 2}, {"download": True}, {"checkpoint_every": 3}):
+        assert resume(ended, **more).steps == 3
+
+
+def test_another_closing_evaluation_is_said_and_done(
+    ended: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(ended["out"])
+    asked = {**ended, "test": {"images": 6, "steps": 2}, "log_every": 7}
+    with pytest.raises(MemoryError):
+        run(load(TrainConfig, asked), resume=True, trainer=Stops)
+    said = capsys.readouterr().out
+    assert "from now on: test.images 10 -> 6" in said
+    assert "from now on: log_every 10 -> 7" in said
+    found = closing(list(read_records(folder / "metrics.jsonl")))
+    assert found is not None
+    assert found.n == 10  # until the new one is complete
+    with pytest.raises(AssertionError, match="computed"):
+        resume(asked)
+    train(asked, resume=True)
+    tests = [record for record in read_records(folder / "metrics.jsonl") if record["kind"] == "test"]
+    assert [(record["n"], record["attack"]) for record in tests] == [(6, "pgd-2")]
+    assert load_run_config(folder).test.images == 6
+    resume(asked)
+
+
+def test_a_run_that_goes_on_keeps_its_table_and_is_not_taken_for_ended(
+    ended: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, longer = Path(ended["out"]), {**ended, "steps": 6}
+
+    class Dies(Trainer):
+        def _close(self) -> Any:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(load(TrainConfig, longer), resume=True, trainer=Dies)
+    assert "steps 3 -> 6" in capsys.readouterr().out
+    records = list(read_records(folder / "metrics.jsonl"))
+    assert [record["step"] for record in records if record["kind"] == "test"] == [3]
+    assert closing(records) is None
+    with pytest.raises(CheckpointError, match="has not ended"):
+        compare([folder])
+    assert main(["report", str(folder)]) == 0
+    assert "After 3 steps, before training went on" in (folder / "report" / "index.html").read_text()
+    train(longer, resume=True)
+    records = list(read_records(folder / "metrics.jsonl"))
+    assert [record["step"] for record in records if record["kind"] == "test"] == [6]
+    assert len(compare([folder]).runs) == 1
+
+
+def test_an_earlier_version_did_not_say_what_was_asked(ended: dict[str, Any]) -> None:
+    metrics = Path(ended["out"], "metrics.jsonl")
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    metrics.write_text(
+        "".join(json.dumps({k: v for k, v in r.items() if k != "asked"}) + "\n" for r in records)
+    )
+    resume(ended)
+    with pytest.raises(AssertionError, match="computed"):
+        resume(ended, test={"images": 6, "steps": 1})
+
+
+def _without_tables(folder: Path) -> None:
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:-1]))
+
+
+def _with_a_damaged_last(folder: Path) -> None:
+    (folder / "checkpoints" / "last" / "state.json").write_text("{")
+
+
+@pytest.mark.parametrize("harm", [_without_tables, _with_a_damaged_last])
+def test_what_is_incomplete_is_done_again(ended: dict[str, Any], harm: Callable[[Path], None]) -> None:
+    harm(Path(ended["out"]))
+    with pytest.raises(AssertionError, match="computed"):
+        resume(ended)
+
+
+@pytest.mark.parametrize("place", ["evaluation.json", "index.html"])
+def test_an_old_result_stays_where_the_disk_is_full(
+    ended: dict[str, Any], place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(ended["out"])
+    verb = (
+        ["evaluate", str(folder), "--attack", "pgd-1", "--n", "8"]
+        if "json" in place
+        else ["report", str(folder)]
+    )
+    assert main(verb) == 0
+    before = (folder / "report" / place).read_bytes()
+    capsys.readouterr()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(verb) == 2
+    captured = capsys.readouterr()
+    assert "No space left" in captured.err
+    assert captured.err.count("\n") == 1
+    assert ("pgd-1 through" in captured.out) == ("json" in place)  # printed before it is written
+    assert (folder / "report" / place).read_bytes() == before
+    assert not list((folder / "report").glob(".*"))

@@ -1,0 +1,58 @@
+"""TensorBoard's files of one run; what cannot be written is an error of the run, in one line."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from robustsabn.files import writing
+
+__all__ = ["Board"]
+
+
+class Board:
+    """Scalars and images for TensorBoard in the folder `place`; those after step `start` of an earlier session are hidden.
+
+    A thread of TensorBoard's own writes them. What fails there is raised by the next call here, as a WriteError.
+    """
+
+    def __init__(self, place: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.place = place
+        with writing(place):
+            again = place.is_dir()
+            self.writer = SummaryWriter(str(place), purge_step=start + 1 if again else None)
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Closes the files at the end; failures of the thread are not printed besides."""
+        hook = threading.excepthook
+
+        def quiet(failure: threading.ExceptHookArgs) -> None:
+            if not isinstance(failure.exc_value, OSError):
+                hook(failure)
+
+        threading.excepthook = quiet
+        try:
+            yield
+        finally:
+            try:
+                with contextlib.suppress(OSError):  # the numbers are in metrics.jsonl
+                    self.writer.close()
+            finally:
+                threading.excepthook = hook
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        with writing(self.place):
+            self.writer.add_scalar(name, value, step)
+
+    def image(self, name: str, image: Tensor, step: int) -> None:
+        with writing(self.place):
+            self.writer.add_image(name, image, step)
+
+    def flush(self) -> None:
+        with writing(self.place):
+            self.writer.flush()
