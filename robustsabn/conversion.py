@@ -135,11 +135,11 @@ def _routed(old: Any, kind: Kind, preset: Preset, router: Router, sync: bool, ta
         if plain is None:
             continue
         if affine in ("shared", "sandwich"):
-            setattr(new, name, plain)
+            new._parameters[name] = plain
         if affine in ("independent", "sandwich"):
             if plain not in tables:
                 tables[plain] = _table(plain, len(router), affine, name)
-            setattr(new, f"route_{name}", tables[plain])
+            new._parameters[f"route_{name}"] = tables[plain]
     for name, plain in old._buffers.items():
         own = new._buffers.get(name)
         if own is not None and plain is not None:
@@ -161,4 +161,4 @@ def _table(plain: nn.Parameter, routes: int, affine: str, name: str) -> nn.Param
     rows = plain.detach().expand(routes, *plain.shape).clone()
     if affine == "sandwich":
         rows.fill_(1.0 if name == "weight" else 0.0)
-    return nn.Parameter(rows, requires_grad=plain.requires_grad)
+    return nn.Parameter(rows.flatten(), requires_grad=plain.requires_grad)

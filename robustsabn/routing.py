@@ -67,6 +67,7 @@ class Router:
         self.thread: dict[str, int] = {}  # of the `route` block in force
         self.block: object = None  # the innermost one
         self.selection: Resolved = 0
+        self.selected = False  # inside a `route` block
         self.pinned = False  # the selection holds for a recomputation in backward
         self.kept = False  # the selection will be pinned in that of the forward that runs now
 
@@ -175,15 +176,15 @@ def _in_backward() -> bool:
 def _selected(
     selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
 ) -> Iterator[None]:
-    before = [(router, router.selection, router.pinned, router.kept) for router, _ in selections]
+    before = [(r, r.selection, r.selected, r.pinned, r.kept) for r, _ in selections]
     try:
         for router, value in selections:
-            router.selection = value
+            router.selection, router.selected = value, True
             router.pinned, router.kept = pinned or router.pinned, kept or router.kept
         yield
     finally:
-        for router, selection, was_pinned, was_kept in before:
-            router.selection, router.pinned, router.kept = selection, was_pinned, was_kept
+        for router, *state in before:
+            router.selection, router.selected, router.pinned, router.kept = state
 
 
 @contextlib.contextmanager

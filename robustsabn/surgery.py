@@ -114,7 +114,7 @@ def _hand_over(optimizer: torch.optim.Optimizer, old: nn.Parameter, table: nn.Pa
     state = optimizer.state.pop(old, {})
     if state and state.keys() <= _EXPANDABLE:
         optimizer.state[table] = {
-            key: value.expand_as(table).clone() if _is_like(value, old) else value
+            key: value.flatten().repeat(table.numel() // old.numel()) if _is_like(value, old) else value
             for key, value in state.items()
         }
 

@@ -27,7 +27,7 @@ def make(
 
 def affine64(layer: torch.nn.Module, route: int) -> list[tuple[Tensor | None, Tensor | None]]:
     """The affines that a sample of `route` passes, in their order."""
-    shared = (getattr(layer, "weight", None), getattr(layer, "bias", None))
+    shared = (layer._parameters.get("weight"), layer._parameters.get("bias"))
     table, shift = getattr(layer, "route_weight", None), getattr(layer, "route_bias", None)
     own = (None if table is None else table[route], None if shift is None else shift[route])
     return [shared, own]

@@ -22,8 +22,8 @@ def routed() -> nn.Module:
     with torch.no_grad():
         model.get_parameter("1.weight").copy_(torch.tensor(LINEAR[0], dtype=torch.float64))
         model.get_parameter("1.bias").copy_(torch.tensor(LINEAR[1], dtype=torch.float64))
-        model.get_parameter("2.route_weight").copy_(torch.tensor(list(SCALE.values()), dtype=torch.float64))
-        model.get_parameter("2.route_bias").copy_(torch.tensor(list(SHIFT.values()), dtype=torch.float64))
+        norm.route_weight.copy_(torch.tensor(list(SCALE.values()), dtype=torch.float64))
+        norm.route_bias.copy_(torch.tensor(list(SHIFT.values()), dtype=torch.float64))
     return model
 
 

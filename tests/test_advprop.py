@@ -112,7 +112,7 @@ def test_fast_advprop_scales_no_later_step() -> None:
     bench = bench_for(model, 6)
     with bench.at(0):
         FastAdvProp(every=2).losses(bench, x, y)["loss"].backward()  # type: ignore[no-untyped-call]
-    table = model.get_parameter("1.route_weight")
+    table = dict(model.named_parameters())["1.route_weight"]
     table.grad = None
     with route(model, "adv"):
         loss = F.cross_entropy(model(x), y)

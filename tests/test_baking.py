@@ -80,7 +80,7 @@ def test_modes_and_requires_grad_are_kept() -> None:
     plain[0].eval()
     plain[1].requires_grad_(False)
     routed = convert(plain)
-    routed.get_parameter("2.weight").requires_grad_(False)
+    dict(routed.named_parameters())["2.weight"].requires_grad_(False)
     baked = bake(routed, "adv")
     assert [layer.training for layer in baked.children()] == [False, True, True]
     assert {name: p.requires_grad for name, p in baked.named_parameters()} == {

@@ -110,7 +110,7 @@ def test_paper_initialisation_draws_what_a_layer_built_by_hand_draws(norm: str) 
         6, statistics=PRESETS[norm].statistics, affine=PRESETS[norm].affine, init="paper"
     )
     for name in ("weight", "bias", "route_weight", "route_bias"):
-        drawn, expected = getattr(converted, name), getattr(by_hand, name)
+        drawn, expected = converted._parameters[name], by_hand._parameters[name]
         assert (drawn is None) == (expected is None)
         if drawn is not None:
             constant = bool((expected == expected.flatten()[0]).all())
@@ -171,7 +171,7 @@ def test_copies_and_pickles_route_on_their_own() -> None:
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(through(twin, "adv", x), through(model, "adv", x))
         with torch.no_grad():
-            twin.get_parameter("1.route_bias").add_(1)
+            layer(twin, "1").route_bias.add_(1)
         assert not torch.equal(through(twin, "adv", x), through(model, "adv", x))
         assert layer(twin, "1").router is not layer(model, "1").router
         assert layer(twin, "1").router is twin.get_submodule("3").router
@@ -199,7 +199,7 @@ def test_torch_encoder_layer_takes_the_routes_in_inference_too() -> None:
         expected = plain(x)
         routed = convert(copy.deepcopy(plain), "sabn")
         torch.testing.assert_close(through(routed, "adv", x), expected)
-        routed.get_parameter("norm1.route_weight")[1].mul_(2)
+        routed.get_submodule("norm1").route_weight[1].mul_(2)
         assert not torch.allclose(through(routed, "adv", x), expected)
         torch.testing.assert_close(through(routed, "clean", x), expected)
 

@@ -49,7 +49,7 @@ def test_separate_forwards_train_such_a_network(method: type[Paired | AdvProp | 
         method().losses(bench, x, y)
     with bench.at(0):
         method(forward="separate").losses(bench, x, y)["loss"].backward()  # type: ignore[no-untyped-call]
-    table = model.get_parameter("norm.route_weight").grad
+    table = dict(model.named_parameters())["norm.route_weight"].grad
     assert table is not None
     assert bool((table != 0).all())
 

@@ -75,8 +75,8 @@ def test_blend_is_the_mix_of_effective_affines_and_statistics(preset: str) -> No
     scale, shift = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for r, w in enumerate(mix):
         g, b = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-        if layer.weight is not None and layer.bias is not None:
-            g, b = layer.weight, layer.bias
+        if layer.has_shared_affine:
+            g, b = (layer._parameters[name] for name in ("weight", "bias"))
         if layer.route_weight is not None and layer.route_bias is not None:
             g, b = layer.route_weight[r] * g, layer.route_weight[r] * b + layer.route_bias[r]
         scale, shift = scale + w * g, shift + w * b
@@ -94,13 +94,12 @@ def test_none_is_the_shared_affine_with_pooled_statistics() -> None:
     layer = make("saauxbn").eval()
     assert layer.running_mean is not None
     assert layer.running_var is not None
-    assert layer.weight is not None
-    assert layer.bias is not None
     mean = layer.running_mean.mean(0)
     var = (layer.running_var + layer.running_mean**2).mean(0) - mean**2
     view = (1, 3, 1, 1)
     expected = (X - mean.view(view)) / torch.sqrt(var.view(view) + layer.eps)
-    expected = expected * layer.weight.view(view) + layer.bias.view(view)
+    weight, bias = (dict(layer.named_parameters())[name] for name in ("weight", "bias"))
+    expected = expected * weight.view(view) + bias.view(view)
     with route(layer, None):
         torch.testing.assert_close(layer(X), expected)
     with pytest.raises(RouteError, match="shared affine"), route(make("auxbn"), None):

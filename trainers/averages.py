@@ -42,7 +42,9 @@ class Average(ABC):
     def load(self, values: Mapping[str, Tensor] | None, counts: Mapping[str, int] | None = None) -> None:
         """Go on from stored `values` and `counts`, or begin at the model as it is."""
         for name, value in self.values.items():
-            value.copy_(self.live[name] if values is None else values[name])
+            value.copy_(
+                self.live[name] if values is None else values[name].view_as(value)
+            )  # route tables: once (R, C)
         kept = counts or {}
         self.count, self.evaluated = kept.get("count", 0), kept.get("evaluated", 0)
 

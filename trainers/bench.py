@@ -182,9 +182,9 @@ class StepBench:
                 rows[router.index(chosen)] = factor
             for layer in layers:
                 for name in ("route_weight", "route_bias"):
-                    table = getattr(layer, name)
-                    if isinstance(table, nn.Parameter) and table.requires_grad:
-                        shaped = rows.to(table).view(-1, *(1,) * (table.ndim - 1))
+                    table = layer._parameters.get(name)
+                    if table is not None and table.requires_grad:
+                        shaped = rows.to(table).repeat_interleave(table.numel() // len(rows)).view_as(table)
                         handle = table.register_hook(partial(torch.mul, shaped))  # type: ignore[no-untyped-call]
                         self._until_backward.callback(handle.remove)
 

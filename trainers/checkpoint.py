@@ -161,8 +161,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
     """Give `optimizer` the tensors that `optimizer_tensors` found; its hyperparameters stay."""
     state: dict[int, Tensors] = {}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         index, _, key = name.partition(".")
+        if (
+            value.ndim > 1 and value.numel() == parameters[int(index)].numel()
+        ):  # route tables once had two dimensions
+            value = value.view_as(parameters[int(index)])
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 

@@ -1,5 +1,6 @@
 """Routed normalisation layers: statistics and affine that may depend on the route."""
 
+from robustsabn.layers import rebuilt  # noqa: F401  # keeps routes where tools rebuild batch norms
 from robustsabn.layers.adain import AdaIN, SaAdaIN, instance_moments
 from robustsabn.layers.base import RoutedNorm
 from robustsabn.layers.batchnorm import (

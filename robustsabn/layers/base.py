@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.errors import RouteError
+from robustsabn.layers.effective import effective
 from robustsabn.layers.functional import wide
 from robustsabn.routing import Resolved, Router, is_whole_batch
 from robustsabn.text import quote
@@ -24,8 +26,10 @@ Init = Literal["identity", "paper"]
 class RoutedNorm(nn.Module):
     """Base of the routed layers: `y = g_r * (g_s * xhat + b_s) + b_r`, composed at parameter size.
 
-    `weight`, `bias` of shape S are the shared affine (g_s, b_s), present for `shared` and `sandwich`; `route_weight`,
-    `route_bias` (R, *S) are the route affines (g_r, b_r), present for `independent` and `sandwich`.
+    Parameters `weight`, `bias` of shape S are the shared affine (g_s, b_s), present for `shared` and `sandwich`;
+    `route_weight`, `route_bias` are the route affines (g_r, b_r), present for `independent` and `sandwich`, route by route in
+    one dimension: tools that spare vectors from weight decay spare them. The attributes of these names are views (R, *S);
+    the attributes `weight` and `bias` are the effective affine of the route in force, read only (`EffectiveAffine`).
     """
 
     _version = 1
@@ -45,11 +49,12 @@ class RoutedNorm(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not that of torch's layer, which the subclasses are as well
         if affine not in ("shared", "independent", "sandwich", "none"):
             raise RouteError(f"affine={quote(affine)}; allowed: shared, independent, sandwich, none")
         self.router = Router(routes) if router is None else router
         self.affine = affine
+        self.shape = tuple(shape)
         self.after: tuple[str, ...] = ()
         shared, routed = affine in ("shared", "sandwich"), affine in ("independent", "sandwich")
         sizes = {
@@ -59,15 +64,34 @@ class RoutedNorm(nn.Module):
             "route_bias": routed and bias,
         }
         for name, present in sizes.items():
-            size = (len(self.router), *shape) if name.startswith("route") else tuple(shape)
+            size = (len(self.router) * math.prod(shape),) if name.startswith("route") else self.shape
             empty = torch.empty(size, device=device, dtype=dtype) if present else None
-            self.register_parameter(name, None if empty is None else nn.Parameter(empty))
+            self._parameters[name] = None if empty is None else nn.Parameter(empty)
         self.reset_affine(init)
 
-    weight: Tensor | None
-    bias: Tensor | None
-    route_weight: Tensor | None
-    route_bias: Tensor | None
+    @property
+    def weight(self) -> Tensor | None:
+        """The effective scale (*S) of the route in force; the parameter itself where all routes share it."""
+        return effective(self, "weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The effective shift (*S) of the route in force; the parameter itself where all routes share it."""
+        return effective(self, "bias")
+
+    @property
+    def route_weight(self) -> Tensor | None:
+        """The scales (R, *S) of the routes, a view of the parameter."""
+        return self._rows_of("route_weight")
+
+    @property
+    def route_bias(self) -> Tensor | None:
+        """The shifts (R, *S) of the routes, a view of the parameter."""
+        return self._rows_of("route_bias")
+
+    def _rows_of(self, name: str) -> Tensor | None:
+        table = self._parameters[name]
+        return None if table is None else table.view(len(self.router), *self.shape)
 
     @property
     def has_shared_affine(self) -> bool:
@@ -82,11 +106,15 @@ class RoutedNorm(nn.Module):
             self.affine == "shared" or (self.affine == "independent" and self.statistics == "per_route")
         )
         for name in ("weight", "route_weight", "bias", "route_bias"):
-            parameter = getattr(self, name)
+            parameter = self._parameters[name]
             if parameter is not None and not name.endswith("bias") and noisy:
                 nn.init.normal_(parameter, 1.0, 0.02)
             elif parameter is not None:
                 nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+
+    def reset_parameters(self) -> None:
+        """What torch's layers do when they are built: affines of ones and zeros, on all routes."""
+        self.reset_affine("identity")
 
     def effective_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
         """Scale G and shift B of a selection: shape S for a whole-batch one, (N, *S) per sample, (P, *S) per part.
@@ -97,7 +125,7 @@ class RoutedNorm(nn.Module):
         if g is None or selection is None:
             if not self.has_shared_affine:
                 raise RouteError("route None on a layer without shared affine; select a route")
-            return self.weight, self.bias
+            return self._parameters["weight"], self._parameters["bias"]
         if isinstance(selection, Tensor) and selection.is_floating_point():
             g, b = self._composed(g, b)
             return mixed(selection, g), None if b is None else mixed(selection, b)
@@ -112,11 +140,11 @@ class RoutedNorm(nn.Module):
 
     def _composed(self, g: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Fold the shared affine, where there is one, under route affines g, b."""
-        weight = self.weight
+        weight, bias = self._parameters["weight"], self._parameters["bias"]
         if weight is None:
             return g, b
-        if b is not None and self.bias is not None:
-            b = torch.addcmul(b, g, self.bias)
+        if b is not None and bias is not None:
+            b = torch.addcmul(b, g, bias)
         return g * weight, b
 
     def per_sample_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
@@ -169,25 +197,37 @@ class RoutedNorm(nn.Module):
         error_msgs: list[str],
     ) -> None:
         """Load a routed layout, or a plain norm's entries: then every route starts from the plain layer."""
-        tables = [name for name in ("route_weight", "route_bias") if getattr(self, name) is not None]
-        if not any(prefix + name in state_dict for name in tables):
-            for name in tables:
-                plain, own = prefix + name.removeprefix("route_"), getattr(self, name)
-                if self.affine == "sandwich" and plain in state_dict:
-                    state_dict[prefix + name] = (
-                        torch.zeros_like if name == "route_bias" else torch.ones_like
-                    )(own)
-                elif plain in state_dict:
-                    state_dict[prefix + name] = state_dict.pop(plain).expand_as(own)
+        tables = [name for name in ("route_weight", "route_bias") if self._parameters[name] is not None]
+        started = not any(prefix + name in state_dict for name in tables)
+        for name in tables:
+            key, plain, own = prefix + name, prefix + name.removeprefix("route_"), self._rows_of(name)
+            assert own is not None
+            if started and self.affine == "sandwich" and plain in state_dict:
+                state_dict[key] = (torch.zeros_like if name == "route_bias" else torch.ones_like)(own)
+            elif started and plain in state_dict:
+                state_dict[key] = state_dict.pop(plain).expand_as(own)
+            given = state_dict.get(key)
+            if isinstance(given, Tensor) and given.ndim > 1:
+                if given.shape != own.shape:
+                    error_msgs.append(
+                        f"size mismatch for {key}: {tuple(given.shape)} given, {tuple(own.shape)} here"
+                    )
+                state_dict[key] = (given if given.shape == own.shape else own).detach().flatten()
         for name, buffer in self._buffers.items():
             given = state_dict.get(prefix + name)
             if name == "num_batches_tracked" and given is None and prefix + "running_mean" in state_dict:
                 given = state_dict[prefix + name] = torch.zeros((), dtype=torch.long)  # files of torch 0.4
             if buffer is not None and given is not None and given.ndim == buffer.ndim - 1:
                 state_dict[prefix + name] = given.expand_as(buffer)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        nn.Module._load_from_state_dict(
+            self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        nn.Module._save_to_state_dict(self, destination, prefix, keep_vars)
+        for name in ("route_weight", "route_bias"):
+            if prefix + name in destination:
+                destination[prefix + name] = destination[prefix + name].view(len(self.router), *self.shape)
 
     def extra_repr(self) -> str:
         """Routes and switches, for print(model)."""

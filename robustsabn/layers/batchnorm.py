@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import Self
 
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features, mixed
@@ -29,7 +31,7 @@ Update = Literal["none", "move", "again"]
 __all__ = ["RoutedBatchNorm", "RoutedBatchNorm1d", "RoutedBatchNorm2d", "RoutedBatchNorm3d"]
 
 
-class RoutedBatchNorm(RoutedNorm):
+class RoutedBatchNorm(RoutedNorm, _BatchNorm):
     """Batch normalisation whose affine and statistics may depend on the route: `y = g_r (g_s xhat + b_s) + b_r`.
 
     `statistics`: `shared` keeps one set of batch and running statistics, `per_route` one per route. `affine`:
@@ -44,6 +46,7 @@ class RoutedBatchNorm(RoutedNorm):
     """
 
     ranks: tuple[int, ...] = (2, 3, 4, 5)
+    frozen = False
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -69,8 +72,16 @@ class RoutedBatchNorm(RoutedNorm):
         if statistics not in ("shared", "per_route"):
             raise RouteError(f"statistics={quote(statistics)}; allowed: shared, per_route")
         self.statistics = statistics
-        super().__init__(
-            (num_features,), routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+        RoutedNorm.__init__(
+            self,
+            (num_features,),
+            routes,
+            affine,
+            bias=bias,
+            init=init,
+            router=router,
+            device=device,
+            dtype=dtype,
         )
         self.num_features = num_features
         self.eps, self.momentum, self.sync = eps, momentum, sync
@@ -94,7 +105,7 @@ class RoutedBatchNorm(RoutedNorm):
         update: Update = "none"
         if self.training and self.track_running_stats and self.running_mean is not None:
             update = "again" if recomputed else "move"
-        if self.statistics == "shared" and self.route_weight is None:
+        if self.statistics == "shared" and self._parameters["route_weight"] is None:
             y = self._whole(x, 0, batch_statistics, update)  # all routes are one
         elif isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
             y = self._parts(x, selection, batch_statistics, update)
@@ -201,7 +212,8 @@ class RoutedBatchNorm(RoutedNorm):
 
     def _dtype(self, x: Tensor) -> torch.dtype:
         """The dtype of parameters and statistics."""
-        own = (t for t in (self.running_mean, self.route_weight, self.weight) if t is not None)
+        affine = (self._parameters["route_weight"], self._parameters["weight"])
+        own = (t for t in (self.running_mean, *affine) if t is not None)
         return next((t.dtype for t in own), wide(x.dtype))
 
     def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
@@ -277,6 +289,44 @@ class RoutedBatchNorm(RoutedNorm):
             for running, new in ((self.running_mean, mean), (self.running_var, var)):
                 running.copy_(running.to(new.dtype).lerp(new.expand_as(running), weight))
 
+    def reset_running_stats(self) -> None:
+        """Mean 0 and variance 1 for the routes in force, as `torch.optim.swa_utils.update_bn` asks before it estimates them."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        rows: Any = slice(None)
+        selection = self.router.selection
+        if self.statistics == "per_route":  # those of other routes would not be estimated anew
+            if isinstance(selection, tuple):
+                rows = [route for route, size in selection if size]
+            elif isinstance(selection, Tensor) and selection.is_floating_point():
+                rows = (selection.detach() > 0).to(self.running_mean.device)
+            elif isinstance(selection, Tensor):
+                rows = selection.unique()
+            else:
+                rows = [] if selection is None else selection
+        for buffer, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
+            if buffer.ndim or isinstance(rows, slice):
+                buffer[rows if buffer.ndim else ...] = value
+
+    def reset_parameters(self) -> None:
+        """Affines of ones and zeros, running statistics 0 and 1, on all routes."""
+        RoutedNorm.reset_parameters(self)
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+
+    def freeze(self) -> None:
+        """Eval mode from now on, whatever `train()` says, and parameters that are not trained."""
+        self.frozen = True
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.training = mode and not self.frozen
+        return self
+
     def _check_input(self, x: Tensor) -> None:
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:
             allowed = " or ".join(f"{rank}-D" for rank in self.ranks)
@@ -309,19 +359,19 @@ def _apply(
     return scale_shift(x, total, offset if shift is None else offset + shift)
 
 
-class RoutedBatchNorm1d(RoutedBatchNorm):
+class RoutedBatchNorm1d(RoutedBatchNorm, nn.BatchNorm1d):
     """`RoutedBatchNorm` over (N, C) or (N, C, L)."""
 
     ranks = (2, 3)
 
 
-class RoutedBatchNorm2d(RoutedBatchNorm):
+class RoutedBatchNorm2d(RoutedBatchNorm, nn.BatchNorm2d):
     """`RoutedBatchNorm` over (N, C, H, W)."""
 
     ranks = (4,)
 
 
-class RoutedBatchNorm3d(RoutedBatchNorm):
+class RoutedBatchNorm3d(RoutedBatchNorm, nn.BatchNorm3d):
     """`RoutedBatchNorm` over (N, C, D, H, W)."""
 
     ranks = (5,)

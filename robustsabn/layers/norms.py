@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
@@ -26,7 +26,6 @@ __all__ = [
 class _SampleNorm(RoutedNorm):
     """Normalises every sample by itself; the affine of its route has the shape S of one sample's parameters."""
 
-    shape: tuple[int, ...]
     eps: float
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,7 +61,7 @@ class _SampleNorm(RoutedNorm):
         return v.to(x.dtype).reshape(*v.shape, *(1,) * (x.ndim - 2))
 
 
-class RoutedLayerNorm(_SampleNorm):
+class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
     """Layer normalisation with a routed affine over x (N, *, *normalized_shape); (N, C, *) with `channels_first`."""
 
     def __init__(
@@ -86,10 +85,10 @@ class RoutedLayerNorm(_SampleNorm):
             raise RouteError(
                 f"normalized_shape={shape} with channels_first; give the number of channels alone"
             )
-        super().__init__(
-            shape, routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+        RoutedNorm.__init__(
+            self, shape, routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
         )
-        self.shape, self.eps, self.channels_first = shape, eps, channels_first
+        self.normalized_shape, self.eps, self.channels_first = shape, eps, channels_first
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if not self.channels_first:
@@ -105,7 +104,7 @@ class RoutedLayerNorm(_SampleNorm):
         return f"{self.shape}, eps={self.eps}, " + super().extra_repr()
 
 
-class RoutedGroupNorm(_SampleNorm):
+class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
     """Group normalisation with a routed affine over x (N, C, *)."""
 
     def __init__(
@@ -127,15 +126,18 @@ class RoutedGroupNorm(_SampleNorm):
             raise RouteError(
                 f"{num_channels} channels in {num_groups} groups; the groups must divide the channels"
             )
-        super().__init__(
-            (num_channels,), routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
-        )
-        self.shape, self.eps, self.num_groups, self.num_channels = (
+        RoutedNorm.__init__(
+            self,
             (num_channels,),
-            eps,
-            num_groups,
-            num_channels,
+            routes,
+            affine,
+            bias=bias,
+            init=init,
+            router=router,
+            device=device,
+            dtype=dtype,
         )
+        self.eps, self.num_groups, self.num_channels = eps, num_groups, num_channels
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         return F.group_norm(x, self.num_groups, scale, shift, self.eps)
@@ -161,10 +163,18 @@ class _RoutedInstanceNorm(_SampleNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         check_features(num_features)
-        super().__init__(
-            (num_features,), routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+        RoutedNorm.__init__(
+            self,
+            (num_features,),
+            routes,
+            affine,
+            bias=bias,
+            init=init,
+            router=router,
+            device=device,
+            dtype=dtype,
         )
-        self.shape, self.eps, self.num_features = (num_features,), eps, num_features
+        self.eps, self.num_features = eps, num_features
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if x.ndim not in self.ranks:
@@ -177,19 +187,19 @@ class _RoutedInstanceNorm(_SampleNorm):
         return f"{self.num_features}, eps={self.eps}, " + super().extra_repr()
 
 
-class RoutedInstanceNorm1d(_RoutedInstanceNorm):
+class RoutedInstanceNorm1d(_RoutedInstanceNorm, nn.InstanceNorm1d):
     """Instance normalisation with a routed affine over x (N, C, L)."""
 
     ranks = (3,)
 
 
-class RoutedInstanceNorm2d(_RoutedInstanceNorm):
+class RoutedInstanceNorm2d(_RoutedInstanceNorm, nn.InstanceNorm2d):
     """Instance normalisation with a routed affine over x (N, C, H, W)."""
 
     ranks = (4,)
 
 
-class RoutedInstanceNorm3d(_RoutedInstanceNorm):
+class RoutedInstanceNorm3d(_RoutedInstanceNorm, nn.InstanceNorm3d):
     """Instance normalisation with a routed affine over x (N, C, D, H, W)."""
 
     ranks = (5,)

@@ -36,7 +36,7 @@ def plain_layer(layer: RoutedNorm, selection: Resolved, tied: Tied) -> nn.Module
     """
     new: Any = _fresh(layer) if layer.skeleton is None else hollow(layer.skeleton)
     new.training, new.eps = layer.training, layer.eps
-    own = {name: getattr(layer, name) for name in ("weight", "route_weight", "bias", "route_bias")}
+    own = {name: layer._parameters[name] for name in ("weight", "route_weight", "bias", "route_bias")}
     for name, value in zip(("weight", "bias"), layer.effective_affine(selection), strict=True):
         if value is None:
             new._parameters[name] = None
