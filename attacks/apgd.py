@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of, share_of
-from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.inputs import check_threat, usable
 from robustsabn.attacks.losses import LOSSES, Loss, margin, targeted_dlr
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, project_l2, project_linf, sample_norm
@@ -85,7 +85,8 @@ class APGD(Search[ApgdState]):
         early_stop: bool = True,
         seed: int = 0,
     ) -> None:
-        if isinstance(loss, str) and loss not in LOSSES:
+        check_threat(threat)
+        if loss not in LOSSES if isinstance(loss, str) else not callable(loss):
             raise InputError(
                 f"loss is {quote(loss)}; allowed are {', '.join(LOSSES)} or a function of (logits, y)"
             )

@@ -8,7 +8,7 @@ from torch import Tensor
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.hyperplane import step_to_hyperplane
-from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.inputs import check_threat, usable
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.search import ATTACKS, Points, Search, State, choose, per_row
 from robustsabn.attacks.threat import ThreatModel
@@ -52,6 +52,7 @@ class FAB(Search[FabState]):
         early_stop: bool = True,
         seed: int = 0,
     ) -> None:
+        check_threat(threat)
         self.threat, (self.steps, self.restarts) = threat, positive(steps=steps, restarts=restarts)
         self.early_stop, self.seed = early_stop, seed_of(seed)
 

@@ -38,6 +38,8 @@ def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) 
         if not x.is_floating_point():
             remedy = "allowed is float32 in [0, 1]; pass x.float() / 255 if they hold 0 to 255"
         raise InputError(f"images are {x.dtype}, {remedy}")
+    if x.layout is not torch.strided or x.device.type == "meta":
+        raise InputError(f"images are {x.layout} on {x.device}; give dense images with values: x.to_dense()")
     if x.ndim < 2:
         raise InputError(
             f"images have shape {tuple(x.shape)}; give a batch (N, C, H, W) or (N, D): x.unsqueeze(0)"

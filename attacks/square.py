@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of
-from robustsabn.attacks.inputs import usable
+from robustsabn.attacks.inputs import check_threat, usable
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.projections import project_l1, sample_norm
@@ -45,6 +45,7 @@ class Square(Search[SquareState]):
     def __init__(
         self, threat: ThreatModel, *, steps: int = 5000, early_stop: bool = True, seed: int = 0
     ) -> None:
+        check_threat(threat)
         self.threat, (self.steps,) = threat, positive(steps=steps)
         self.early_stop, self.seed = early_stop, seed_of(seed)
         self._tables: dict[tuple[object, ...], tuple[Tensor, ...]] = {}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.counts import positive
-from robustsabn.attacks.inputs import check_batch, check_classes, usable
+from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, usable
 from robustsabn.attacks.logits import Gate, Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.threat import ThreatModel
@@ -33,6 +33,7 @@ def verify(
     images x_adv and clean images x (N, ...), true labels y (N,).
     Raises InputError for images of another shape and for unusable images, labels or logits.
     """
+    check_threat(threat)
     check_batch(model, x, y)
     check_batch(model, x_adv, y)
     if x_adv.shape != x.shape:

@@ -39,8 +39,10 @@ def attacks_of(
     that was made for another threat model.
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 6.
     """
-    if version not in VERSIONS:
+    if not isinstance(version, str) or version not in VERSIONS:
         raise InputError(f"version is {quote(version)}; allowed are {', '.join(VERSIONS)}")
+    if custom is not None and (isinstance(custom, (str, bytes)) or not isinstance(custom, Sequence)):
+        raise InputError(f"attacks are {quote(custom)}; give a list of names, such as ['apgd-ce', 'square']")
     if (version == "custom") != bool(custom):
         raise InputError('a list of attacks goes with version="custom", and with no other')
     if version == "standard":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn import __version__
+from robustsabn.arguments import a_module, a_tensor
 from robustsabn.errors import ConfigError, ConversionError, MissingExtraError
 from robustsabn.files import make_folder, replacing
 from robustsabn.paths import given_path
@@ -40,8 +41,10 @@ def export(
     take any batch size; inputs are `images`, outputs `logits`. Raises ConfigError, ConversionError, MissingExtraError.
     """
     path = given_path(path, "path", ConfigError)
-    format = format or path.suffix.lstrip(".")
-    if format not in FORMATS:
+    a_module("the network", plain, ConversionError)
+    a_tensor("images", images, ConversionError)
+    format = path.suffix.lstrip(".") if format is None else format
+    if not isinstance(format, str) or format not in FORMATS:
         raise ConfigError(f"format {quote(format)} is unknown; allowed: {', '.join(FORMATS)}")
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustsabn.arguments import a_module
 from robustsabn.errors import ModelError
 from robustsabn.layers import PRESETS, RoutedBatchNorm, RoutedNorm
 from robustsabn.text import quote
@@ -29,6 +30,7 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> nn.Module:
     Raises ModelError, the model unchanged, for a model of another preset or number of routes and for unknown, missing or
     misshapen entries.
     """
+    a_module("the model", model, ModelError)
     state = _tensors(state_dict)
     found = False
     for name, layer in model.named_modules(remove_duplicate=False):

@@ -114,6 +114,8 @@ def read_facts(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _place(folder: Path, name: str) -> Path:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise CheckpointError(f"no checkpoint is called {quote(name)}; names are best, last and the like")
     place = folder / name
     if not place.is_dir() and name != "last":  # killed between the two renames
         return _before(folder, name)

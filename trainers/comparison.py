@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.text import quote
 from robustsabn.trainers.checkpoint import read_facts
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.evaluation import Evaluation
@@ -105,6 +106,8 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
 
     Runs that cannot be read or have not ended are skipped and told; CheckpointError where no other is left.
     """
+    if isinstance(runs, (str, bytes)) or not isinstance(runs, Sequence):
+        raise CheckpointError(f"runs are {quote(runs)}; give a list of run folders")
     ended, skipped = [], []
     for folder in _folders(runs):
         try:

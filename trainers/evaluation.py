@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn._own_code import kept_alive
+from robustsabn.arguments import a_device, a_whole_number
 from robustsabn.attacks import PGD, attack_mode
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.logits import Gate
@@ -18,6 +19,7 @@ from robustsabn.data import ImageSet, load_test
 from robustsabn.errors import ConfigError, DataError, ModelError, RouteError
 from robustsabn.report.numbers import eps_text
 from robustsabn.routing import maybe_route, routes_of
+from robustsabn.scalars import LARGEST, real
 from robustsabn.text import quote
 from robustsabn.trainers.bench import build_attack
 from robustsabn.trainers.precision import tensor_float32
@@ -171,8 +173,11 @@ def evaluate_run(
     ConfigError for an attack other than pgd-STEPS or pgd-STEPS-RESTARTS, and CheckpointError, DataError or RouteError
     for what cannot be read or is not there.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    batch_size = a_whole_number("batch_size", batch_size, ConfigError)
+    seed = a_whole_number("seed", seed, ConfigError, 0, LARGEST)
+    if step_size is not None and not 0 < (real(step_size) or 0.0) < math.inf:
+        raise ConfigError(f"step_size must be positive, such as 2 / 255; got {quote(step_size)}")
+    chosen_device = None if device is None else a_device(device, ConfigError)
     steps, restarts = parse_attack(attack)
     folder = RunFolder(run).path
     config = load_run_config(folder)
@@ -182,12 +187,13 @@ def evaluate_run(
             f"attack {attack}: this run's attack starts at the image itself (attack.start: none), so restarts "
             f"would repeat one run; use pgd-{steps}"
         )
-    images = load_test(data or config.data, n)
+    data = config.data if data is None else data
+    images = load_test(data, n)
     device = torch.device(
-        device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+        chosen_device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
     loaded = load_run(folder, checkpoint)
-    check_fit(images, loaded, data or config.data)
+    check_fit(images, loaded, data)
     with tensor_float32(False):
         return evaluate(
             loaded.model.to(device),
@@ -209,7 +215,7 @@ def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
 
 def parse_attack(text: str) -> tuple[int, int]:
     """Steps and restarts of "pgd-20" or "pgd-50-10"; ConfigError for anything else."""
-    match = re.fullmatch(r"pgd-([1-9]\d*)(?:-([1-9]\d*))?", text)
+    match = re.fullmatch(r"pgd-([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", text) if isinstance(text, str) else None
     if match is None:
         raise ConfigError(
             f"attack {quote(text)} is unknown; write pgd-STEPS or pgd-STEPS-RESTARTS, for example pgd-20 or pgd-50-10"

@@ -11,6 +11,8 @@ from rich.console import Console
 import robustsabn.config
 from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.locks import LOCK, locked
+from robustsabn.scalars import whole
+from robustsabn.text import quote
 from robustsabn.trainers.comparison import Comparison, compare
 from robustsabn.trainers.comparison_page import tell_comparison
 from robustsabn.trainers.config import TrainConfig
@@ -73,6 +75,8 @@ def sweep(
     OUT is the configuration's `out`, or the next free one of runs/NAME, runs/NAME-2, …. `resume` leaves ended runs as they
     are, continues the one that was interrupted and begins the others. Raises what `train` raises.
     """
+    if not isinstance(seeds, Sequence) or any(whole(seed) is None for seed in seeds):
+        raise ConfigError(f"seeds are {quote(seeds)}; give distinct whole numbers from 0, such as [0, 1, 2]")
     chosen, shared_config = Seeds(tuple(seeds)).seeds, common(config, overrides)
     acc = start(shared_config)
     console = Console(quiet=not acc.is_main_process, soft_wrap=True, highlight=False)

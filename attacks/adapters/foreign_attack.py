@@ -43,7 +43,7 @@ class ForeignAttack:
 
     def __init__(self, spec: str, threat: ThreatModel, options: dict[str, Any], seed: int) -> None:
         check_threat(threat)
-        name, colon, kind = spec.partition(":")
+        name, colon, kind = spec.partition(":") if isinstance(spec, str) else ("", "", "")
         if not colon or name not in LIBRARIES:
             known = ", ".join(f"{library}:CLASS" for library in LIBRARIES)
             raise InputError(f"attack {quote(spec)} is unknown; allowed are {known}")

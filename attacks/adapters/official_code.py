@@ -15,6 +15,7 @@ from torch import Tensor
 from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally
 from robustsabn.attacks.counts import positive, seed_of
+from robustsabn.attacks.inputs import check_threat
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.report import Flag, Report
 from robustsabn.attacks.threat import ThreatModel
@@ -101,8 +102,11 @@ def _package() -> str:
 
 
 def _check(x: Tensor, threat: ThreatModel, version: str, attacks: Sequence[str] | None) -> tuple[str, ...]:
-    if version not in VERSIONS:
+    check_threat(threat)
+    if not isinstance(version, str) or version not in VERSIONS:
         raise InputError(f"the official code has no version {quote(version)}; it has {', '.join(VERSIONS)}")
+    if attacks is not None and (isinstance(attacks, (str, bytes)) or not isinstance(attacks, Sequence)):
+        raise InputError(f"attacks are {quote(attacks)}; give a list of names, such as ['apgd-ce', 'square']")
     if (version == "custom") != bool(attacks):
         raise InputError(
             f"attacks belong to version 'custom', and only to it; here {quote(version)}, {attacks}"

@@ -1,7 +1,6 @@
 """Own images from an `.npz` file of uint8 arrays."""
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from robustsabn.data.sets import ArraySet
 from robustsabn.errors import DataError
+from robustsabn.text import one_line
 
 __all__ = ["Arrays", "read_npz"]
 
@@ -35,13 +35,22 @@ def read_npz(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as archive:
             for name in archive.files:
                 if name == "classes" or name.endswith(("images", "labels")):
-                    arrays[name] = archive[name]
+                    found = archive[name]
+                    if not isinstance(found, np.ndarray):
+                        raise DataError(f"{path}: {name} is no array; write it with numpy.savez")
+                    arrays[name] = found
+    except DataError:
+        raise
     except ValueError as error:
         if "allow_pickle" not in str(error):
-            raise DataError(f"{path} cannot be read: {error}") from error
+            raise DataError(
+                f"{path} cannot be read ({one_line(error)}); write it with numpy.savez"
+            ) from error
         raise DataError(f"{path}: {name} holds pickled objects, not plain numbers or strings") from error
-    except (OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); write it again with numpy.savez") from error
+    except Exception as error:  # zip files and headers of arrays fail in many ways, encrypted ones too
+        raise DataError(
+            f"{path} cannot be read ({one_line(error)}); write it again with numpy.savez"
+        ) from error
     classes = _class_names(path, arrays["classes"]) if "classes" in arrays else None
     return _parts(path, arrays, classes), classes
 

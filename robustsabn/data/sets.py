@@ -6,7 +6,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from robustsabn.arguments import a_tensor
 from robustsabn.errors import DataError
+from robustsabn.scalars import whole
 from robustsabn.text import quote
 
 __all__ = ["ArraySet", "Data", "ImageSet", "check_fit", "hold_out", "permutation"]
@@ -59,6 +61,8 @@ class ArraySet:
     ids: Tensor = None  # type: ignore[assignment]  # filled in below
 
     def __post_init__(self) -> None:
+        a_tensor("images", self.images, DataError)
+        a_tensor("labels", self.labels, DataError)
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
             got = f"{tuple(self.images.shape)} {self.images.dtype}"
             raise DataError(f"images must be uint8 of shape (N, C, H, W), not {got}")
@@ -111,7 +115,7 @@ def permutation(n: int, seed: int) -> Tensor:
 
 def check_fit(n: int, available: int) -> int:
     """`n` itself when 1 <= n <= available, else DataError."""
-    if not isinstance(n, int) or not 1 <= n <= available:
+    if whole(n) is None or not 1 <= n <= available:
         raise DataError(
             f"{quote(n)} images were asked for, the set holds {available}: choose 1 to {available}"
         )
@@ -124,8 +128,8 @@ def hold_out(n: int, validation: int, seed: int) -> tuple[Tensor, Tensor]:
     The tenth is rounded down, but is at least one image when `validation` asks for any. Training indices
     keep their order.
     """
-    if validation < 0:
-        raise DataError(f"validation must be 0 or more images, not {validation}")
+    if not (-1 if whole(validation) is None else validation) >= 0:
+        raise DataError(f"validation must be 0 or more images, not {quote(validation)}")
     size = min(validation, max(n // 10, 1), n - 1)
     order = permutation(n, seed)
     return order[size:].sort().values, order[:size]

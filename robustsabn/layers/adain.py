@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robustsabn.arguments import a_number, a_tensor
 from robustsabn.errors import InputError
 from robustsabn.layers.base import check_features
 
@@ -16,8 +17,10 @@ def instance_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
 
     Unlike `nn.InstanceNorm2d`, which uses the biased variance.
     """
-    if x.ndim < 3 or x.shape[2:].numel() < 2:
-        raise InputError(f"features of shape {tuple(x.shape)}; give (N, C, *) with at least two positions")
+    if not x.is_floating_point() or x.ndim < 3 or x.shape[2:].numel() < 2:
+        raise InputError(
+            f"features {x.dtype} of shape {tuple(x.shape)}; give floats (N, C, *) with at least two positions"
+        )
     var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=1, keepdim=True)
     return mean, torch.sqrt(var + eps)
 
@@ -30,11 +33,13 @@ class AdaIN(nn.Module):
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps = a_number("eps", eps, InputError)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Content x in the style of y."""
-        if y.ndim != x.ndim or y.shape[1] != x.shape[1] or y.shape[0] not in (1, x.shape[0]):
+        a_tensor("the content", x, InputError)
+        a_tensor("the style", y, InputError)
+        if y.ndim != x.ndim or x.ndim < 3 or y.shape[1] != x.shape[1] or y.shape[0] not in (1, x.shape[0]):
             raise InputError(
                 f"content {tuple(x.shape)} and style {tuple(y.shape)}; give equal N (or 1) and equal C"
             )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from robustsabn.arguments import a_device, a_dtype, a_whole_number
 from robustsabn.errors import RouteError
 from robustsabn.layers.effective import effective
 from robustsabn.layers.functional import wide
@@ -50,8 +51,14 @@ class RoutedNorm(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         nn.Module.__init__(self)  # not that of torch's layer, which the subclasses are as well
-        if affine not in ("shared", "independent", "sandwich", "none"):
+        if not isinstance(affine, str) or affine not in ("shared", "independent", "sandwich", "none"):
             raise RouteError(f"affine={quote(affine)}; allowed: shared, independent, sandwich, none")
+        if router is not None and not isinstance(router, Router):
+            raise RouteError(
+                f"router is {quote(router)}; give the robustsabn.Router of the model, or leave it out"
+            )
+        device = None if device is None else a_device(device, RouteError)
+        dtype = None if dtype is None else a_dtype(dtype, RouteError)
         self.router = Router(routes) if router is None else router
         self.affine = affine
         self.shape = tuple(shape)
@@ -100,7 +107,7 @@ class RoutedNorm(nn.Module):
 
     def reset_affine(self, init: Init) -> None:
         """`identity`: ones and zeros. `paper`: the scales that the official code draws from N(1, 0.02)."""
-        if init not in ("identity", "paper"):
+        if not isinstance(init, str) or init not in ("identity", "paper"):
             raise RouteError(f"init={quote(init)}; allowed: identity, paper")
         noisy = init == "paper" and not (
             self.affine == "shared" or (self.affine == "independent" and self.statistics == "per_route")
@@ -258,8 +265,5 @@ def mixed(weights: Tensor, rows: Tensor) -> Tensor:
 
 
 def check_features(num_features: int) -> None:
-    """RouteError unless num_features is a positive int."""
-    if not isinstance(num_features, int) or num_features < 1:
-        raise RouteError(
-            f"num_features={quote(num_features)}; give the number of channels, an int of at least 1"
-        )
+    """RouteError unless num_features is a positive whole number."""
+    a_whole_number("num_features", num_features, RouteError)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
+from robustsabn.arguments import a_number, a_tensor
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features, mixed
 from robustsabn.layers.checks import check_counts, check_dtype, check_values
@@ -69,7 +70,10 @@ class RoutedBatchNorm(RoutedNorm, _BatchNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         check_features(num_features)
-        if statistics not in ("shared", "per_route"):
+        a_number("eps", eps, RouteError)
+        if momentum is not None:
+            a_number("momentum", momentum, RouteError)
+        if not isinstance(statistics, str) or statistics not in ("shared", "per_route"):
             raise RouteError(f"statistics={quote(statistics)}; allowed: shared, per_route")
         self.statistics = statistics
         RoutedNorm.__init__(
@@ -328,7 +332,7 @@ class RoutedBatchNorm(RoutedNorm, _BatchNorm):
         return self
 
     def _check_input(self, x: Tensor) -> None:
-        if x.ndim not in self.ranks or x.shape[1] != self.num_features:
+        if a_tensor("the input", x, RouteError).ndim not in self.ranks or x.shape[1] != self.num_features:
             allowed = " or ".join(f"{rank}-D" for rank in self.ranks)
             raise RouteError(
                 f"{type(self).__name__} of {self.num_features} channels got an input of shape {tuple(x.shape)}; "

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustsabn.arguments import a_number, a_tensor, a_whole_number
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
 from robustsabn.layers.checks import check_dtype
@@ -30,6 +31,7 @@ class _SampleNorm(RoutedNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x through the selected route."""
+        a_tensor("the input", x, RouteError)
         selection, _ = current_selection(self.router)
         self.check_batch(selection, len(x))
         scale, shift = self.per_sample_affine(selection)
@@ -78,7 +80,10 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        a_number("eps", eps, RouteError)
+        shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+        if not shape:
+            raise RouteError("normalized_shape is empty; give the sizes of the last dimensions")
         for size in shape:
             check_features(size)
         if channels_first and len(shape) != 1:
@@ -122,7 +127,8 @@ class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         check_features(num_channels)
-        if num_groups < 1 or num_channels % num_groups:
+        a_number("eps", eps, RouteError)
+        if a_whole_number("num_groups", num_groups, RouteError) < 1 or num_channels % num_groups:
             raise RouteError(
                 f"{num_channels} channels in {num_groups} groups; the groups must divide the channels"
             )
@@ -163,6 +169,7 @@ class _RoutedInstanceNorm(_SampleNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         check_features(num_features)
+        a_number("eps", eps, RouteError)
         RoutedNorm.__init__(
             self,
             (num_features,),

@@ -1,11 +1,13 @@
 """Normalisation as part of the network, so that attacks work on pixels in [0, 1]."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from robustsabn.errors import ModelError
+from robustsabn.scalars import real
 from robustsabn.text import quote
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Normalize"]
@@ -25,10 +27,15 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if not all(isinstance(v, (int, float)) for v in (*mean, *std)):
+        given = [
+            list(v) if isinstance(v, Sequence) and not isinstance(v, (str, bytes)) else [v]
+            for v in (mean, std)
+        ]
+        if not all(math.isfinite(real(v) or 0.0) and real(v) is not None for values in given for v in values):
             raise ModelError(
                 f"mean and std must be numbers, one per channel, not {quote(mean)} and {quote(std)}"
             )
+        mean, std = given
         if len(mean) != len(std) or min(std, default=0) <= 0:
             raise ModelError(f"mean and std need one value per channel and std > 0, not {mean} and {std}")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
@@ -41,8 +48,9 @@ class Normalize(nn.Module):
         """What is given; by default ImageNet's values for 3 channels and 0.5 for any other number."""
         usual_mean, usual_std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ([0.5] * channels,) * 2
         mean, std = usual_mean if mean is None else mean, usual_std if std is None else std
-        if len(mean) != channels:
-            raise ModelError(f"mean and std need {channels} values, one per channel, not {len(mean)}")
+        for values in (mean, std):
+            if not isinstance(values, Sequence) or len(values) != channels:
+                raise ModelError(f"mean and std need {channels} values, one per channel, not {quote(values)}")
         return cls(mean, std)
 
     def forward(self, x: Tensor) -> Tensor:

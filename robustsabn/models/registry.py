@@ -8,6 +8,7 @@ from torch import nn
 
 from robustsabn.errors import ModelError
 from robustsabn.models import resnet, wide
+from robustsabn.scalars import whole
 from robustsabn.text import nearest, quote
 
 __all__ = ["build", "names"]
@@ -21,6 +22,10 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "wrn-28-10": wide.wrn_28_10,
     "wrn-34-10": wide.wrn_34_10,
 }
+
+
+MOST = 1_000_000
+"""Classes or channels of a network; more is a slip of the pen."""
 
 
 def names() -> tuple[str, ...]:
@@ -39,9 +44,10 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
         raise ModelError(
             f"unknown network {quote(name)}{nearest(name, _BUILDERS)}; known: {', '.join(_BUILDERS)}"
         )
-    if not all(isinstance(count, int) and count > 0 for count in (num_classes, in_channels)):
+    if not all(0 < (whole(count) or 0) <= MOST for count in (num_classes, in_channels)):
         raise ModelError(
-            f"{name} needs at least 1 class and 1 channel, not {quote(num_classes)} and {quote(in_channels)}"
+            f"{name} needs at least 1 class and 1 channel, not {quote(num_classes)} and {quote(in_channels)}, and at most "
+            f"{MOST}"
         )
     builder = _BUILDERS[name]
     known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from robustsabn._own_code import OwnCode
+from robustsabn.arguments import a_whole_number
 from robustsabn.errors import ModelError
 from robustsabn.models.factory import from_code
 from robustsabn.models.libraries import from_timm, from_torchvision, normalized
@@ -52,6 +53,9 @@ def as_made(
         raise ModelError(f"the model is {quote(spec)}; give text: {SPECS}, {', '.join(names())}")
     if spec and (folder := given_path(spec, "the model", ModelError)).is_dir():
         return _from_run(folder, weights)
+    for what, size in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if size is not None:
+            a_whole_number(what, size, ModelError)
     state = None if weights is None else read_weights(weights)
     if spec in names():
         num_classes = num_classes or _size(state, "linear.weight", 0, default=10)

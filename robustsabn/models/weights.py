@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from robustsabn.arguments import a_module
 from robustsabn.errors import ModelError
 from robustsabn.models.head import head_of, other_head
 from robustsabn.models.versions import load_state, read_state, versioned
@@ -108,6 +109,7 @@ def fill(
     model: nn.Module, state: dict[str, Tensor], path: str | Path, *, fresh_head: int | None = None
 ) -> nn.Module:
     """`load_weights` with the content of `path` read already."""
+    a_module("the model", model, ModelError)
     wanted = model.state_dict().keys()
     while not wanted & state.keys():
         prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)

@@ -1,0 +1,64 @@
+"""Arguments of public functions: refused in words where their type or size cannot be meant."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.errors import RobustsabnError
+from robustsabn.scalars import real, whole
+from robustsabn.text import quote
+
+__all__ = ["a_device", "a_dtype", "a_module", "a_number", "a_tensor", "a_whole_number"]
+
+LARGEST_SIZE = 2**31 - 1
+"""Of one dimension of a tensor: more is a slip of the pen."""
+
+Kind = type[RobustsabnError]
+
+
+def a_whole_number(name: str, value: object, error: Kind, least: int = 1, most: int = LARGEST_SIZE) -> int:
+    """`value` as an int from `least` to `most`."""
+    found = whole(value)
+    if found is None or not least <= found <= most:
+        raise error(f"{name} is {quote(value)}; give a whole number from {least} to {most}")
+    return found
+
+
+def a_number(name: str, value: object, error: Kind, least: float = 0.0) -> float:
+    """`value` as a finite float from `least`."""
+    found = real(value)
+    if found is None or not math.isfinite(found) or found < least:
+        raise error(f"{name} is {quote(value)}; give a finite number of at least {least:g}")
+    return found
+
+
+def a_tensor(name: str, value: object, error: Kind) -> Tensor:
+    """`value`, which is a tensor."""
+    if not isinstance(value, Tensor):
+        raise error(f"{name} is {quote(value)}; give a torch.Tensor")
+    return value
+
+
+def a_module(name: str, value: object, error: Kind) -> nn.Module:
+    """`value`, which is a network."""
+    if not isinstance(value, nn.Module):
+        raise error(f"{name} is {quote(value)}; give a torch.nn.Module")
+    return value
+
+
+def a_device(value: object, error: Kind) -> torch.device:
+    """`value` as a device that torch knows."""
+    try:
+        if isinstance(value, (str, torch.device)):
+            return torch.device(value)
+    except RuntimeError:
+        pass
+    raise error(f"device is {quote(value)}; write cpu, cuda or cuda:N")
+
+
+def a_dtype(value: object, error: Kind) -> torch.dtype:
+    """`value`, which is a floating dtype."""
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise error(f"dtype is {quote(value)}; give a floating dtype such as torch.float32")
+    return value
