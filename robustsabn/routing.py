@@ -67,7 +67,7 @@ class Router:
         self.thread: dict[str, int] = {}  # of the `route` block in force
         self.block: object = None  # the innermost one
         self.selection: Resolved = 0
-        self.selected = False  # inside a `route` block
+        self.root: nn.Module | None = None  # what the `route` block in force was given
         self.pinned = False  # the selection holds for a recomputation in backward
         self.kept = False  # the selection will be pinned in that of the forward that runs now
 
@@ -174,17 +174,17 @@ def _in_backward() -> bool:
 
 @contextlib.contextmanager
 def _selected(
-    selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
+    root: nn.Module, selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
 ) -> Iterator[None]:
-    before = [(r, r.selection, r.selected, r.pinned, r.kept) for r, _ in selections]
+    before = [(r, r.selection, r.root, r.pinned, r.kept) for r, _ in selections]
     try:
         for router, value in selections:
-            router.selection, router.selected = value, True
+            router.selection, router.root = value, root
             router.pinned, router.kept = pinned or router.pinned, kept or router.kept
         yield
     finally:
         for router, *state in before:
-            router.selection, router.selected, router.pinned, router.kept = state
+            router.selection, router.root, router.pinned, router.kept = state
 
 
 @contextlib.contextmanager
@@ -244,7 +244,7 @@ def route(model: nn.Module, selection: Selection) -> Iterator[None]:
         (router, router.resolve(selection, _first_tensor(layers))) for router, layers in routers.items()
     ]
     free = recomputing or torch.compiler.is_compiling()
-    with contextlib.nullcontext() if free else _alone(routers), _selected(chosen, pinned=recomputing):
+    with contextlib.nullcontext() if free else _alone(routers), _selected(model, chosen, pinned=recomputing):
         yield
 
 
@@ -269,7 +269,7 @@ def checkpoint_context(
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         now = [(router, router.selection) for router in routers_of(model)]
-        return _selected(now, kept=True), _selected(now, pinned=True)
+        return _selected(model, now, kept=True), _selected(model, now, pinned=True)
 
     return contexts
 

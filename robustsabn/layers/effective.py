@@ -104,7 +104,7 @@ def _stand_in(layer: Any, entry: str) -> EffectiveAffine:
 
 
 def _value(seen: EffectiveAffine) -> Tensor:
-    if not seen.layer.router.selected:
+    if seen.layer.router.root is None:
         raise RouteError(
             f"`{seen.entry}` of {type(seen.layer).__name__} is that of a route, and none is selected: use it inside "
             "`with route(model, name):`, or give tools that fold or fuse layers bake(model, name), a plain network"

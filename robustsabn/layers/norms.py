@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from robustsabn.arguments import a_number, a_tensor, a_whole_number
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
+from robustsabn.layers.batch_dim import batch_dim
 from robustsabn.layers.checks import check_dtype
 from robustsabn.layers.functional import wide
-from robustsabn.routing import Router, current_selection, record_selection
+from robustsabn.routing import Resolved, Router, current_selection, is_whole_batch, record_selection
 
 __all__ = [
     "RoutedGroupNorm",
@@ -33,14 +34,21 @@ class _SampleNorm(RoutedNorm):
         """Normalise x through the selected route."""
         a_tensor("the input", x, RouteError)
         selection, _ = current_selection(self.router)
+        dim = 0 if is_whole_batch(selection) else self._batch_dim(x, selection)
+        x = x.movedim(dim, 0) if dim else x
         self.check_batch(selection, len(x))
         scale, shift = self.per_sample_affine(selection)
         if scale is None or scale.ndim == len(self.shape):
             y = self._plain(x, scale, shift)
         else:
             y = self._per_sample(x, scale, shift)
+        y = y.movedim(0, dim) if dim else y
         record_selection(self.router, selection, y)
         return self.finish(y)
+
+    def _batch_dim(self, x: Tensor, selection: Resolved) -> int:
+        """The dimension of the samples."""
+        return 0
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         """Torch's own function with an affine of shape S."""
@@ -64,7 +72,13 @@ class _SampleNorm(RoutedNorm):
 
 
 class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
-    """Layer normalisation with a routed affine over x (N, *, *normalized_shape); (N, C, *) with `channels_first`."""
+    """Layer normalisation with a routed affine over x (N, *, *normalized_shape); (N, C, *) with `channels_first`.
+
+    Where samples take different routes and x is (L, N, *normalized_shape), as in torch's attention by default, `batch_dim`
+    is 1: found by itself, or set.
+    """
+
+    batch_dim: int | None = None
 
     def __init__(
         self,
@@ -94,6 +108,9 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
             self, shape, routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
         )
         self.normalized_shape, self.eps, self.channels_first = shape, eps, channels_first
+
+    def _batch_dim(self, x: Tensor, selection: Resolved) -> int:
+        return 0 if self.channels_first else batch_dim(self, x, selection)
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if not self.channels_first:
