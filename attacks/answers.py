@@ -49,7 +49,7 @@ class Answers:
             return
         count = len(before)
         if before.shape == self.logits.shape:
-            count = int(self._apart(before).sum())
+            count = int(self.apart(before).sum())
         if count:
             raise InputError(
                 f"{path.parent} belongs to another model: {count} of {len(before)} clean images get other logits now, "
@@ -64,7 +64,8 @@ class Answers:
         """
         return ~usable(logits) | (-margin(logits, y) > self._slack(logits))
 
-    def _apart(self, before: Tensor) -> Tensor:
+    def apart(self, before: Tensor) -> Tensor:
+        """Bool (N,): images that got other logits `before` (N, K), beyond rounding."""
         now, slack = self.logits, self._slack(before)[:, None]
         alike = ((now - before).abs() <= slack) | (now == before) | (now.isnan() & before.isnan())
         return ~alike.all(1)

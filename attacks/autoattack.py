@@ -16,7 +16,7 @@ from robustsabn import __version__
 from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.counts import seed_of
 from robustsabn.attacks.ensemble import Ensemble, ProgressEvent
-from robustsabn.attacks.flags import by_attacks, by_kind, in_train_mode, seen_on
+from robustsabn.attacks.flags import by_attacks, by_kind, by_majority, in_train_mode, seen_on
 from robustsabn.attacks.identity import identity_of
 from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values, ordinary
 from robustsabn.attacks.journal import Journal
@@ -43,9 +43,10 @@ __all__ = ["AutoAttack", "ProgressEvent"]
 class AutoAttack:
     """Robust accuracy under the AutoAttack ensemble, verified by the untouched model in float32.
 
-    Versions: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand` (expectation over 20 draws, verdicts by
-    majority) as published; `custom` runs the list `attacks` of names or attacks; `fast` is no published version: about
+    Versions: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand` (gradients averaged over 20 draws) as published; `custom` runs the list `attacks` of names or attacks; `fast` is no published version: about
     a tenth of the passes of `standard`, for numbers that need not be put beside others.
+    With `rand`, and for a model that is seen to be random, verdicts on clean and adversarial images are by majority of
+    11 to 1001 answers that nothing was chosen by; the authors' code counts one lucky answer among thousands.
     A sample's verdict is a function of (`seed`, its number, the weights): not of `batch_size`, order or processes,
     as far as the network computes an image the same way in every batch (docs/autoattack.md: threads, GPUs).
     `folder` keeps a journal; after a kill the same call with `resume=True` goes on where it was. `fold` searches on a
@@ -111,20 +112,31 @@ class AutoAttack:
             )
         flags = in_train_mode(model) + by_kind(model, x, self.attacks, self.version, self.autocast)
         with attack_mode(model), torch.no_grad(), _float32():
-            judge = Judge(model, x, batch_size=self._rows(model, x), draws=10 if rand else 1)
+            judge = Judge(model, x, batch_size=self._rows(model, x))
             clean = judge.logits(x).cpu()
             check_classes(largest, clean)
-            flags += seen_on(judge, x[:64], randomised_is_fine=rand)
-            verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
             workers = Workers()
+            seen = workers.gather(seen_on(judge, x[:64], rand=rand))[
+                0
+            ]  # a random model answers each process otherwise
+            flags += seen
+            verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
+            randomised = "randomised" in {flag.name for flag in seen}
             search, searched = search_model(model, x[:16].to(judge.device), **self._options)
-            seen = {flag.name for flag in flags}
-            answers = Answers(clean, randomised="randomised" in seen, half="half-precision" in seen)
+            half = "half-precision" in {flag.name for flag in flags}
+            answers = Answers(clean, randomised=randomised, half=half)
             with self._journal(model, attacks, x, y, ids, answers, workers) as journal:
-                shared = (search, judge, x, y, ids, clean, threat, verdicts, workers, journal, self.progress)
-                earlier = Ensemble(*shared).run(attacks)
-            x_adv = verdicts.adversarial(x)
-            prediction, margins = judge.margins(x_adv, y)
+                random, shared = rand or randomised, (workers, journal, self.progress)
+                ensemble = Ensemble(search, judge, x, y, ids, clean, threat, verdicts, random, *shared)
+                earlier, verdicts = ensemble.run(attacks), ensemble.verdicts
+            x_adv, draws, clean_prediction = verdicts.adversarial(x), (1, 1), clean.argmax(1)
+            first, last = ensemble.clean_votes, ensemble.final_votes
+            if first and last:
+                draws, clean_prediction = first.span(last), first.prediction
+                prediction, margins = last.prediction, last.margin
+                flags += by_majority(first, last, ids)
+            else:
+                prediction, margins = judge.margins(x_adv, y)
         fragile = margins.abs() <= FRAGILE
         flags += by_attacks(verdicts, ids, clean, fragile)
         return Report(
@@ -139,7 +151,7 @@ class AutoAttack:
             clean=verdicts.clean,
             robust=verdicts.robust,
             x_adv=x_adv,
-            clean_prediction=clean.argmax(1),
+            clean_prediction=clean_prediction,
             adversarial_prediction=prediction,
             broken_by=verdicts.broken_by,
             target=verdicts.aimed,
@@ -151,6 +163,7 @@ class AutoAttack:
             flags=tuple(flags),
             seconds=earlier + time.perf_counter() - began,
             versions={**versions(judge.device), "search": searched},
+            draws=draws,
         )
 
     @property

@@ -104,9 +104,10 @@ class _Slots(Generic[S]):
         claims = [row for row, number in enumerate(self.numbers) if number is not None and flags[0][row]]
         if claims and confirm:
             rows = torch.tensor(claims, device=self.state.broken.device)
-            self.state.checks[rows] += 1
-            granted = confirm(self.state.take(rows))
-            self.state.broken[rows] = granted
+            claimed = self.state.take(rows)
+            claimed.checks += 1
+            granted = confirm(claimed)  # which may book further checks
+            self.state.broken[rows], self.state.checks[rows] = granted, claimed.checks
             claims = [row for row, sure in zip(claims, granted.tolist(), strict=True) if sure]
         finished = {row for row, number in enumerate(self.numbers) if number is not None and flags[1][row]}
         return sorted(finished | set(claims))

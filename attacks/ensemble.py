@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from robustsabn.attacks.engine import drive
 from robustsabn.attacks.journal import Journal
 from robustsabn.attacks.judge import Judge
 from robustsabn.attacks.logits import Model
+from robustsabn.attacks.majority import Votes, convincing, vote
 from robustsabn.attacks.oracle import Oracle
 from robustsabn.attacks.search import Points, Search, State
 from robustsabn.attacks.threat import ThreatModel
@@ -43,7 +44,8 @@ class ProgressEvent:
 class Ensemble:
     """What the attacks of one evaluation share. `x` and `y` may be on another device than the judge's.
 
-    `clean` (N, K) are the logits of the clean images, from which targets are ranked, on the CPU.
+    `clean` (N, K) are the logits of the clean images, from which targets are ranked, on the CPU. The verdicts on a
+    `random` model are by majority.
     """
 
     search: Model
@@ -54,15 +56,22 @@ class Ensemble:
     clean: Tensor
     threat: ThreatModel
     verdicts: Verdicts
+    random: bool
     workers: Workers
     journal: Journal | None
     progress: Callable[[ProgressEvent], None] | None
+    clean_votes: Votes | None = field(default=None, init=False)
+    final_votes: Votes | None = field(default=None, init=False)
 
     def run(self, attacks: list[Search[Any]]) -> float:
         """Run each attack on the points that it has not finished and nothing has broken.
 
-        Returns the seconds of earlier sessions, as far as their work was kept.
+        Of a random model the clean images are voted on before, into `clean_votes`, and what was found afterwards, into
+        `final_votes` of all points. Returns the seconds of earlier sessions, as far as their work was kept.
         """
+        if self.random:
+            self.clean_votes = self._votes("clean", self.x, self.y, unusable_is_wrong=True)
+            self.verdicts = Verdicts(~self.clean_votes.wrong, self.verdicts.names)
         earlier: list[list[Finished]] = [[] for _ in attacks]
         for finished in self.journal.read() if self.journal else ():
             earlier[finished.attack].append(finished)
@@ -78,6 +87,8 @@ class Ensemble:
                     self.verdicts.apply(finished)
             if self.workers.world > 1 and left:  # others may have finished after this one
                 self._tell(index, 0, len(left), int(self.verdicts.robust.sum()), began)
+        if self.clean_votes:
+            self.final_votes = self._settled(self.clean_votes)
         return sum(finished.seconds for records in earlier for finished in records)
 
     def _believe(self, records: list[Finished]) -> None:
@@ -126,7 +137,6 @@ class Ensemble:
         for numbers, state in drive(attack, oracle, take, self._points, slots, self._confirm):
             now = time.perf_counter()
             finished = Finished.of(index, (now - last) / self.workers.world, numbers, state)
-            finished.checks *= self.judge.draws
             last = now
             news.append(finished)
             if self.journal:
@@ -149,5 +159,30 @@ class Ensemble:
         return Points.of(x, y, self.ids[rows].to(x.device), near, self.clean[rows].to(x.device))
 
     def _confirm(self, state: State) -> Tensor:
-        points = state.points
-        return self.judge.broken(state.x_adv, points.x, points.y, self.threat.with_eps(points.eps))
+        points, threat = state.points, self.threat.with_eps(state.points.eps)
+        if not self.random:
+            return self.judge.broken(state.x_adv, points.x, points.y, threat)
+        granted, asked = convincing(self.judge, state.x_adv, points.y)
+        state.checks += asked.to(state.checks.device) - 1
+        return granted.to(points.x.device) & threat.contains(state.x_adv, points.x)
+
+    def _settled(self, clean: Votes) -> Votes:
+        """The votes on the images that are returned: one fresh one for each that was found, or that on the clean one."""
+        rows = (self.verdicts.broken_by >= 0).nonzero()[:, 0]
+        if not len(rows):
+            return clean
+        images = torch.stack([self.verdicts.images[number] for number in rows.tolist()])
+        votes = self._votes("final", images, self.y[rows.to(self.y.device)])
+        self.verdicts.settle(rows, votes)
+        return clean.replaced(rows[votes.wrong], votes.take(votes.wrong))
+
+    def _votes(self, name: str, x: Tensor, y: Tensor, *, unusable_is_wrong: bool = False) -> Votes:
+        """The vote `name` on images x (N, ...), which the processes share and the journal keeps: it is held once."""
+        if self.journal and (kept := self.journal.votes(name)):
+            return kept
+        rank, world = self.workers.rank, self.workers.world
+        mine = vote(self.judge, x[rank::world], y[rank::world], unusable_is_wrong=unusable_is_wrong)
+        votes = Votes.interleaved(self.workers.gather(mine))
+        if self.journal and rank == 0:
+            self.journal.keep(name, votes)
+        return votes

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.judge import Judge
 from robustsabn.attacks.logits import Model
+from robustsabn.attacks.majority import CLEAR, MOST, Votes
 from robustsabn.attacks.mode import in_training
 from robustsabn.attacks.outputs import PROBABILITIES, looks_like
 from robustsabn.attacks.report import Flag
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.verdicts import Verdicts
 
-__all__ = ["by_attacks", "by_kind", "in_train_mode", "seen_on"]
+__all__ = ["by_attacks", "by_kind", "by_majority", "in_train_mode", "seen_on"]
 
 _MANY = 0.002
 """More than this share of the samples, and more than one, is a warning."""
@@ -75,8 +77,9 @@ def by_kind(
     return flags
 
 
-def seen_on(judge: Judge, x: Tensor, *, randomised_is_fine: bool = False) -> list[Flag]:
-    """What a few forwards of a batch `x` tell: randomness, probabilities, gradients taken inside, low precision."""
+def seen_on(judge: Judge, x: Tensor, *, rand: bool = False) -> list[Flag]:
+    """What a few forwards of a batch `x` tell: randomness, answers that depend on the batch, probabilities, gradients
+    taken inside. `rand`: the attack is made for random models."""
     flags = []
     with _gradients_inside() as calls:
         first = judge.logits(x)
@@ -89,12 +92,24 @@ def seen_on(judge: Judge, x: Tensor, *, randomised_is_fine: bool = False) -> lis
         flags.append(
             Flag(
                 "randomised",
-                "note" if randomised_is_fine else "warning",
+                "note" if rand else "warning",
                 count,
                 (),
                 f"the same images gave other logits in {count} of {len(x)} cases when asked again: the model is "
                 "randomised, and a single answer means little. "
-                + ("Verdicts are by majority" if randomised_is_fine else "Use version rand (--version rand)"),
+                + ("Verdicts are by majority" if rand else "Use version rand (--version rand)"),
+            )
+        )
+    elif count := int(_in_other_company(judge, x, first).sum()):
+        flags.append(
+            Flag(
+                "batch-dependent",
+                "warning",
+                count,
+                (),
+                f"{count} of {len(x)} images got other logits in another order and company: the answer to an image "
+                "depends on its batch (statistics of the batch, noise of a fixed seed), so that these verdicts hold in "
+                "their batches alone. Normalise with running statistics, draw noise anew, or evaluate what you deploy",
             )
         )
     if kind := int(looks_like(first, judge.precision)):
@@ -111,6 +126,24 @@ def seen_on(judge: Judge, x: Tensor, *, randomised_is_fine: bool = False) -> lis
                 "may be far from the best. Evaluate it with an adaptive attack as well",
             )
         )
+    return flags
+
+
+def by_majority(clean: Votes, final: Votes, ids: Tensor) -> list[Flag]:
+    """How the verdicts on a random model came about, and which were close."""
+    least, most = clean.span(final)
+    words = (
+        f"verdicts, on clean images as on adversarial ones, are by majority of {least} to {most} fresh answers: as many as "
+        f"put the vote {CLEAR:g} standard deviations from a tie, {MOST} at most"
+    )
+    flags = [Flag("majority", "note", len(ids), (), words)]
+    if close := ids[clean.close | final.close].tolist():
+        words = (
+            f"{len(close)} samples were not clear after {MOST} answers: the model is about as often right as wrong there, "
+            "and another vote may end otherwise"
+        )
+        severity = "warning" if len(close) > max(1, _MANY * len(ids)) else "note"
+        flags.append(Flag("close-vote", severity, len(close), tuple(close), words))
     return flags
 
 
@@ -183,6 +216,14 @@ def _alone(who: str, of: int, n: int) -> str:
         f"{n} samples were broken by {who} after gradient attacks had failed ({n / of:.2%}); a share above 0.2 % is a "
         "sign of masked gradients, and then the true robustness is likely lower"
     )
+
+
+def _in_other_company(judge: Judge, x: Tensor, before: Tensor) -> Tensor:
+    """Bool (N,): images whose logits, `before` (N, K), change beyond rounding with the order and the other images."""
+    others = (x + x.amin()) / 2  # of half the contrast: inside the box, and with other statistics
+    again = judge.logits(torch.stack([others, x.flip(0)], 1).flatten(0, 1))[1::2].flip(0)
+    coarse = any(torch.equal(before, before.to(kind).to(before)) for kind in (torch.float16, torch.bfloat16))
+    return Answers(before, half=coarse).apart(again) & usable(before)
 
 
 def _without_absent(logits: Tensor) -> Tensor:

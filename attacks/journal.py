@@ -9,9 +9,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from robustsabn.attacks.answers import Answers
 from robustsabn.attacks.identity import difference
+from robustsabn.attacks.majority import Votes
 from robustsabn.attacks.verdicts import Finished
 from robustsabn.errors import InputError
 from robustsabn.files import make_folder, write_text, writing
@@ -90,6 +93,27 @@ class Journal:
         with writing(self.folder):
             self._file.write(f"{len(body)} {zlib.crc32(body)}\n".encode() + body)
             self._file.flush()
+
+    def votes(self, name: str) -> Votes | None:
+        """The vote that an earlier session kept under `name`, if it came to that."""
+        path = self._votes(name)
+        if not path.exists():
+            return None
+        try:
+            return Votes(**load_file(path))
+        except (OSError, TypeError, SafetensorError) as error:
+            raise InputError(f"{path} cannot be read ({error}); begin again in another folder") from None
+
+    def keep(self, name: str, votes: Votes) -> None:
+        """Keep a vote for later sessions: another one could end otherwise."""
+        path = self._votes(name)
+        aside = path.with_name(f"{path.name}.writing")
+        save_file(votes.columns(), aside)
+        aside.chmod(0o644)
+        aside.replace(path)
+
+    def _votes(self, name: str) -> Path:
+        return self.folder / f"votes-{name}.safetensors"
 
     def close(self) -> None:
         if self._file:

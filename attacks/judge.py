@@ -23,12 +23,12 @@ class Judge:
     """Logits and verdicts of the untouched model in float32, without autocast, `batch_size` rows at a time.
 
     The last rows of a batch are filled up to a multiple of 16 by repetition, so that a row's logits do not depend on
-    how many others there are. Where memory runs out, `batch_size` is halved from then on, down to 16. With `draws` > 1,
-    for randomised models, most draws must be misclassified.
+    how many others there are. Where memory runs out, `batch_size` is halved from then on, down to 16.
+    What a randomised model says is counted in `majority.py`.
     """
 
-    def __init__(self, model: Model, x: Tensor, *, batch_size: int, draws: int = 1) -> None:
-        self.device, self.draws = device_of(model, x), draws
+    def __init__(self, model: Model, x: Tensor, *, batch_size: int) -> None:
+        self.device = device_of(model, x)
         self.batch_size = slots_for(batch_size, len(x))
         self._logits_of = Gate(model, x[:1].to(self.device))
 
@@ -71,11 +71,8 @@ class Judge:
 
     def broken(self, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
         """Bool (N,): misclassified with finite logits, finite, inside the box and the ball around x."""
-        wrong = torch.zeros_like(y)
-        for _ in range(self.draws):
-            logits = self.logits(x_adv)
-            wrong += mistaken(logits, y) & usable(logits)
-        return (2 * wrong > self.draws) & threat.contains(x_adv, x)
+        logits = self.logits(x_adv)
+        return mistaken(logits, y) & usable(logits) & threat.contains(x_adv, x)
 
     def margins(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions (N,) and z_y - max_{j != y} z_j (N,), both on the CPU."""

@@ -22,7 +22,7 @@ class AttackCost:
     """One attack: points given to it, points it broke, robust accuracy in [0, 1] after it, and what it cost.
 
     `forwards` and `backwards` count images that the search sent through the network for these points, `checks` those
-    that went through the model to verify claims of success, as often as a majority asks; rows that fill a batch up are
+    that went through the model to verify claims of success, with those of a random model's final verdicts; rows that fill a batch up are
     not counted. `seconds` is wall time.
     """
 
@@ -60,7 +60,8 @@ class Report:
     evaluations of the breaking run when it broke, -1 for none.
     `margin` (N,): z_y - max_{j != y} z_j on `x_adv` by the untouched model in float32. `distance` (N,):
     ||x_adv - x||. `fragile` (N,): the margin is within 1e-4 of zero. `seconds`: wall time in all, with
-    what earlier sessions of a resumed evaluation spent on work that was kept.
+    what earlier sessions of a resumed evaluation spent on work that was kept. `draws`: the fewest and the most answers
+    of the model behind a verdict; above 1 it is a majority, `margin` the median and the predictions the usual ones.
     """
 
     norm: str
@@ -87,6 +88,7 @@ class Report:
     seconds: float
     versions: dict[str, str]
     engine: str = "robustsabn"
+    draws: tuple[int, int] = (1, 1)
 
     @property
     def n(self) -> int:
@@ -141,6 +143,7 @@ class Report:
             "backwards": self.backwards,
             "seconds": self.seconds,
             "versions": dict(self.versions),
+            "draws": list(self.draws),
         }
 
     def to_json(self, path: str | Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from robustsabn.attacks.majority import Votes
 from robustsabn.attacks.report import AttackCost
 from robustsabn.attacks.search import State
 
@@ -65,11 +66,10 @@ class Verdicts:
         self.flat, self.strange, self.undefined = (torch.zeros_like(clean) for _ in "123")
         self.images: dict[int, Tensor] = {}
         self._finished = torch.zeros(len(names), count, dtype=torch.bool)
-        self._broken, self._forwards, self._backwards, self._checks = (
-            torch.zeros(len(names), dtype=torch.long) for _ in "1234"
+        self._forwards, self._backwards, self._checks = (
+            torch.zeros(len(names), dtype=torch.long) for _ in "123"
         )
         self._seconds = [0.0] * len(names)
-        self._robust_after = [0] * len(names)
 
     def apply(self, finished: Finished) -> None:
         """Take note; points that are finished already are ignored."""
@@ -85,12 +85,20 @@ class Verdicts:
         kept = fresh[finished.broken]
         for number, image in zip(hit.tolist(), finished.images[kept], strict=True):
             self.images[number] = image
-        self._broken[attack] += len(hit)
         self._forwards[attack] += finished.forwards[fresh].sum()
         self._backwards[attack] += finished.backwards[fresh].sum()
         self._checks[attack] += finished.checks[fresh].sum()
         self._seconds[attack] += finished.seconds
-        self._robust_after[attack:] = [int(self.robust.sum())] * (len(self.names) - attack)
+
+    def settle(self, rows: Tensor, votes: Votes) -> None:
+        """The final verdict on the broken points `rows` (M,): those that most answers get right are robust."""
+        self._checks.index_add_(0, self.broken_by[rows], votes.asked)
+        refused = rows[~votes.wrong]
+        self.robust[refused] = True
+        for column in (self.broken_by, self.aimed, self.at):
+            column[refused] = -1
+        for number in refused.tolist():
+            del self.images[number]
 
     def left(self, attack: int) -> list[int]:
         """Numbers of the points that the attack has still to try, in order."""
@@ -99,12 +107,14 @@ class Verdicts:
     def costs(self) -> tuple[AttackCost, ...]:
         """The table, attack by attack."""
         count = max(len(self.clean), 1)
+        broken = [int((self.broken_by == i).sum()) for i in range(len(self.names))]
+        standing = int(self.clean.sum())
         return tuple(
             AttackCost(
                 name,
                 int(self._finished[i].sum()),
-                int(self._broken[i]),
-                self._robust_after[i] / count,
+                broken[i],
+                (standing - sum(broken[: i + 1])) / count,
                 int(self._forwards[i]),
                 int(self._backwards[i]),
                 self._seconds[i],
