@@ -222,7 +222,7 @@ def _in_other_company(judge: Judge, x: Tensor, before: Tensor) -> Tensor:
     """Bool (N,): images whose logits, `before` (N, K), change beyond rounding with the order and the other images."""
     others = (x + x.amin()) / 2  # of half the contrast: inside the box, and with other statistics
     again = judge.logits(torch.stack([others, x.flip(0)], 1).flatten(0, 1))[1::2].flip(0)
-    coarse = any(torch.equal(before, before.to(kind).to(before)) for kind in (torch.float16, torch.bfloat16))
+    coarse = judge.precision in (torch.float16, torch.bfloat16)
     return Answers(before, half=coarse).apart(again) & usable(before)
 
 

@@ -1,4 +1,4 @@
-"""One evaluation in a process of its own: `evaluate_worker.py FOLDER fresh|resume quick|slow`."""
+"""One evaluation in a process of its own: `evaluate_worker.py FOLDER fresh|resume quick|slow|random`."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from attack_helpers import conv_case
-from autoattack_case import THREAT, quick
+from autoattack_case import THREAT, Wrapped, quick
 
 from robustsabn.attacks import AutoAttack, ProgressEvent
 
@@ -16,7 +16,7 @@ __all__ = ["COLUMNS", "main"]
 COLUMNS = ("ids", "clean", "robust", "broken_by", "target", "iteration", "x_adv")
 
 
-def main(out: Path, resume: bool, slow: bool) -> None:
+def main(out: Path, resume: bool, slow: bool, random: bool) -> None:
     """Attack a small network; tell about progress line by line, and write what was found."""
     torch.set_num_threads(1)
     if "RANK" in os.environ:
@@ -29,12 +29,17 @@ def main(out: Path, resume: bool, slow: bool) -> None:
                 file.write(f"{event.index} {event.left} {event.robust}\n")
         time.sleep(0.05 * slow)
 
-    model, x, y = conv_case(count=90)
+    model, x, y = conv_case(count=30 if random else 90)
+    if random:  # other draws in every process
+        torch.manual_seed(int(os.environ.get("RANK", "0")))
+        model = Wrapped(model, lambda z, _: z + z.std() * torch.randn_like(z)).eval()
     attack = AutoAttack(
         THREAT, version="custom", attacks=quick(), batch_size=16, folder=out, resume=resume, progress=tell
     )
     report = attack(model, x, y)
-    if not slow:  # a second evaluation by the same processes shares its work anew
+    if random:
+        torch.save({name: getattr(report, name) for name in COLUMNS}, out / f"{os.environ['RANK']}.pt")
+    elif not slow:  # a second evaluation by the same processes shares its work anew
         again = AutoAttack(THREAT, version="custom", attacks=quick(), batch_size=16)(model, x, y)
         assert again.same_verdicts(report)
     if int(os.environ.get("RANK", "0")) == 0:
@@ -45,4 +50,4 @@ def main(out: Path, resume: bool, slow: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] == "resume", sys.argv[3] == "slow")
+    main(Path(sys.argv[1]), sys.argv[2] == "resume", sys.argv[3] == "slow", sys.argv[3] == "random")

@@ -121,6 +121,25 @@ def test_successes_are_verified_and_the_report_is_whole() -> None:
     assert report.ids.tolist() == list(range(50, 74))
 
 
+@pytest.mark.parametrize(("right", "verdict"), [(0.7, 1.0), (0.3, 0.0)])
+def test_a_random_model_is_voted_on(right: float, verdict: float) -> None:
+    def coin(x: Tensor) -> Tensor:
+        moved = (
+            x.flatten(1)[:, 0] > 0.5
+        )  # where the attack shifts it, half of the images are `right` that often
+        u = torch.rand(len(x)) < torch.where(moved, right, 0.9)
+        return torch.stack([u.float(), 1 - u.float()], 1)
+
+    torch.manual_seed(0)
+    x, y = torch.full((40, 1, 2, 2), 0.49), torch.zeros(40, dtype=torch.long)
+    report = foreign_report(foreign("torchattacks:Shift", LINF), coin, x, y)
+    assert report.clean_accuracy == 1
+    assert report.robust_accuracy == verdict
+    assert report.draws[0] >= 11
+    assert torch.equal(report.margin > 0, report.robust)
+    assert {"randomised", "majority"} <= {flag.name for flag in report.flags}
+
+
 def test_a_model_that_is_always_wrong_needs_no_attack() -> None:
     model, x, y = conv_case(count=4)
     report = foreign_report(foreign("torchattacks:Broken", LINF), model, x, (y + 1) % 10)

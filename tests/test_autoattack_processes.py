@@ -15,15 +15,17 @@ ROOT = WORKER.parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
-def command(out: Path, resume: bool, slow: bool, processes: int) -> list[str]:
+def command(out: Path, resume: bool, how: str, processes: int) -> list[str]:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    words = [str(WORKER), str(out), "resume" if resume else "fresh", "slow" if slow else "quick"]
+    words = [str(WORKER), str(out), "resume" if resume else "fresh", how]
     return [sys.executable, *(launch if processes > 1 else []), *words]
 
 
-def run(out: Path, *, resume: bool = False, processes: int = 1) -> dict[str, torch.Tensor]:
+def run(
+    out: Path, *, resume: bool = False, processes: int = 1, how: str = "quick"
+) -> dict[str, torch.Tensor]:
     out.mkdir(exist_ok=True)
-    words = command(out, resume, False, processes)
+    words = command(out, resume, how, processes)
     done = subprocess.run(
         words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
     )
@@ -57,11 +59,20 @@ def test_two_processes_give_the_report_of_one(whole: dict[str, torch.Tensor], tm
         assert of_attack[-1] == (0, remaining)  # of both processes
 
 
+def test_processes_agree_about_a_random_model_and_never_vote_twice(tmp_path: Path) -> None:
+    found = run(tmp_path, processes=2, how="random")
+    assert 0 < int(found["robust"].sum()) < int(found["clean"].sum())
+    for again in (found, run(tmp_path, resume=True, processes=2, how="random")):
+        assert same(again, found)
+        for rank in (0, 1):
+            assert same(torch.load(tmp_path / f"{rank}.pt", weights_only=True), found)
+
+
 @pytest.mark.parametrize(
     "lines", [pytest.param(1, marks=pytest.mark.slow), 6, pytest.param(14, marks=pytest.mark.slow)]
 )
 def test_killed_at_any_moment_and_resumed(whole: dict[str, torch.Tensor], tmp_path: Path, lines: int) -> None:
-    words = command(tmp_path, False, True, 1)
+    words = command(tmp_path, False, "slow", 1)
     with subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(lines):

@@ -24,7 +24,7 @@ class Coin(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         right = (torch.rand(len(x)) < self.p).float()
-        slope = 1e-3 * (x.flatten(1) @ self.w)
+        slope: Tensor = 1e-3 * (x.flatten(1) @ self.w)
         return torch.stack([right + slope, 1 - right, *(-torch.ones_like(right) for _ in "12")], 1)
 
 

@@ -11,10 +11,9 @@ from robustsabn.attacks.adapters.libraries import LIBRARIES, Setting, find, opti
 from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally, admissible
 from robustsabn.attacks.counts import positive, seed_of
-from robustsabn.attacks.flags import in_train_mode, seen_on
+from robustsabn.attacks.flags import in_train_mode
 from robustsabn.attacks.inputs import check_batch, check_threat, ordinary
 from robustsabn.attacks.logits import Model
-from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError, RobustsabnError
@@ -106,9 +105,6 @@ def foreign_report(
     (batch_size,) = positive(batch_size=batch_size)
     tally = Tally(Network(model, x), x, y, attack.threat, batch_size)
     x, y = tally.x, tally.y
-    with attack_mode(tally.network), torch.no_grad():
-        flags += seen_on(tally.judge, x[:64])
-    tally.network.costs()
     began = time.perf_counter()
     rows = tally.robust.nonzero()[:, 0]
     attack.outside = 0

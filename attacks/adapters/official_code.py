@@ -53,7 +53,7 @@ def official(
     package = _package()
     order = _check(x, threat, version, attacks)
     network, seed, (batch_size,) = Network(model, x), seed_of(seed), positive(batch_size=batch_size)
-    tally = Tally(network, x, y, threat, batch_size)
+    tally = Tally(network, x, y, threat, batch_size, rand=version == "rand")
     x, y = tally.x, tally.y
     _check_classes(order, tally.classes)
     said: list[str] = []

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from robustsabn.attacks.adapters.network import Network
 from robustsabn.attacks.autoattack import versions as common_versions
+from robustsabn.attacks.flags import by_majority, seen_on
 from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values, ordinary
 from robustsabn.attacks.judge import Judge
+from robustsabn.attacks.majority import Votes, vote
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.oracle import mistaken
 from robustsabn.attacks.report import FRAGILE, AttackCost, Flag, Report
@@ -34,9 +36,21 @@ def admissible(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, i
 
 
 class Tally:
-    """Which samples stand, after the clean images and after each attack. `outside`: images that did not count."""
+    """Which samples stand, after the clean images and after each attack. `outside`: images that did not count.
 
-    def __init__(self, network: Network, x: Tensor, y: Tensor, threat: ThreatModel, batch_size: int) -> None:
+    With `rand`, and for a model that is seen to be random, verdicts are by majority, one for each attack on a sample.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        x: Tensor,
+        y: Tensor,
+        threat: ThreatModel,
+        batch_size: int,
+        *,
+        rand: bool = False,
+    ) -> None:
         check_threat(threat)
         check_batch(network, x, y)
         largest = check_values(x, y, threat)
@@ -46,12 +60,19 @@ class Tally:
         self.outside = 0
         self.began = time.perf_counter()
         self.judge = Judge(network, x, batch_size=batch_size)
-        with attack_mode(network):
+        self.clean_votes: Votes | None = None
+        with attack_mode(network), torch.no_grad():
             logits = self.judge.logits(x)
-        check_classes(largest, logits)
-        self.classes = logits.shape[1]
-        self.clean = ~mistaken(logits, y)
-        self.prediction = logits.argmax(1)
+            check_classes(largest, logits)
+            self.classes = logits.shape[1]
+            self.clean = ~mistaken(logits, y)
+            self.prediction = logits.argmax(1)
+            self.flags = seen_on(self.judge, x[:64], rand=rand)
+            if rand or "randomised" in {flag.name for flag in self.flags}:
+                self.clean_votes = vote(self.judge, x, y, unusable_is_wrong=True)
+                self.clean = ~self.clean_votes.wrong.to(y.device)
+                self.prediction = self.clean_votes.prediction
+        self.votes = self.clean_votes
         self.robust, self.x_adv = self.clean.clone(), x.clone()
         self.broken_by = torch.full_like(y, -1)
         network.costs()
@@ -59,24 +80,30 @@ class Tally:
     def take(self, name: str, rows: Tensor, x_adv: Tensor, seconds: float) -> None:
         """Judge what attack `name` made of the samples `rows` (n,)."""
         forwards, backwards = self.network.costs()
-        broken = self._broken(rows, x_adv) if len(rows) else rows
+        broken, checks = self._broken(rows, x_adv) if len(rows) else (rows, 0)
         self.robust[broken] = False
         self.broken_by[broken] = len(self.costs)
         accuracy = int(self.robust.sum()) / len(self.y)
         self.costs.append(
-            AttackCost(name, len(rows), len(broken), accuracy, forwards, backwards, seconds, len(rows))
+            AttackCost(name, len(rows), len(broken), accuracy, forwards, backwards, seconds, checks)
         )
         self.network.costs()
 
-    def _broken(self, rows: Tensor, x_adv: Tensor) -> Tensor:
-        """Those of `rows` for which `x_adv` is a success; its images are kept."""
+    def _broken(self, rows: Tensor, x_adv: Tensor) -> tuple[Tensor, int]:
+        """Those of `rows` for which `x_adv` is a success, whose images are kept, and the answers that this took."""
         x, y = self.x[rows], self.y[rows]
         candidates, outside = admissible(x_adv, x, self.threat)
         self.outside += outside
+        checks = len(rows)
         with attack_mode(self.network):
-            success = self.judge.broken(candidates, x, y, self.threat)
+            if self.votes is None:
+                success = self.judge.broken(candidates, x, y, self.threat)
+            else:
+                votes = vote(self.judge, candidates, y)
+                success, checks = votes.wrong.to(x.device), int(votes.asked.sum())
+                self.votes = self.votes.replaced(rows[success].cpu(), votes.take(votes.wrong))
         self.x_adv[rows[success]] = candidates[success]
-        return rows[success]
+        return rows[success], checks
 
     def report(
         self,
@@ -89,8 +116,15 @@ class Tally:
         flags: tuple[Flag, ...] = (),
     ) -> Report:
         """The verdicts as a report; `versions` names the package that ran."""
-        with attack_mode(self.network):
-            prediction, margin = self.judge.margins(self.x_adv, self.y)
+        ids = torch.arange(len(self.y)) if ids is None else ids.cpu()
+        draws, flags = (1, 1), (*flags, *self.flags)
+        if self.votes is None or self.clean_votes is None:
+            with attack_mode(self.network):
+                prediction, margin = self.judge.margins(self.x_adv, self.y)
+        else:
+            prediction, margin = self.votes.prediction, self.votes.margin
+            draws = self.clean_votes.span(self.votes)
+            flags = (*flags, *by_majority(self.clean_votes, self.votes, ids))
         if self.outside:
             said = (
                 f"{self.outside} images that {engine} returned lie outside the ball or the box, or are not finite, and "
@@ -106,7 +140,7 @@ class Tally:
             version=version,
             seed=seed,
             classes=self.classes,
-            ids=torch.arange(len(self.y)) if ids is None else ids.cpu(),
+            ids=ids,
             y=self.y.cpu(),
             clean=self.clean.cpu(),
             robust=self.robust.cpu(),
@@ -124,4 +158,5 @@ class Tally:
             seconds=time.perf_counter() - self.began,
             versions={**common_versions(self.x.device), **versions},
             engine=engine,
+            draws=draws,
         )
