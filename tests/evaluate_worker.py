@@ -29,10 +29,10 @@ def main(out: Path, resume: bool, slow: bool, random: bool) -> None:
                 file.write(f"{event.index} {event.left} {event.robust}\n")
         time.sleep(0.05 * slow)
 
-    model, x, y = conv_case(count=30 if random else 90)
+    model, x, y = conv_case(count=90)
     if random:  # other draws in every process
         torch.manual_seed(int(os.environ.get("RANK", "0")))
-        model = Wrapped(model, lambda z, _: z + z.std() * torch.randn_like(z)).eval()
+        model = Wrapped(model, lambda z, _: z + 0.3 * z.std() * torch.randn_like(z)).eval()
     attack = AutoAttack(
         THREAT, version="custom", attacks=quick(), batch_size=16, folder=out, resume=resume, progress=tell
     )
