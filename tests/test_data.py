@@ -13,7 +13,7 @@ from PIL import Image
 
 from robustsabn import _torchvision
 from robustsabn.data import ArraySet, ImageSet, load, load_test
-from robustsabn.data.sets import hold_out
+from robustsabn.data.splits import hold_out
 from robustsabn.errors import DataError
 
 

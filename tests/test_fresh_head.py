@@ -45,7 +45,8 @@ def test_both_heads_are_named_and_left_fresh(tmp_path: Path) -> None:
     path = saved(source, tmp_path / "ten.pt")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(
-        ModelError, match=r"ten.pt is of 10 classes, the network of 3; .*fresh_head=true"
+        ModelError,
+        match=r"ten.pt does not fit the network: it is of 10 classes, the network of 3; .*fresh_head=true",
     ) as e:
         load_weights(model, path)
     assert "(aux.weight, aux.bias, last.weight)" in str(e.value)
@@ -100,7 +101,9 @@ def test_a_run_starts_from_the_body_of_other_weights(
     source = resolve("resnet-digits", num_classes=10, in_channels=1)
     saved(source, Path("ten.pt"))
     config = {**CONFIG, "model": model, "weights": "ten.pt"}
-    with pytest.raises(ModelError, match=r"ten.pt is of 10 classes, the network of 3"):
+    with pytest.raises(
+        ModelError, match=r"ten.pt does not fit the network: it is of 10 classes, the network of 3"
+    ):
         train({**config, "out": "refused"})
     train({**config, "fresh_head": True, "out": "run"})
     trained = load_run_model("run", "last")

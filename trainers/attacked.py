@@ -13,13 +13,13 @@ from robustsabn.attacks.adapters import LIBRARIES, foreign, foreign_report, offi
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.reporting import write
 from robustsabn.baking import bake
-from robustsabn.data import load_test
 from robustsabn.errors import ConfigError
 from robustsabn.files import require_space
 from robustsabn.locks import locked
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.text import quote
-from robustsabn.trainers.evaluation import Evaluation, asked_routes, check_fit
+from robustsabn.trainers.evaluated import evaluated
+from robustsabn.trainers.evaluation import Evaluation, asked_routes
 from robustsabn.trainers.runs import RunFolder, load_run
 
 __all__ = ["ATTACKS", "attack_run"]
@@ -56,8 +56,8 @@ def attack_run(
     source, config = data or loaded.config.data, loaded.config
     threat = ThreatModel(config.attack.norm, config.attack.eps)
     report_on = _attack(attack, threat, dict(options or {}), seed, batch_size, progress)
-    images = load_test(source, n)
-    check_fit(images, loaded, source)
+    found = evaluated(loaded, data, n)
+    images = found.images
     device = torch.device(
         device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
@@ -85,7 +85,8 @@ def attack_run(
             said |= {"step": str(loaded.step), **(about or {})}
             write(report, place, classes=loaded.classes, x=x.cpu(), about=said)
     clean = {name: _accuracy(model, name, x, y) for name in scored}
-    return Evaluation(len(y), clean, robust, attack, threat.norm, threat.eps_max), reports
+    whole = Evaluation(len(y), clean, robust, attack, threat.norm, threat.eps_max)
+    return whole.noted(found.notes, len(loaded.classes)), reports
 
 
 def _name(attack: str, route: str) -> str:

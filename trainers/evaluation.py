@@ -15,13 +15,15 @@ from robustsabn.arguments import a_device, a_whole_number
 from robustsabn.attacks import PGD, attack_mode
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.logits import Gate
-from robustsabn.data import ImageSet, load_test
-from robustsabn.errors import ConfigError, DataError, ModelError, RouteError
+from robustsabn.data import ImageSet
+from robustsabn.errors import ConfigError, ModelError, RouteError
 from robustsabn.report.numbers import eps_text
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.scalars import LARGEST, real
 from robustsabn.text import quote
 from robustsabn.trainers.bench import build_attack
+from robustsabn.trainers.chance import chance_note
+from robustsabn.trainers.evaluated import evaluated
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.randomness import generator
 from robustsabn.trainers.runs import LoadedRun, RunFolder, load_run, load_run_config
@@ -30,7 +32,6 @@ from robustsabn.trainers.trained import trained_routes
 __all__ = [
     "Evaluation",
     "asked_routes",
-    "check_fit",
     "evaluate",
     "evaluate_run",
     "known_routes",
@@ -46,7 +47,7 @@ class Evaluation:
     `clean[r]`: clean images through route r. `robust[a][r]`: images attacked through route a, scored through route r.
     A model without routes has the one route "all". Logits with NaN or +inf, met on `unusable` of the images, count as wrong.
     `autoattack[r]`, where it was asked for: the first `autoattack_n` images, attacked by AutoAttack through the last route
-    and scored through r.
+    and scored through r. `notes` are lines on the images and accuracies that a reader should see first.
     """
 
     n: int
@@ -59,6 +60,7 @@ class Evaluation:
     unusable: int = 0
     autoattack: dict[str, float] = field(default_factory=dict)
     autoattack_n: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def setting(self) -> str:
@@ -91,9 +93,18 @@ class Evaluation:
         last = list(self.robust)[-1]
         return self.robust[last][last]
 
+    def noted(self, notes: Sequence[str], classes: int) -> "Evaluation":
+        """This evaluation with `notes` and, where an accuracy is that of guessing among `classes`, a line that says so."""
+        many = len(self.clean) > 1
+        lines = [
+            chance_note(round(rate * self.n), self.n, classes, f" through {name}" if many else "")
+            for name, rate in self.clean.items()
+        ]
+        return replace(self, notes=(*notes, *filter(None, lines)))
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and dictionaries, for JSON."""
-        return asdict(self)
+        """Plain numbers and dictionaries, for JSON; `notes` where there are any."""
+        return {name: value for name, value in asdict(self).items() if value or name != "notes"}
 
 
 @kept_alive(ModelError)
@@ -187,17 +198,15 @@ def evaluate_run(
             f"attack {attack}: this run's attack starts at the image itself (attack.start: none), so restarts "
             f"would repeat one run; use pgd-{steps}"
         )
-    data = config.data if data is None else data
-    images = load_test(data, n)
     device = torch.device(
         chosen_device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
     loaded = load_run(folder, checkpoint)
-    check_fit(images, loaded, data)
+    images = evaluated(loaded, data, n)
     with tensor_float32(False):
-        return evaluate(
+        found = evaluate(
             loaded.model.to(device),
-            images.to(device),
+            images.images.to(device),
             build_attack(training, steps),
             restarts=restarts,
             routes=asked_routes(loaded, route),
@@ -205,6 +214,7 @@ def evaluate_run(
             seed=seed,
             device=device,
         )
+    return found.noted(images.notes, len(loaded.classes))
 
 
 def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
@@ -252,17 +262,6 @@ class _Batch:
             fine = usable(logits)
             self.right[row, column, index] &= fine & (logits.argmax(1) == self.y[index])
             self.unusable[index] |= ~fine
-
-
-def check_fit(images: ImageSet, run: LoadedRun, data: str) -> None:
-    """Refuse images of another size than the run was trained on, and labels that it does not know."""
-    if images.shape != run.shape:
-        raise DataError(f"{data} holds images (C, H, W) of {images.shape}; the run takes {run.shape}")
-    if int(images.labels.max()) >= len(run.classes):
-        raise DataError(
-            f"{data} has the label {int(images.labels.max())}; the run knows 0 to {len(run.classes) - 1}, "
-            f"{', '.join(run.classes[:10])}"
-        )
 
 
 def _through(model: nn.Module, name: str) -> Any:

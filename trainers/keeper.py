@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 import robustsabn.config
-from robustsabn.data import Data
+from robustsabn.data import Data, ImageSet
 from robustsabn.errors import CheckpointError
 from robustsabn.models.versions import load_state
 from robustsabn.text import one_line
@@ -16,6 +16,7 @@ from robustsabn.trainers import checkpoint as store
 from robustsabn.trainers.averages import Average
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.content import content
 from robustsabn.trainers.edited import digest
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.folders import RunFolder
@@ -38,10 +39,11 @@ class Keeper:
         config: TrainConfig,
         data: Data,
         averages: dict[str, Average],
+        extra: tuple[ImageSet, int] | None = None,
     ) -> None:
         self.accelerator, self.folder, self.model, self.optimizer = accelerator, folder, model, optimizer
         self.bench, self.config, self.classes, self.shape = bench, config, data.classes, data.train.shape
-        self.averages = averages
+        self.averages, self.content = averages, content(data, extra)
         self.resolved = robustsabn.config.dump(replace(config, out=str(folder.path)))
         self.kept: dict[str, dict[str, Any]] = {name: {"score": [-1.0, -1.0], "step": -1} for name in KEPT}
 
@@ -73,6 +75,7 @@ class Keeper:
             "validation": {name: evaluation.to_dict() for name, evaluation in found.items()},
             "classes": list(self.classes),
             "shape": list(self.shape),
+            "content": self.content,
             "scaler": None if scaler is None else scaler.state_dict(),
             "config": robustsabn.config.to_dict(self.config),
             "config_file": digest(self.resolved),

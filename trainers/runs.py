@@ -13,6 +13,7 @@ from torch import nn
 
 import robustsabn.config
 from robustsabn._yaml import read as read_yaml
+from robustsabn.data.specs import Seen
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.models.versions import load_state
 from robustsabn.text import quote
@@ -36,13 +37,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained network on the CPU in eval mode, what it was trained on: classes and image shape (C, H, W), and how long."""
+    """A trained network on the CPU in eval mode, for how many steps, and on what: classes, image shape (C, H, W), digest of the set."""
 
     config: TrainConfig
     model: nn.Module
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
     step: int = 0
+    digest: str | None = None
+
+    @property
+    def seen(self) -> Seen:
+        """The data set that it was trained on."""
+        return Seen(self.config.data, self.classes, self.digest)
 
     def plain(self) -> nn.Module:
         """A fresh network of the architecture before its conversion, without weights of the run."""
@@ -119,7 +126,8 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
             f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)} of its config.yaml; "
             "has the model's code changed since, or the file been edited?"
         ) from error
-    return LoadedRun(config, model.eval(), classes, shape, stored.state["step"])
+    held = stored.state.get("content", {}).get("data")
+    return LoadedRun(config, model.eval(), classes, shape, stored.state["step"], held)
 
 
 def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:

@@ -19,6 +19,7 @@ from robustsabn.trainers.batches import Batches
 from robustsabn.trainers.bench import StepBench
 from robustsabn.trainers.compiling import compile_network, many_graphs
 from robustsabn.trainers.config import AdamW, TrainConfig
+from robustsabn.trainers.content import check_content
 from robustsabn.trainers.ended import ended_run, tell_ended
 from robustsabn.trainers.evaluation import Evaluation
 from robustsabn.trainers.first_batch import try_network
@@ -92,6 +93,8 @@ class Trainer:
         found = find(self.folder) if resume else None
         stored = None if found is None else found.stored
         changes = [] if stored is None else compare(self.folder, stored, config, data.train.shape)
+        if stored is not None:
+            check_content(self.folder.path, stored, config, data, extra)
 
         torch.manual_seed(derive(config.seed, "model"))
         self.model = build_model(config, len(data.classes), data.train.shape, fresh=stored is None)
@@ -135,7 +138,7 @@ class Trainer:
         self.total = config.steps or config.epochs * self.per_epoch
         self.averages = averages(config, self.model, self.per_epoch, self.total)
         self.keeper = Keeper(
-            acc, self.folder, self.model, self.optimizer, self.bench, config, data, self.averages
+            acc, self.folder, self.model, self.optimizer, self.bench, config, data, self.averages, extra
         )
         self.step = 0 if found is None else self.keeper.restore(found)
         acc.wait_for_everyone()
@@ -146,6 +149,8 @@ class Trainer:
         self.validator = Validator(acc, self.model, data, config, self.monitor)
         if hint := launch_note(acc):
             self.monitor.say(hint)
+        for line in data.notes:
+            self.monitor.say(line)
         if note := untrained_note(config, self.model):
             self.monitor.say(note)
         for note in notes:

@@ -7,20 +7,28 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.attacks.logits import Gate
-from robustsabn.data.specs import load_test_named
+from robustsabn.data.sets import permutation
+from robustsabn.data.specs import Tested, read_test
 from robustsabn.errors import InputError, RouteError
 from robustsabn.models import names, resolve
+from robustsabn.models.spec import run_folder
 from robustsabn.routing import routes_of
 from robustsabn.text import quote
+from robustsabn.trainers.chance import chance_note
+from robustsabn.trainers.evaluated import evaluated
+from robustsabn.trainers.runs import load_run
 
 __all__ = ["Subject", "prepare"]
+
+
+_GLANCE = 128  # images that tell whether the model is better than guessing
 
 
 @dataclass(frozen=True)
 class Subject:
     """A plain network in eval mode, images x (N, C, H, W) in [0, 1] on the CPU with labels y (N,) and numbers ids (N,).
 
-    `classes` names the labels where the data does; `about` says what all this is.
+    `classes` names the labels where the data or the run does; `about` says what all this is, `notes` what may be wrong.
     """
 
     model: nn.Module
@@ -30,6 +38,7 @@ class Subject:
     classes: tuple[str, ...] | None
     about: dict[str, str]
     device: torch.device
+    notes: tuple[str, ...] = ()
 
     def there(self) -> tuple[Tensor, Tensor]:
         """Images and labels on the model's device."""
@@ -52,13 +61,14 @@ def prepare(
     is built here gets as many classes as the data has. Raises ModelError, DataError, RouteError, CheckpointError, and
     InputError for outputs that are not logits.
     """
-    whole, classes = load_test_named(data)
-    images = whole.sample(n)
-    if num_classes is None and classes is not None:
-        num_classes = len(classes)
-    elif num_classes is None and (weights is None or model not in names()):  # those are told by their weights
-        num_classes = max(2, int(whole.labels.max()) + 1)
-    network = resolve(model, weights=weights, num_classes=num_classes, in_channels=images.shape[0])
+    folder = run_folder(model, weights)
+    if folder is not None:
+        run = load_run(folder)
+        found, network = evaluated(run, data), run.model
+    else:
+        found = read_test(data)
+        network = _built(model, weights, num_classes, found)
+    images, classes = found.images.sample(n), found.classes
     about = {"model": model, "data": data}
     if weights is not None:
         about["weights"] = str(weights)
@@ -74,13 +84,58 @@ def prepare(
         network = bake(network, about["route"])
     x, y = images.batch(torch.arange(len(images)))
     network = network.to(device).eval()
-    _check(network, x, model, data, device)
-    return Subject(network, x, y, images.ids, classes, about, torch.device(device))
+    width = _check(network, x, model, data, device)
+    notes = [*found.notes, *_doubts(network, x, y, classes, width, device)]
+    if weights is None and (model in names() or model.startswith(("torchvision:", "timm:"))):
+        notes.insert(
+            0,
+            f"{model} has random weights: those that it was trained to are missing, --weights FILE gives them",
+        )
+    return Subject(network, x, y, images.ids, classes, about, torch.device(device), tuple(notes))
 
 
-def _check(network: nn.Module, x: Tensor, model: str, data: str, device: torch.device | str) -> None:
+def _built(model: str, weights: str | Path | None, num_classes: int | None, found: Tested) -> nn.Module:
+    labels, classes = found.images.labels, found.classes
+    if num_classes is None and classes is not None and len(classes) > 1:
+        num_classes = len(classes)
+    elif num_classes is None and (weights is None or model not in names()):  # those are told by their weights
+        num_classes = max(2, int(labels.max()) + 1)
+    return resolve(model, weights=weights, num_classes=num_classes, in_channels=found.images.shape[0])
+
+
+def _doubts(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    classes: tuple[str, ...] | None,
+    width: int,
+    device: torch.device | str,
+) -> list[str]:
+    """Lines on labels that are probably numbered otherwise, and on clean accuracy that guessing would give."""
+    lines = []
+    if classes is not None and 1 < width != len(classes):
+        lines.append(
+            f"the network tells {width} classes apart, the data names {len(classes)}: label k is the k-th of these, "
+            f"0 is {classes[0]!r}; a folder for each class keeps the numbers of training"
+        )
+    some = permutation(len(x), 0)[:_GLANCE]
+    with torch.no_grad():
+        logits = Gate(network, x)
+        told = torch.cat(
+            [logits(part.to(device)).argmax(1).cpu() for part in torch.split(x[some], _GLANCE // 4)]
+        )
+    right = int((told == y[some]).sum())
+    if note := chance_note(right, len(some), max(width, 2)):
+        lines.append(note)
+    elif len(some) > 9 and len(set(told.tolist())) == 1 and len(set(y[some].tolist())) > 1:
+        lines.append(f"the network takes each of {len(some)} images for class {int(told[0])}; is it trained?")
+    return lines
+
+
+def _check(network: nn.Module, x: Tensor, model: str, data: str, device: torch.device | str) -> int:
+    """How many classes the network tells apart."""
     try:
         with torch.no_grad():
-            Gate(network, x)(x[:1].to(device))
+            return Gate(network, x)(x[:1].to(device)).shape[1]
     except InputError as error:
         raise InputError(f"{model} on {data}: {error}") from error

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -80,6 +81,9 @@ def run(args: argparse.Namespace) -> None:
         main = workers.is_main_process
         # where there is no room, no hour is spent: a journal of the adversarial images, and two files of them
         shared(workers, lambda: make_folder(folder, 3 * subject.x.numel() * 4))
+        if main:
+            for note in subject.notes:
+                print(f"warning: {note}", flush=True)
         if not main and not _own(args):
             return  # other engines know one process
         with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
@@ -132,9 +136,12 @@ def _engine(args: argparse.Namespace, threat: "ThreatModel", size: int | None) -
 
 
 def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folder: Path) -> None:
+    from robustsabn.attacks.report import Flag
     from robustsabn.attacks.reporting import tell, write, write_robustbench
     from robustsabn.cli._evaluation import command
 
+    doubts = tuple(Flag("doubtful", "warning", 0, (), note) for note in subject.notes)
+    report = replace(report, flags=(*doubts, *report.flags))
     about = {**subject.about, "command": command(args.argv)}
     tell(report)  # a number that cannot be written is not lost
     write(report, folder, classes=subject.classes, x=subject.x, about=about)

@@ -88,6 +88,7 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
             data=data,
             seed=args.seed,
         )
+        _warn(found)
     else:
         found = _reported(args, data)
     Console().print(results_table(found, f"{args.checkpoint} checkpoint, {found.setting}"))
@@ -103,6 +104,11 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
     }
     write_text(report, json.dumps(content, indent=2) + "\n")
     print(f"written to {report}")
+
+
+def _warn(found: "Evaluation") -> None:
+    for note in found.notes:
+        print(f"warning: {note}")
 
 
 def _reported(args: argparse.Namespace, data: str) -> "Evaluation":

@@ -2,35 +2,34 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from robustsabn.data.decoding import SUFFIXES, decode
+from robustsabn.data.layout import class_folders, image_files, part_folders, shown
 from robustsabn.data.sets import Device, check_fit, permutation
 from robustsabn.errors import DataError
 from robustsabn.text import quote
 
 __all__ = ["FolderSet", "read_folder"]
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
-
 
 @dataclass(frozen=True, eq=False)
 class FolderSet:
     """Images in files: RGB, shorter side resized to `size` pixels, centre square; an `ImageSet`.
 
-    `batch` raises DataError that names the file that cannot be decoded.
+    `white` is the value that is white in greyscale of more than 8 bits. `batch` raises DataError as `decode` does.
     """
 
     paths: tuple[Path, ...]
     labels: Tensor
     size: int
     ids: Tensor
+    white: float | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -42,14 +41,17 @@ class FolderSet:
     def batch(self, indices: Tensor, device: Device = "cpu") -> tuple[Tensor, Tensor]:
         paths = [self.paths[i] for i in indices.tolist()]
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            pixels = list(pool.map(partial(decode, size=self.size), paths))
+            pixels = list(pool.map(partial(decode, size=self.size, white=self.white), paths))
         images = torch.stack(pixels) if pixels else torch.empty((0, *self.shape), dtype=torch.uint8)
         return images.to(device).float().div_(255), self.labels[indices.cpu()].to(device)
 
     def take(self, indices: Tensor) -> "FolderSet":
         indices = indices.cpu()
         paths = tuple(self.paths[i] for i in indices.tolist())
-        return FolderSet(paths, self.labels[indices], self.size, self.ids[indices])
+        return replace(self, paths=paths, labels=self.labels[indices], ids=self.ids[indices])
+
+    def labelled(self, labels: Tensor) -> "FolderSet":
+        return replace(self, labels=labels)
 
     def sample(self, n: int | None, seed: int = 0) -> "FolderSet":
         return self if n is None else self.take(permutation(len(self), seed)[: check_fit(n, len(self))])
@@ -58,26 +60,15 @@ class FolderSet:
         return self
 
 
-def decode(path: Path, size: int) -> Tensor:
-    """One image file as (3, size, size) uint8."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be decoded ({error}); repair or remove it") from error
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    image = image.crop((left, top, left + size, top + size))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def read_folder(path: Path, size: int) -> tuple[dict[str, FolderSet], tuple[str, ...]]:
-    """The parts of a folder, any of "train", "validation" and "test" or else "all", and its class names.
+def read_folder(
+    path: Path, size: int, white: float | None = None
+) -> tuple[dict[str, FolderSet], tuple[str, ...], list[str]]:
+    """The parts of a folder, any of "train", "validation" and "test" or else "all", its class names, and notes.
 
     `path` has the subfolders `train`, `val` and `test` (any of them), or the class folders themselves. Classes
-    are the names of the class folders, sorted; those of `train` where there is one.
+    are the names of the class folders, sorted; those of `train` where there is one. Notes are lines on what lies there
+    and is not used. Raises DataError for folders that are laid out otherwise, and where one of ten images of a part cannot be
+    decoded.
     """
     if not path.is_dir():
         raise DataError(
@@ -85,36 +76,39 @@ def read_folder(path: Path, size: int) -> tuple[dict[str, FolderSet], tuple[str,
         )
     if size < 1:
         raise DataError(f"the size of images must be at least 1 pixel, not {size}")
-    folders = {"train": path / "train", "validation": path / "val", "test": path / "test"}
-    roots = {part: root for part, root in folders.items() if root.is_dir()} or {"all": path}
-    classes = _class_folders(next(iter(roots.values())))
-    return {part: _read_part(root, classes, size) for part, root in roots.items()}, classes
+    try:
+        roots, notes = part_folders(path)
+        classes = class_folders(next(iter(roots.values())))
+        parts = {part: _read_part(root, classes, size, white, notes) for part, root in roots.items()}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}); check its permissions") from error
+    return parts, classes, notes
 
 
-def _class_folders(root: Path) -> tuple[str, ...]:
-    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    if not names:
-        raise DataError(f"{root} has no class folders; put the images of class CLASS into {root}/CLASS/")
-    return names
-
-
-def _read_part(root: Path, classes: tuple[str, ...], size: int) -> FolderSet:
+def _read_part(
+    root: Path, classes: tuple[str, ...], size: int, white: float | None, notes: list[str]
+) -> FolderSet:
     paths: list[Path] = []
     labels: list[int] = []
-    for name in _class_folders(root):
+    other = 0
+    for name in class_folders(root):
         if name not in classes:
             raise DataError(
                 f"{root / name}: class {quote(name)} is not among those of train: {', '.join(classes)}"
             )
-        files = sorted(p for p in (root / name).rglob("*") if _is_image(p))
-        if not files:
-            raise DataError(
-                f"{root / name} holds no images ({' '.join(sorted(_SUFFIXES))}); remove the folder"
-            )
+        files, beside = image_files(root, name)
         paths += files
         labels += [classes.index(name)] * len(files)
-    return FolderSet(tuple(paths), torch.tensor(labels), size, torch.arange(len(paths)))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+        other += beside
+    for path in paths[:: len(paths) // 10 + 1]:  # what they all lack is said now rather than after an epoch
+        decode(path, size, white)
+    loose = sorted(
+        p.name for p in root.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != "."
+    )
+    if loose:
+        notes.append(
+            f"{root} holds {len(loose)} images in no class folder, which are not used: {shown(loose, 3)}"
+        )
+    if other:
+        notes.append(f"{root}: {other} files in its class folders are no images and are not used")
+    return FolderSet(tuple(paths), torch.tensor(labels), size, torch.arange(len(paths)), white)

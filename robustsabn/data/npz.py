@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from robustsabn.data.layout import like_a_part, shown
 from robustsabn.data.sets import ArraySet
 from robustsabn.errors import DataError
 from robustsabn.text import one_line
@@ -14,15 +15,17 @@ from robustsabn.text import one_line
 __all__ = ["Arrays", "read_npz"]
 
 _LAYOUT = "images and labels, or train_images, train_labels, test_images and test_labels"
+_PREFIXES = {"all": "", "train": "train_", "validation": "val_", "test": "test_"}
 
-Arrays = tuple[dict[str, ArraySet], tuple[str, ...] | None]
+Arrays = tuple[dict[str, ArraySet], tuple[str, ...] | None, list[str]]
 
 
 def read_npz(path: Path) -> Arrays:
-    """The parts in the file, "all" or any of "train" and "test", and the class names where it has them.
+    """The parts in the file, "all" or any of "train", "validation" and "test", the class names where it has them, and notes.
 
-    Arrays: `images` uint8 (N, H, W) or (N, H, W, C) with C up to 4, `labels` (N,) integers from 0, both
-    optionally prefixed by `train_` and `test_`; `classes` (K,) strings, optional; others are ignored.
+    Arrays: `images` uint8 (N, H, W) or (N, H, W, C) with C up to 4, `labels` (N,) or (N, 1) integers from 0, both
+    optionally prefixed by `train_`, `val_` and `test_`; `classes` (K,) strings, optional; others are ignored, which the
+    notes say of images.
     Raises DataError for anything else; nothing is ever unpickled.
     """
     if not path.is_file():
@@ -52,14 +55,27 @@ def read_npz(path: Path) -> Arrays:
             f"{path} cannot be read ({one_line(error)}); write it again with numpy.savez"
         ) from error
     classes = _class_names(path, arrays["classes"]) if "classes" in arrays else None
-    return _parts(path, arrays, classes), classes
+    return _parts(path, arrays, classes), classes, _unused(path, arrays)
+
+
+def _unused(path: Path, arrays: dict[str, NDArray[np.generic]]) -> list[str]:
+    """Notes on images that no part takes; DataError where their name nearly means a part."""
+    known = [f"{prefix}{kind}" for prefix in _PREFIXES.values() for kind in ("images", "labels")]
+    others = [name for name in arrays if name != "classes" and name not in known]
+    for name in others:
+        if meant := like_a_part(name.rpartition("_")[0]):
+            kind = name.rpartition("_")[2]
+            raise DataError(
+                f"{path}: {name} is not used; rename it to {meant}_{kind}, parts are train, val and test"
+            )
+    return [f"{path}: these arrays are not used: {shown(others)}"] if others else []
 
 
 def _parts(
     path: Path, arrays: dict[str, NDArray[np.generic]], classes: tuple[str, ...] | None
 ) -> dict[str, ArraySet]:
     parts = {}
-    for part, prefix in (("all", ""), ("train", "train_"), ("test", "test_")):
+    for part, prefix in _PREFIXES.items():
         names = f"{prefix}images", f"{prefix}labels"
         found = [name for name in names if name in arrays]
         if len(found) == 1:
@@ -77,7 +93,7 @@ def _parts(
     shapes = {part: images.shape for part, images in parts.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(
-            f"{path}: train and test images differ in (C, H, W): {shapes['train']}, {shapes['test']}"
+            f"{path}: {' and '.join(shapes)} images differ in (C, H, W): {', '.join(map(str, shapes.values()))}"
         )
     return parts
 
@@ -106,6 +122,8 @@ def _labels(
 ) -> torch.Tensor:
     if array.dtype.kind not in "iu":
         raise DataError(f"{path}: {name} must be integers, not {array.dtype}")
+    if array.shape == (n, 1):
+        array = array[:, 0]
     if array.shape != (n,):
         raise DataError(f"{path}: {name} must have shape ({n},), one per image, not {array.shape}")
     labels = torch.from_numpy(array.astype(np.int64))
@@ -122,4 +140,9 @@ def _class_names(path: Path, array: NDArray[np.generic]) -> tuple[str, ...]:
     names = [
         name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in array.tolist()
     ]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"{path}: classes has {twice[0]!r} more than once; every class needs a name of its own"
+        )
     return tuple(names)

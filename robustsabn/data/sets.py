@@ -11,7 +11,7 @@ from robustsabn.errors import DataError
 from robustsabn.scalars import whole
 from robustsabn.text import quote
 
-__all__ = ["ArraySet", "Data", "ImageSet", "check_fit", "hold_out", "permutation"]
+__all__ = ["ArraySet", "Data", "ImageSet", "check_fit", "permutation"]
 
 Device = torch.device | str
 
@@ -38,6 +38,10 @@ class ImageSet(Protocol):
 
     def take(self, indices: Tensor) -> "ImageSet":
         """The set that holds the images at `indices` (n,) int64, in that order."""
+        ...
+
+    def labelled(self, labels: Tensor) -> "ImageSet":
+        """The same images with other labels (N,) int64."""
         ...
 
     def sample(self, n: int | None, seed: int = 0) -> "ImageSet":
@@ -69,6 +73,8 @@ class ArraySet:
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             got = f"{tuple(self.labels.shape)} {self.labels.dtype}"
             raise DataError(f"labels must be int64 of shape ({len(self.images)},), not {got}")
+        if self.labels.device.type == "cpu" and len(self.labels) and self.labels.min() < 0:
+            raise DataError(f"labels count from 0, and one is {int(self.labels.min())}")
         if self.ids is None:
             object.__setattr__(self, "ids", torch.arange(len(self.labels)))
 
@@ -90,6 +96,9 @@ class ArraySet:
         here = indices.to(self.images.device)
         return ArraySet(self.images[here], self.labels[here], self.ids[indices.to(self.ids.device)])
 
+    def labelled(self, labels: Tensor) -> "ArraySet":
+        return ArraySet(self.images, labels.to(self.images.device), self.ids)
+
     def sample(self, n: int | None, seed: int = 0) -> "ArraySet":
         return self if n is None else self.take(permutation(len(self), seed)[: check_fit(n, len(self))])
 
@@ -99,13 +108,18 @@ class ArraySet:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The parts of one data set: no image of `validation` or `test` is in `train`; label k is `classes[k]`."""
+    """The parts of one data set: no image of `validation` or `test` is in `train`; label k is `classes[k]`.
+
+    `digest` changes with what the whole set holds; `notes` are lines on what may be a mistake.
+    """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
     name: str
+    digest: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def permutation(n: int, seed: int) -> Tensor:
@@ -120,16 +134,3 @@ def check_fit(n: int, available: int) -> int:
             f"{quote(n)} images were asked for, the set holds {available}: choose 1 to {available}"
         )
     return n
-
-
-def hold_out(n: int, validation: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices (train, validation) of a split of n images by seed; validation has at most a tenth of them.
-
-    The tenth is rounded down, but is at least one image when `validation` asks for any. Training indices
-    keep their order.
-    """
-    if not (-1 if whole(validation) is None else validation) >= 0:
-        raise DataError(f"validation must be 0 or more images, not {quote(validation)}")
-    size = min(validation, max(n // 10, 1), n - 1)
-    order = permutation(n, seed)
-    return order[size:].sort().values, order[:size]

@@ -16,7 +16,7 @@ from robustsabn.models.weights import fill, read_weights
 from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote
 
-__all__ = ["SPECS", "as_made", "resolve"]
+__all__ = ["SPECS", "as_made", "resolve", "run_folder"]
 
 SPECS = "a run folder, path/to/file.py:FUNCTION, package.module:FUNCTION, torchvision:NAME, timm:NAME"
 
@@ -51,8 +51,11 @@ def as_made(
     """As `resolve`, with every module in the mode in which the spec's code left it; `fresh_head` as for `load_weights`."""
     if not isinstance(spec, str):
         raise ModelError(f"the model is {quote(spec)}; give text: {SPECS}, {', '.join(names())}")
-    if spec and (folder := given_path(spec, "the model", ModelError)).is_dir():
-        return _from_run(folder, weights)
+    if (folder := run_folder(spec, weights)) is not None:
+        # by name and late: trainers stand above this package
+        runs = importlib.import_module("robustsabn.trainers.runs")
+        trained: nn.Module = runs.load_run_model(folder, checkpoint="best")
+        return trained
     for what, size in (("num_classes", num_classes), ("in_channels", in_channels)):
         if size is not None:
             a_whole_number(what, size, ModelError)
@@ -79,7 +82,10 @@ def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple
     raise ModelError(f"unknown model {quote(spec)}{_hint(spec)}; allowed: {SPECS}, {', '.join(names())}")
 
 
-def _from_run(folder: Path, weights: str | Path | None) -> nn.Module:
+def run_folder(spec: str, weights: str | Path | None = None) -> Path | None:
+    """The run folder that `spec` names, None where it names no folder; ModelError for another folder, and `weights` to a run."""
+    if not spec or not (folder := given_path(spec, "the model", ModelError)).is_dir():
+        return None
     if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
         raise ModelError(
             f"{folder} is not a run folder: it lacks config.yaml or checkpoints; give the folder that train wrote"
@@ -88,10 +94,7 @@ def _from_run(folder: Path, weights: str | Path | None) -> nn.Module:
         raise ModelError(
             f"the run {folder} has its own weights; leave out {weights}, or name the network instead"
         )
-    # by name and late: trainers stand above this package
-    runs = importlib.import_module("robustsabn.trainers.runs")
-    model: nn.Module = runs.load_run_model(folder, checkpoint="best")
-    return model
+    return folder
 
 
 def _size(state: dict[str, Tensor] | None, key: str, dim: int, *, default: int) -> int:

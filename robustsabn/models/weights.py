@@ -120,7 +120,7 @@ def fill(
     left = [] if fresh_head is None else other[0] if other else head_of(model, fresh_head)
     if other and fresh_head is None:
         raise ModelError(
-            f"{path} is of {other[1]} classes, the network of {other[2]}; a run with fresh_head=true trains a new "
+            f"{path} does not fit the network: it is of {other[1]} classes, the network of {other[2]}; a run with fresh_head=true trains a new "
             f"last layer ({', '.join(other[0])}); to use them as they are, build the network for {other[1]} (autoattack: --num-classes {other[1]})"
         )
     kept = versioned({k: v for k, v in state.items() if k not in left}, getattr(state, "_metadata", None))
