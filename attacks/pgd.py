@@ -77,10 +77,10 @@ class PGD:
         for name, value, allowed in (
             ("start", self.start, get_args(Start)),
             ("keep", self.keep, ("best", "last")),
-            ("bn_mode", self.bn_mode or "eval", get_args(BatchNormMode)),
+            ("bn_mode", "eval" if self.bn_mode is None else self.bn_mode, get_args(BatchNormMode)),
             ("loss", loss, get_args(LossName)),
         ):
-            if value not in allowed:
+            if not isinstance(value, str) or value not in allowed:
                 raise InputError(f"{name} is {quote(value)}; allowed are {', '.join(allowed)}")
         steps, restarts = positive(steps=self.steps, restarts=self.restarts)
         plain = {"steps": steps, "restarts": restarts, "fraction": share_of("fraction", self.fraction)}

@@ -49,7 +49,7 @@ class ThreatModel:
     eps_max: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.norm not in get_args(Norm):
+        if not isinstance(self.norm, str) or self.norm not in get_args(Norm):
             raise InputError(f"norm is {quote(self.norm)}; allowed are {', '.join(get_args(Norm))}")
         object.__setattr__(self, "bounds", _checked(self.bounds))
         eps: object = self.eps

@@ -1,7 +1,5 @@
 """Arguments of public functions: refused in words where their type or size cannot be meant."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +12,8 @@ __all__ = ["a_device", "a_dtype", "a_module", "a_number", "a_tensor", "a_whole_n
 LARGEST_SIZE = 2**31 - 1
 """Of one dimension of a tensor: more is a slip of the pen."""
 
+LARGEST_FLOAT = torch.finfo(torch.float32).max
+
 Kind = type[RobustsabnError]
 
 
@@ -21,15 +21,16 @@ def a_whole_number(name: str, value: object, error: Kind, least: int = 1, most: 
     """`value` as an int from `least` to `most`."""
     found = whole(value)
     if found is None or not least <= found <= most:
-        raise error(f"{name} is {quote(value)}; give a whole number from {least} to {most}")
+        end = f" and at most {most}" if found is not None and found > most else ""
+        raise error(f"{name} is {quote(value)}; give a whole number of at least {least}{end}")
     return found
 
 
-def a_number(name: str, value: object, error: Kind, least: float = 0.0) -> float:
-    """`value` as a finite float from `least`."""
+def a_number(name: str, value: object, error: Kind, most: float = LARGEST_FLOAT) -> float:
+    """`value` as a float from 0 to `most`."""
     found = real(value)
-    if found is None or not math.isfinite(found) or found < least:
-        raise error(f"{name} is {quote(value)}; give a finite number of at least {least:g}")
+    if found is None or not 0 <= found <= most:
+        raise error(f"{name} is {quote(value)}; give a number from 0 to {most:g}")
     return found
 
 

@@ -63,7 +63,7 @@ def convert(
         raise ConversionError(
             f"filter_fn={quote(filter_fn)}; give a function: lambda module, name: name != 'bn1'"
         )
-    if init not in ("identity", "paper"):
+    if not isinstance(init, str) or init not in ("identity", "paper"):
         raise ConversionError(f"init={quote(init)}; allowed: identity, paper")
     wrapper = wrapper_of(model)
     if wrapper or any(module._compiled_call_impl is not None for module in model.modules()):
@@ -95,7 +95,7 @@ def convert(
 
 
 def _preset(norm: str) -> Preset:
-    if norm not in PRESETS:
+    if not isinstance(norm, str) or norm not in PRESETS:
         raise ConversionError(f"norm={quote(norm)}{nearest(norm, PRESETS)}; allowed: {', '.join(PRESETS)}")
     return PRESETS[norm]
 

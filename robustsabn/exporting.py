@@ -14,7 +14,7 @@ from robustsabn.arguments import a_module, a_tensor
 from robustsabn.errors import ConfigError, ConversionError, MissingExtraError
 from robustsabn.files import make_folder, replacing
 from robustsabn.paths import given_path
-from robustsabn.text import quote
+from robustsabn.text import one_line, quote
 
 __all__ = ["FORMATS", "export"]
 
@@ -51,18 +51,35 @@ def export(
     if format == "onnx":
         _require_onnx()
     plain = plain.cpu().eval()
+    expected = _expected(reference, images)
     make_folder(path.parent)
     # the exporters choose by the ending
     with replacing(path, f".{format}") as aside:
         written = _WRITERS[format](plain, aside, images, fresh, notes or {})
         with torch.no_grad():
-            expected = reference(images)
-            apart = float((written(images[:-1]) - expected[:-1]).abs().max())
+            found = written(images[:-1])
+        if found.shape != expected[:-1].shape:
+            raise ConversionError(
+                f"the {format} file gives {tuple(found.shape)} where the model gives {tuple(expected[:-1].shape)}; not written"
+            )
+        apart = float((found - expected[:-1]).abs().max())
         if not apart <= 1e-3 * max(1.0, float(expected.abs().max())):
             raise ConversionError(
                 f"the {format} file's logits differ by {apart:.3g} from the model's; not written"
             )
     return apart
+
+
+def _expected(reference: Net, images: Tensor) -> Tensor:
+    """What the model gives for the images; ConversionError where it cannot take them."""
+    shape = f"{images.dtype} {tuple(images.shape)}"
+    if images.layout is not torch.strided or images.is_meta or images.ndim < 2 or len(images) < 3:
+        raise ConversionError(f"images are {shape}; give at least three, dense and with values")
+    try:
+        with torch.no_grad():
+            return reference(images)
+    except Exception as error:  # whatever a stranger's forward raises
+        raise ConversionError(f"the model cannot take images of {shape}: {one_line(error)}") from error
 
 
 def _safetensors(

@@ -42,6 +42,10 @@ __all__ = [
 ]
 
 
+MOST_ROUTES = 10_000
+"""More is a slip of the pen."""
+
+
 class Router:
     """Names of the routes and the selection in force, shared by all routed layers of one model."""
 
@@ -50,6 +54,8 @@ class Router:
             raise RouteError(
                 f"routes={quote(routes)}: give a sequence of names such as ({quote(routes)}, 'adv') or a number"
             )
+        if is_integer(routes) and routes > MOST_ROUTES:
+            raise RouteError(f"routes={quote(routes)}: a model has at most {MOST_ROUTES}")
         if is_integer(routes):
             routes = tuple(str(i) for i in range(routes))
         if not isinstance(routes, Sequence):

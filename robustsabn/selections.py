@@ -70,6 +70,8 @@ class Blend:
             raise RouteError(f"Blend({quote(named)}): weights are at least 0 and sum to 1")
         if weights is not None and not weights.is_floating_point():
             raise RouteError(f"Blend: weights of dtype {weights.dtype}; give a float tensor (R,)")
+        if weights is not None and (weights.is_sparse or not weights.numel()):
+            raise RouteError(f"Blend: weights {quote(weights)}; give a dense float tensor (R,)")
         self.weights = weights
         self.named = {name: float(weight) for name, weight in named.items()}
 

@@ -40,7 +40,7 @@ def test_wrong_ones_are_refused(change: dict[str, str], message: str) -> None:
         check_environment({**TWO, **change})
 
 
-@pytest.mark.parametrize("name", ["RANK", "MASTER_ADDR", "MASTER_PORT"])
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
 def test_missing_ones_are_named(name: str) -> None:
     with pytest.raises(ConfigError, match=f"WORLD_SIZE is 2 and {name} is not set"):
         check_environment({key: value for key, value in TWO.items() if key != name})

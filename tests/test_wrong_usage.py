@@ -138,13 +138,13 @@ CALLS = [
     Case(lambda w: convert(nn.DataParallel(net())), "DataParallel", "convert the plain model"),
     Case(lambda w: forward("advers"), "'advers'", "did you mean adv?"),
     Case(lambda w: forward(2), "no route 2", "0 to 1"),
-    Case(lambda w: forward([0, 1]), "type list", "a LongTensor (N,), Split(...)"),
+    Case(lambda w: forward([0, 1]), "type list", "a LongTensor (N,)"),
     Case(lambda w: forward(torch.tensor([0, 1, 2, 0])), "from 0 to 2", "routes 0 to 1"),
     Case(lambda w: forward(torch.tensor([0, 1])), "2 per-sample", "one route per sample"),
     Case(lambda w: forward(torch.rand(4)), "torch.float32", "give a LongTensor (N,)"),
     Case(lambda w: forward(Split(clean=1, adv=1)), "covers 2", "make them equal"),
-    Case(lambda w: Split(clean=-1), "clean=-1", "an int of at least 0"),
-    Case(lambda w: Blend(clean=0.5, adv=0.6), "1.1", "sum to 1"),
+    Case(lambda w: Split(clean=-1), "'clean', -1", "an int of at least 0"),
+    Case(lambda w: Blend(clean=0.5, adv=0.6), "0.6", "sum to 1"),
     Case(lambda w: Blend([0.5, 0.5]), "[0.5, 0.5]", "one float tensor (R,)"),  # type: ignore[arg-type]
     Case(lambda w: bake(net(), "adv"), "Sequential has no routed layers", "give what convert() returned"),
     Case(lambda w: bake(convert(net()), "clena"), "'clena'", "did you mean clean?"),
@@ -209,7 +209,11 @@ WEIGHTS = [
     Case(lambda w: load_weights(net(), w / "code.pt"), "code.pt holds pickled code", "model.state_dict()"),
     Case(lambda w: load_weights(net(), w / "list.pt"), "list.pt holds list", "state_dict, model_state_dict"),
     Case(lambda w: load_weights(net(), w / "other.pt"), "8 missing", "the weights of this architecture"),
-    Case(lambda w: load_weights(nn.Linear(2, 3), w / "other.pt"), "size mismatch", "of this architecture"),
+    Case(
+        lambda w: load_weights(nn.Linear(2, 3), w / "other.pt"),
+        "2 classes, the network of 3",
+        "fresh_head=true",
+    ),
     Case(lambda w: load_official(convert(net()), {"a": X}), "no bn_list", "use load_state_dict"),
     Case(lambda w: load_official(net(), {}), "no bn_list", "convert the model first"),
     Case(lambda w: resolve("resnet19"), "'resnet19'", "did you mean resnet18?"),
@@ -277,7 +281,7 @@ COMMANDS = [
     Case("export {w}/run --route all --out {w}/x.safetensors", "'all'", "clean, adv"),
     Case("export {w}/run --route adv --out {w}/x.h5", "'h5'", "allowed: safetensors, onnx, pt2"),
     Case("export {w}/run --route adv --format pt2 --out {w}/img", "img is a folder", "name a file"),
-    Case("export {w}/run --route adv --out {w}/text.txt/x.pt2", "text.txt", "check that the path"),
+    Case("export {w}/run --route adv --out {w}/text.txt/x.pt2", "text.txt", "choose another"),
     Case("recipes digits", "digits", "see `robustsabn recipes --help`"),
 ]
 

@@ -219,6 +219,8 @@ def evaluate_run(
 
 def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
     """The routes of a run that `route` means, a name or "all" that are trained; RouteError for a name that is none."""
+    if not isinstance(route, str):
+        raise RouteError(f"route is {quote(route)}; give a route's name, or all")
     chosen = trained_routes(run.config.method, run.model) if route == "all" else (route,)
     return known_routes(run.model, chosen or None)
 

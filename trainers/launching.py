@@ -14,6 +14,8 @@ _SHARDED = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
+_OTHERS = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK"}
+"""What MPI says in place of LOCAL_RANK."""
 _LEAST = {"RANK": 0, "LOCAL_RANK": -1, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": 0}
 _REMEDY = "start processes by `accelerate launch` or torchrun, or unset it to run a single one"
 
@@ -35,6 +37,8 @@ def check_environment(environment: Mapping[str, str] = os.environ) -> None:
     if found.get("MASTER_PORT", 0) > 65535:
         raise ConfigError(f"MASTER_PORT is {found['MASTER_PORT']}; ports go from 1 to 65535")
     if world > 1:
+        if "LOCAL_RANK" not in environment and not _OTHERS & environment.keys():
+            raise ConfigError(f"WORLD_SIZE is {world} and LOCAL_RANK is not set; {_REMEDY}")
         for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
             if not environment.get(name):
                 raise ConfigError(f"WORLD_SIZE is {world} and {name} is not set; {_REMEDY}")

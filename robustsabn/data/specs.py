@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from robustsabn.arguments import a_whole_number
 from robustsabn.data.content import digest
 from robustsabn.data.naming import by_name, missing_classes
 from robustsabn.data.sets import Data, ImageSet
 from robustsabn.data.sources import SPECS, Source, count_classes, read
 from robustsabn.data.splits import split
 from robustsabn.errors import DataError
+from robustsabn.scalars import LARGEST
 
 __all__ = ["SPECS", "Seen", "Tested", "load", "load_extra", "load_test", "read_test"]
 
@@ -44,6 +46,8 @@ def load(
     n: train on that many images, drawn by `seed`, all by default. download: fetch a published set that is missing.
     Raises DataError when the spec is unknown, files are missing or unreadable, or labels are not 0 … K-1.
     """
+    a_whole_number("validation", validation, DataError, 0)
+    a_whole_number("seed", seed, DataError, 0, LARGEST)
     source = read(spec, download)
     parts, held = dict(source.parts), digest(source.parts, source.names)
     if "test" not in parts and "validation" in parts:

@@ -72,7 +72,7 @@ class RoutedBatchNorm(RoutedNorm, _BatchNorm):
         check_features(num_features)
         a_number("eps", eps, RouteError)
         if momentum is not None:
-            a_number("momentum", momentum, RouteError)
+            a_number("momentum", momentum, RouteError, most=1.0)
         if not isinstance(statistics, str) or statistics not in ("shared", "per_route"):
             raise RouteError(f"statistics={quote(statistics)}; allowed: shared, per_route")
         self.statistics = statistics

@@ -95,7 +95,8 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         a_number("eps", eps, RouteError)
-        shape = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+        several = isinstance(normalized_shape, Sequence) and not isinstance(normalized_shape, (str, bytes))
+        shape = tuple(normalized_shape) if several else (normalized_shape,)
         if not shape:
             raise RouteError("normalized_shape is empty; give the sizes of the last dimensions")
         for size in shape:
@@ -163,6 +164,11 @@ class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
         self.eps, self.num_groups, self.num_channels = eps, num_groups, num_channels
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        if x.ndim < 2 or x.shape[1] != self.num_channels:
+            raise RouteError(
+                f"{type(self).__name__} of {self.num_channels} channels got an input of shape {tuple(x.shape)}; "
+                f"give (N, {self.num_channels}, *)"
+            )
         return F.group_norm(x, self.num_groups, scale, shift, self.eps)
 
     def extra_repr(self) -> str:
@@ -201,9 +207,10 @@ class _RoutedInstanceNorm(_SampleNorm):
         self.eps, self.num_features = eps, num_features
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        if x.ndim not in self.ranks:
+        if x.ndim not in self.ranks or x.shape[1] != self.num_features:
             raise RouteError(
-                f"{type(self).__name__} got an input of shape {tuple(x.shape)}; give {self.ranks[0]} dimensions, (N, C, *)"
+                f"{type(self).__name__} got an input of shape {tuple(x.shape)}; give {self.ranks[0]} dimensions, (N, C, *), "
+                f"with C = {self.num_features}"
             )
         return F.instance_norm(x, None, None, scale, shift, True, 0.0, self.eps)
 
