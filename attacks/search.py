@@ -243,7 +243,7 @@ class Search(ABC, Generic[S]):
             self._search(state, oracle)
             while bool((refused := state.broken & ~self._verified(model, state, oracle.single)).any()):
                 state.broken &= ~refused
-                state.x_adv = choose(refused, x, state.x_adv)
+                state.x_adv = torch.where(per_row(refused, x), x, state.x_adv)
                 self._search(state, oracle)
         return state
 
