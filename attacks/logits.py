@@ -52,7 +52,8 @@ def _own_dtype(model: Model) -> torch.dtype | None:
     """The floating dtype of all parameters of a module, or else of its buffers; None where they differ or there are none."""
     dtypes = set[torch.dtype]()
     if isinstance(model, nn.Module):
-        tensors: list[Tensor] = [*model.parameters()] or [*model.buffers()]
+        tensors: list[Tensor] = [*model.parameters()]
+        tensors = tensors or [*model.buffers()]
         dtypes = {t.dtype for t in tensors if t.is_floating_point()}
     return dtypes.pop() if len(dtypes) == 1 else None
 

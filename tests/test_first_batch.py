@@ -139,8 +139,7 @@ def test_probabilities_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "warning: the outputs lie in [0, 1] and sum to 1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("net", "method"), [("noisy", "paired"), ("noisy", "free"), ("lazy", "standard")])
-@pytest.mark.filterwarnings("ignore::UserWarning:torch.nn.modules.lazy")
+@pytest.mark.parametrize(("net", "method"), [("noisy", "paired"), ("noisy", "free")])
 def test_runs_are_bit_equal_with_and_without_being_asked(
     net: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +162,7 @@ class Auxiliary(NamedTuple):
 def changed(change: Callable[[Tensor], Any]) -> nn.Module:
     class Changed(nn.Sequential):
         def forward(self, x: Tensor) -> Any:
-            return change(super().forward(x))
+            return change(nn.Sequential.forward(self, x))  # type: ignore[no-untyped-call]
 
     return Changed(nn.Flatten(), nn.Linear(16, 3))
 
@@ -204,9 +203,9 @@ def test_modes_and_generators_stay() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.BatchNorm1d(16).eval(), nn.Linear(16, 3)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index,union-attr]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
     try_network(model, X, 3)
     assert [module.training for module in model.modules()] == modes
     assert same(model.state_dict(), before)
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]  # type: ignore[index,union-attr]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]  # type: ignore[index]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustsabn.attacks import APGD, PGD, AutoAttack
 from robustsabn.errors import InputError
 
+SCRIPT: Any = torch.jit  # whose functions have no types
 INNER, X, Y = conv_case(classes=4, count=16, size=8)
 
 
@@ -30,14 +31,15 @@ class InPlace(nn.Module):
             x.flatten(1).sub_(0.5).mul_(4)
         else:
             x.data.sub_(0.5).mul_(4)
-        out: Tensor = self.inner(x)
-        return out
+        return torch.as_tensor(self.inner(x))
 
 
 @pytest.mark.parametrize("how", ["operators", "view", "data"])
 def test_a_forward_that_changes_its_input_changes_no_images(how: str) -> None:
-    model, plain = InPlace(how).eval(), lambda x: INNER((x - 0.5) * 4)
-    x = X.clone()
+    def plain(x: Tensor) -> Any:
+        return INNER((x - 0.5) * 4)
+
+    model, x = InPlace(how).eval(), X.clone()
     y = plain(x).argmax(1)
     for name, entry in ENTRIES.items():
         if how == "data" and "fab" in name:
@@ -93,9 +95,9 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     "function": lambda: lambda x: INNER(x),
     "data parallel": lambda: nn.DataParallel(INNER).eval(),
     "compiled": compiled,
-    "traced": lambda: torch.jit.trace(INNER, X),
-    "scripted": lambda: torch.jit.script(INNER),
-    "frozen": lambda: torch.jit.freeze(torch.jit.script(INNER)),
+    "traced": lambda: SCRIPT.trace(INNER, X),
+    "scripted": lambda: SCRIPT.script(INNER),
+    "frozen": lambda: SCRIPT.freeze(SCRIPT.script(INNER)),
     "static batch": lambda: lambda x: INNER(x.view(16, 3, 8, 8)),
     "in a train mode of its own": lambda: nn.Sequential(INNER, nn.Dropout(0.5).train()).eval(),
 }

@@ -35,10 +35,11 @@ def present(log_p: Row) -> Row:
 def test_losses_and_gradients_are_those_over_the_classes_that_are_left(
     method: Trades | Mart, forward: str
 ) -> None:
-    found, wanted = [], []
+    found: list[Tensor | None] = []
+    wanted: list[Tensor | None] = []
     for model, y, results in ((Masked(), LABELS, found), (linear(), Y, wanted)):
         losses = type(method)(forward=forward).losses(bench_for(model, 3, eps=0.1, steps=3), X, y)  # type: ignore[arg-type]
-        losses["loss"].backward()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         results += [*losses.values(), *(p.grad for p in model.parameters())]
     for one, other in zip(found, wanted, strict=True):
         assert isinstance(one, Tensor)
@@ -63,7 +64,7 @@ def test_divergence_and_its_gradients_equal_the_loop(absent: list[int]) -> None:
     z, r = (torch.randn(6, 5, dtype=torch.float64) for _ in range(2))
     z[:, absent] = r[:, absent] = -torch.inf
     z.requires_grad_(), r.requires_grad_()
-    kl(z, r).sum().backward()
+    kl(z, r).sum().backward()  # type: ignore[no-untyped-call]
     for row in range(6):
         here = [k for k in range(5) if k not in absent]
         q, p = ([t.detach()[row, k].item() for k in here] for t in (z, r))

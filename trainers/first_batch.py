@@ -14,19 +14,18 @@ from robustsabn.routing import maybe_route, routes_of
 __all__ = ["try_network"]
 
 
-def try_network(model: nn.Module, x: Tensor, classes: int, *, attacked: bool = True) -> list[str]:
+def try_network(model: nn.Module, x: Tensor, classes: int) -> list[str]:
     """Notes on what `model` returns for images x (n, C, H, W), as it is trained and as it is evaluated.
 
-    It is asked as a copy: statistics, lazy weights and all random states stay what they are. A network that cannot be
-    copied is not asked. `attacked`: the first thing that its training does is an attack.
-    Raises DataError for one class, and InputError where the network fails or returns no logits (n, K) of `classes` or more.
+    It is asked as a copy: statistics and all random states stay what they are. A network that cannot be copied is not asked.
+    Raises DataError for one class, and InputError for lazy layers, and where the network fails or returns no logits (n, K)
+    of `classes` or more.
     """
     if classes < 2:
         raise DataError(
             "the training set has one class, which leaves nothing to tell apart; give it at least two"
         )
-    if attacked:
-        check_weights(model)
+    check_weights(model)
     with same_randomness(x), torch.no_grad():
         try:
             twin = copy.deepcopy(model)

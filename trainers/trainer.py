@@ -26,7 +26,7 @@ from robustsabn.trainers.first_batch import try_network
 from robustsabn.trainers.folders import RunFolder
 from robustsabn.trainers.guard import Guard
 from robustsabn.trainers.keeper import Keeper
-from robustsabn.trainers.methods import Awp, Losses, Standard, check_run, checked
+from robustsabn.trainers.methods import Awp, Losses, check_run, checked
 from robustsabn.trainers.monitor import Monitor, Window
 from robustsabn.trainers.optim import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.perturbation import layer_weights
@@ -173,9 +173,8 @@ class Trainer:
         x, _ = data.train.batch(torch.arange(size), self.device)
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        attacked = not isinstance(self.config.method, Standard)
         with self.accelerator.autocast():
-            return try_network(self.model, x, len(data.classes), attacked=attacked)
+            return try_network(self.model, x, len(data.classes))
 
     def fit(self) -> RunResult:
         """Train to the end, then evaluate the best checkpoint on the test set."""
