@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from robustsabn.errors import FolderInUseError
-from robustsabn.files import make_folder
+from robustsabn.files import ASIDE, make_folder
 
 if sys.platform != "win32":
     import fcntl
@@ -32,6 +32,10 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         with _acquired(folder / name) as stream:
             stream.write(f"process {os.getpid()} on {platform.node()}")
             stream.flush()
+            if name == LOCK:  # nobody else writes here: what a killed command left may go
+                for left in folder.glob(f"{ASIDE}*"):
+                    with contextlib.suppress(OSError):
+                        left.unlink()
             try:
                 yield
             finally:

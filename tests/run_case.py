@@ -31,7 +31,7 @@ CONFIG: dict[str, Any] = {
 TIMES = ("images_per_second",)
 
 
-def die(config: dict[str, Any], step: int) -> None:
+def die(config: dict[str, Any], step: int, resume: bool = False) -> None:
     """Train in this process, and fail when `step` begins."""
 
     class Dying(Trainer):
@@ -41,7 +41,7 @@ def die(config: dict[str, Any], step: int) -> None:
             super()._update(x, y)
 
     with pytest.raises(MemoryError):
-        run(load(TrainConfig, config), trainer=Dying)
+        run(load(TrainConfig, config), resume=resume, trainer=Dying)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

@@ -161,15 +161,23 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Give `optimizer` the tensors that `optimizer_tensors` found; its hyperparameters stay."""
+    """Give `optimizer` the tensors that `optimizer_tensors` found; its hyperparameters stay.
+
+    Raises ValueError for tensors of other parameters than it has.
+    """
     state: dict[int, Tensors] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in tensors.items():
         index, _, key = name.partition(".")
-        if (
-            value.ndim > 1 and value.numel() == parameters[int(index)].numel()
-        ):  # route tables once had two dimensions
-            value = value.view_as(parameters[int(index)])
+        if int(index) not in range(len(parameters)):
+            raise ValueError(f"{name} belongs to no parameter of the optimiser")
+        parameter = parameters[int(index)]
+        if value.ndim > 1 and value.numel() == parameter.numel():
+            value = value.view_as(parameter)  # route tables once had two dimensions
+        if value.shape not in (parameter.shape, ()):
+            raise ValueError(
+                f"{name} is of shape {tuple(value.shape)}, its parameter of {tuple(parameter.shape)}"
+            )
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the table; write the numbers and the page where they are asked for."""
     import json
 
-    from robustsabn.files import write_text
+    from robustsabn.files import check_name, make_folder, write_text
     from robustsabn.paths import given_path
     from robustsabn.trainers import compare
     from robustsabn.trainers.comparison_page import tell_comparison, write_comparison_page
@@ -40,9 +40,10 @@ def run(args: argparse.Namespace) -> None:
     for path in targets:
         if path.is_dir():
             raise UsageError(f"{path} is a folder; name a file in it, such as {path / 'comparison.html'}")
+        check_name(path)
     found = compare(args.run_folders)
     for path in targets:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     tell_comparison(found)
     if args.json is not None:
         write_text(args.json, json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")

@@ -25,10 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Bake the route, write it, check it against the run's model."""
+    from robustsabn.files import check_name
     from robustsabn.locks import LOCK, locked
     from robustsabn.trainers.runs import load_run
 
     target: Path = args.out
+    check_name(target)
     if (target.parent / "state.json").is_file():
         raise UsageError(f"--out: {target.parent} holds a checkpoint of a run; choose another folder")
     with locked(target.parent, f".{target.name}{LOCK}"):
