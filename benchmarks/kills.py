@@ -44,19 +44,19 @@ def make(num_classes, in_channels):
     return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, num_classes))
 """
 CONFIG = """
-images: 96
+images: 48
 batch_size: 16
 epochs: 2
 checkpoint_every: 2
 ema: 0.5
 augment: {crop: 1}
-attack: {eps: 0.1, steps: 2}
+attack: {eps: 0.1, steps: 1}
 optim: {name: adamw, lr: 0.01}
-validation: {images: 20, steps: 1}
-test: {images: 20, steps: 1}
+validation: {images: 10, steps: 1}
+test: {images: 10, steps: 1}
 device: cpu
 """
-ATTACK = "--data digits --norm Linf --eps 0.02 --attacks apgd-ce,square --n 24 --batch-size 4 --device cpu"
+ATTACK = "--data digits --norm Linf --eps 0.1 --attacks apgd-ce,square --n 16 --batch-size 4 --device cpu"
 COMPLETE = ("last", "identity.json")  # by their renaming the first checkpoint and a journal are complete
 MIB = 8  # of the small disk
 
