@@ -188,6 +188,12 @@ def test_a_network_that_names_more_classes_than_the_data_is_said() -> None:
     assert any("tells 5 classes apart, the data names 2: label k" in note for note in subject.notes)
 
 
+def test_a_label_far_too_large_asks_for_no_network() -> None:
+    np.savez("far.npz", test_images=np.zeros((2, 8, 8), np.uint8), test_labels=np.array([0, 10**12]))
+    with pytest.raises(DataError, match=r"the largest label is 1000000000000; .*--num-classes"):
+        prepare("resnet-digits", "npz:far.npz")
+
+
 @pytest.mark.parametrize(
     ("right", "n", "classes", "doubtful"),
     [

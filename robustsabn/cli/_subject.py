@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from robustsabn.attacks.logits import Gate
 from robustsabn.data.sets import permutation
 from robustsabn.data.specs import Tested, read_test
-from robustsabn.errors import InputError, RouteError
+from robustsabn.errors import DataError, InputError, RouteError
 from robustsabn.models import names, resolve
 from robustsabn.models.spec import run_folder
 from robustsabn.routing import routes_of
@@ -22,6 +22,7 @@ __all__ = ["Subject", "prepare"]
 
 
 _GLANCE = 128  # images that tell whether the model is better than guessing
+_MOST = 100_000  # classes that labels alone may ask a network for
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def _built(model: str, weights: str | Path | None, num_classes: int | None, foun
         num_classes = len(classes)
     elif num_classes is None and (weights is None or model not in names()):  # those are told by their weights
         num_classes = max(2, int(labels.max()) + 1)
+        if num_classes > _MOST:
+            raise DataError(f"the largest label is {num_classes - 1}; if that is meant, give --num-classes")
     return resolve(model, weights=weights, num_classes=num_classes, in_channels=found.images.shape[0])
 
 
