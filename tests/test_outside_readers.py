@@ -183,6 +183,31 @@ def test_what_would_write_or_train_the_computed_affine_is_refused(norm: str) -> 
         assert torch.equal(value, before[name])
 
 
+def test_parameters_are_replaced_by_ones_of_their_shape_alone() -> None:
+    sandwich: Any = convert(nn.BatchNorm2d(3), "sabn")
+    sandwich.weight = nn.Parameter(torch.full((3,), 2.0))
+    with route(sandwich, "adv"):
+        assert sandwich.weight.tolist() == [2, 2, 2]
+    independent: Any = convert(nn.BatchNorm2d(3), "auxbn")
+    for name, shape in (("weight", (3,)), ("route_weight", (2, 3)), ("route_bias", (3,))):
+        with pytest.raises(RouteError, match=r"whose parameters are route_weight \(6,\), route_bias \(6,\)"):
+            setattr(independent, name, nn.Parameter(torch.ones(shape)))
+    independent.route_weight = nn.Parameter(torch.arange(6.0))
+    assert independent.route_weight.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_traced_program_keeps_the_route_of_its_trace_and_graphs_are_refused() -> None:
+    model = randomise(convert(small(), "saauxbn")).eval()
+    x = torch.rand(2, 3, 5, 5)
+    with route(model, "adv"):
+        program: Any = torch.export.export(model, (x,)).module()
+    with route(model, "clean"):
+        torch.testing.assert_close(program(x), through(model, "adv", x))
+    with pytest.raises(RouteError):
+        torch.fx.symbolic_trace(model)
+    torch.fx.symbolic_trace(bake(model, "adv"))
+
+
 def test_initialising_after_conversion_is_refused_and_reset_parameters_works() -> None:
     def init(module: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):

@@ -100,6 +100,18 @@ class RoutedNorm(nn.Module):
         table = self._parameters[name]
         return None if table is None else table.view(len(self.router), *self.shape)
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """Also what `layer.weight = nn.Parameter(...)` does; RouteError where the layer has no parameter of that shape."""
+        own = self._parameters.get(name)
+        affine = name in ("weight", "bias", "route_weight", "route_bias")
+        if affine and param is not None and (own is None or own.shape != param.shape):
+            shapes = [f"{key} {tuple(p.shape)}" for key, p in self._parameters.items() if p is not None]
+            raise RouteError(
+                f"{name} {tuple(param.shape)} in a {type(self).__name__} with affine={self.affine!r}, "
+                f"whose parameters are {', '.join(shapes) or 'none'}"
+            )
+        nn.Module.register_parameter(self, name, param)
+
     @property
     def has_shared_affine(self) -> bool:
         """Whether route None (shared affine only) is defined."""

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from typing_extensions import Self
 
 from robustsabn.arguments import a_number, a_tensor
 from robustsabn.errors import RouteError
-from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features, mixed
+from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features
 from robustsabn.layers.checks import check_counts, check_dtype, check_values
 from robustsabn.layers.functional import (
-    Moments,
     batch_moments,
     normalise_parts,
     normalise_samples,
     scale_shift,
     wide,
 )
+from robustsabn.layers.statistics import RunningStatistics, Update
 from robustsabn.layers.sync import is_distributed, merge_moments, sync_batch_norm_cuda
 from robustsabn.routing import Resolved, Router, current_selection, record_selection
 from robustsabn.text import quote
 
-Update = Literal["none", "move", "again"]
-
 __all__ = ["RoutedBatchNorm", "RoutedBatchNorm1d", "RoutedBatchNorm2d", "RoutedBatchNorm3d"]
 
 
-class RoutedBatchNorm(RoutedNorm, _BatchNorm):
+class RoutedBatchNorm(RunningStatistics):
     """Batch normalisation whose affine and statistics may depend on the route: `y = g_r (g_s xhat + b_s) + b_r`.
 
     `statistics`: `shared` keeps one set of batch and running statistics, `per_route` one per route. `affine`:
@@ -47,10 +42,6 @@ class RoutedBatchNorm(RoutedNorm, _BatchNorm):
     """
 
     ranks: tuple[int, ...] = (2, 3, 4, 5)
-    frozen = False
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    num_batches_tracked: Tensor | None
 
     def __init__(
         self,
@@ -89,7 +80,7 @@ class RoutedBatchNorm(RoutedNorm, _BatchNorm):
         )
         self.num_features = num_features
         self.eps, self.momentum, self.sync = eps, momentum, sync
-        self.shares: Tensor | None = None
+        self.shares = None
         self.track_running_stats = track_running_stats
         sets = (len(self.router),) if statistics == "per_route" else ()
         for name, fill in (("running_mean", 0.0), ("running_var", 1.0)):
@@ -219,117 +210,6 @@ class RoutedBatchNorm(RoutedNorm, _BatchNorm):
         affine = (self._parameters["route_weight"], self._parameters["weight"])
         own = (t for t in (self.running_mean, *affine) if t is not None)
         return next((t.dtype for t in own), wide(x.dtype))
-
-    def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
-        """Running statistics (C,) of a whole-batch selection; those of several routes in float32 at least."""
-        mean, var = self.running_mean, self.running_var
-        assert mean is not None
-        assert var is not None
-        if self.statistics == "shared":
-            return mean, var
-        if isinstance(selection, int):
-            return mean.select(0, selection), var.select(0, selection)
-        mean, var = mean.to(wide(mean.dtype)), var.to(wide(var.dtype))
-        if isinstance(selection, Tensor):
-            return mixed(selection, mean), mixed(selection, var)
-        return mean.mean(0), var.mean(0) + mean.var(0, correction=0)
-
-    def _rows(self, routes: Tensor) -> tuple[Tensor, Tensor]:
-        """Running statistics (N, C) of the routes of the samples."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        return self.running_mean[routes], self.running_var[routes]
-
-    def _tracked(self, index: int, update: Update) -> tuple[Tensor | None, Tensor | None, float]:
-        """Running statistics of one route for the coming batch to move, and the momentum; counts the batch.
-
-        A recomputation hands over the same tensors, for autograd saves them, with momentum 0.
-        """
-        if update == "none":
-            return None, None, 0.0
-        mean, var, count = self._buffers_of(index)
-        if update == "again":
-            return mean, var, 0.0
-        count.add_(1)
-        if self.momentum is not None:
-            return mean, var, self.momentum
-        if self.shares is not None:
-            count = self.shares[index] if self.shares.ndim else self.shares
-            count.add_(1)
-        return mean, var, 1.0 / float(count)
-
-    def _buffers_of(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked
-        assert mean is not None
-        assert var is not None
-        assert count is not None
-        return (
-            (mean[index], var[index], count[index]) if self.statistics == "per_route" else (mean, var, count)
-        )
-
-    def _track_moments(self, moments: Moments) -> None:
-        count, mean, var = (m.detach() for m in moments)
-        unbiased = var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
-        if self.statistics == "shared":
-            self._move(mean[0], unbiased[0], (count[0] > 0).to(mean))
-        else:
-            self._move(mean, unbiased, (count > 0).to(mean))
-
-    def _move(self, mean: Tensor, var: Tensor, share: Tensor) -> None:
-        """Move running statistics by share * momentum, share () or (R,)."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        with torch.no_grad():
-            self.num_batches_tracked.add_((share > 0).long())
-            share = share.to(mean)
-            if self.momentum is not None:
-                step = share * self.momentum
-            elif self.shares is not None:
-                step = share / self.shares.add_(share).to(share).clamp(min=torch.finfo(share.dtype).tiny)
-            else:
-                step = share / self.num_batches_tracked.clamp(min=1)
-            weight = step.unsqueeze(1) if step.ndim else step
-            for running, new in ((self.running_mean, mean), (self.running_var, var)):
-                running.copy_(running.to(new.dtype).lerp(new.expand_as(running), weight))
-
-    def reset_running_stats(self) -> None:
-        """Mean 0 and variance 1 for the routes in force, as `torch.optim.swa_utils.update_bn` asks before it estimates them."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        rows: Any = slice(None)
-        selection = self.router.selection
-        if self.statistics == "per_route":  # those of other routes would not be estimated anew
-            if isinstance(selection, tuple):
-                rows = [route for route, size in selection if size]
-            elif isinstance(selection, Tensor) and selection.is_floating_point():
-                rows = (selection.detach() > 0).to(self.running_mean.device)
-            elif isinstance(selection, Tensor):
-                rows = selection.unique()
-            else:
-                rows = [] if selection is None else selection
-        for buffer, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
-            if buffer.ndim or isinstance(rows, slice):
-                buffer[rows if buffer.ndim else ...] = value
-
-    def reset_parameters(self) -> None:
-        """Affines of ones and zeros, running statistics 0 and 1, on all routes."""
-        RoutedNorm.reset_parameters(self)
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.zero_()
-
-    def freeze(self) -> None:
-        """Eval mode from now on, whatever `train()` says, and parameters that are not trained."""
-        self.frozen = True
-        self.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.training = mode and not self.frozen
-        return self
 
     def _check_input(self, x: Tensor) -> None:
         if a_tensor("the input", x, RouteError).ndim not in self.ranks or x.shape[1] != self.num_features:

@@ -1,0 +1,144 @@
+"""Running statistics of routed batch norms: read by selection, moved by batches, reset, frozen."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import Self
+
+from robustsabn.layers.base import RoutedNorm, mixed
+from robustsabn.layers.functional import Moments, wide
+from robustsabn.routing import Resolved
+
+Update = Literal["none", "move", "again"]
+
+__all__ = ["RunningStatistics", "Update"]
+
+
+class RunningStatistics(RoutedNorm, _BatchNorm):
+    """A routed norm with running statistics, (C,) shared or (R, C) per route; to tools a batch norm of torch's.
+
+    `shares` are the weights of the batches so far, for plain means (momentum None) under a `Blend`. A `frozen` layer
+    stays in eval mode.
+    """
+
+    frozen = False
+    momentum: float | None
+    shares: Tensor | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
+        """Running statistics (C,) of a whole-batch selection; those of several routes in float32 at least."""
+        mean, var = self.running_mean, self.running_var
+        assert mean is not None
+        assert var is not None
+        if self.statistics == "shared":
+            return mean, var
+        if isinstance(selection, int):
+            return mean.select(0, selection), var.select(0, selection)
+        mean, var = mean.to(wide(mean.dtype)), var.to(wide(var.dtype))
+        if isinstance(selection, Tensor):
+            return mixed(selection, mean), mixed(selection, var)
+        return mean.mean(0), var.mean(0) + mean.var(0, correction=0)
+
+    def _rows(self, routes: Tensor) -> tuple[Tensor, Tensor]:
+        """Running statistics (N, C) of the routes of the samples."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean[routes], self.running_var[routes]
+
+    def _tracked(self, index: int, update: Update) -> tuple[Tensor | None, Tensor | None, float]:
+        """Running statistics of one route for the coming batch to move, and the momentum; counts the batch.
+
+        A recomputation hands over the same tensors, for autograd saves them, with momentum 0.
+        """
+        if update == "none":
+            return None, None, 0.0
+        mean, var, count = self._buffers_of(index)
+        if update == "again":
+            return mean, var, 0.0
+        count.add_(1)
+        if self.momentum is not None:
+            return mean, var, self.momentum
+        if self.shares is not None:
+            count = self.shares[index] if self.shares.ndim else self.shares
+            count.add_(1)
+        return mean, var, 1.0 / float(count)
+
+    def _buffers_of(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked
+        assert mean is not None
+        assert var is not None
+        assert count is not None
+        return (
+            (mean[index], var[index], count[index]) if self.statistics == "per_route" else (mean, var, count)
+        )
+
+    def _track_moments(self, moments: Moments) -> None:
+        count, mean, var = (m.detach() for m in moments)
+        unbiased = var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
+        if self.statistics == "shared":
+            self._move(mean[0], unbiased[0], (count[0] > 0).to(mean))
+        else:
+            self._move(mean, unbiased, (count > 0).to(mean))
+
+    def _move(self, mean: Tensor, var: Tensor, share: Tensor) -> None:
+        """Move running statistics by share * momentum, share () or (R,)."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        with torch.no_grad():
+            self.num_batches_tracked.add_((share > 0).long())
+            share = share.to(mean)
+            if self.momentum is not None:
+                step = share * self.momentum
+            elif self.shares is not None:
+                step = share / self.shares.add_(share).to(share).clamp(min=torch.finfo(share.dtype).tiny)
+            else:
+                step = share / self.num_batches_tracked.clamp(min=1)
+            weight = step.unsqueeze(1) if step.ndim else step
+            for running, new in ((self.running_mean, mean), (self.running_var, var)):
+                running.copy_(running.to(new.dtype).lerp(new.expand_as(running), weight))
+
+    def reset_running_stats(self) -> None:
+        """Mean 0 and variance 1 for the routes in force, as `torch.optim.swa_utils.update_bn` asks before it estimates them."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        rows: Any = slice(None)
+        selection = self.router.selection
+        if self.statistics == "per_route":  # those of other routes would not be estimated anew
+            if isinstance(selection, tuple):
+                rows = [route for route, size in selection if size]
+            elif isinstance(selection, Tensor) and selection.is_floating_point():
+                rows = (selection.detach() > 0).to(self.running_mean.device)
+            elif isinstance(selection, Tensor):
+                rows = selection.unique()
+            else:
+                rows = [] if selection is None else selection
+        for buffer, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
+            if buffer.ndim or isinstance(rows, slice):
+                buffer[rows if buffer.ndim else ...] = value
+
+    def reset_parameters(self) -> None:
+        """Affines of ones and zeros, running statistics 0 and 1, on all routes."""
+        RoutedNorm.reset_parameters(self)
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.zero_()
+            self.running_var.fill_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.zero_()
+
+    def freeze(self) -> None:
+        """Eval mode from now on, whatever `train()` says, and parameters that are not trained."""
+        self.frozen = True
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.training = mode and not self.frozen
+        return self
