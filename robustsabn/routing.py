@@ -189,8 +189,8 @@ def _selected(
             router.pinned, router.kept = pinned or router.pinned, kept or router.kept
         yield
     finally:
-        for router, *state in before:
-            router.selection, router.root, router.pinned, router.kept = state
+        for router, former, outer, was_pinned, was_kept in before:
+            router.selection, router.root, router.pinned, router.kept = former, outer, was_pinned, was_kept
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A linear network with a routed normalisation, and what it gives, in plain Python."""
 
 import math
+from typing import Any
 
 import torch
 from method_helpers import LINEAR, mean, pixels
@@ -18,12 +19,13 @@ SHIFT = {"clean": [0.1, 0.0, -0.2], "adv": [-0.3, 0.2, 0.0]}
 def routed() -> nn.Module:
     """Images (N, 1, 2, 2) to three logits: W x + b, normalised and scaled per route."""
     norm = RoutedBatchNorm1d(3, statistics="per_route", affine="independent")
+    table: Any = norm
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), norm).double().train()
     with torch.no_grad():
         model.get_parameter("1.weight").copy_(torch.tensor(LINEAR[0], dtype=torch.float64))
         model.get_parameter("1.bias").copy_(torch.tensor(LINEAR[1], dtype=torch.float64))
-        norm.route_weight.copy_(torch.tensor(list(SCALE.values()), dtype=torch.float64))
-        norm.route_bias.copy_(torch.tensor(list(SHIFT.values()), dtype=torch.float64))
+        table.route_weight.copy_(torch.tensor(list(SCALE.values()), dtype=torch.float64))
+        table.route_bias.copy_(torch.tensor(list(SHIFT.values()), dtype=torch.float64))
     return model
 
 

@@ -112,7 +112,7 @@ def test_paper_initialisation_draws_what_a_layer_built_by_hand_draws(norm: str) 
     for name in ("weight", "bias", "route_weight", "route_bias"):
         drawn, expected = converted._parameters[name], by_hand._parameters[name]
         assert (drawn is None) == (expected is None)
-        if drawn is not None:
+        if drawn is not None and expected is not None:
             constant = bool((expected == expected.flatten()[0]).all())
             assert bool((drawn == expected.flatten()[0]).all()) == constant
             assert (drawn - expected).abs().max() < 0.2
@@ -171,7 +171,7 @@ def test_copies_and_pickles_route_on_their_own() -> None:
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(through(twin, "adv", x), through(model, "adv", x))
         with torch.no_grad():
-            layer(twin, "1").route_bias.add_(1)
+            dict(twin.named_parameters())["1.route_bias"].add_(1)
         assert not torch.equal(through(twin, "adv", x), through(model, "adv", x))
         assert layer(twin, "1").router is not layer(model, "1").router
         assert layer(twin, "1").router is twin.get_submodule("3").router
@@ -199,7 +199,7 @@ def test_torch_encoder_layer_takes_the_routes_in_inference_too() -> None:
         expected = plain(x)
         routed = convert(copy.deepcopy(plain), "sabn")
         torch.testing.assert_close(through(routed, "adv", x), expected)
-        routed.get_submodule("norm1").route_weight[1].mul_(2)
+        dict(routed.named_parameters())["norm1.route_weight"][8:].mul_(2)
         assert not torch.allclose(through(routed, "adv", x), expected)
         torch.testing.assert_close(through(routed, "clean", x), expected)
 

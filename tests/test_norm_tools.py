@@ -17,6 +17,7 @@ from robustsabn.layers import PRESETS, RoutedBatchNorm
 from robustsabn.trainers.averages import Ema
 from robustsabn.trainers.checkpoint import optimizer_tensors, restore_optimizer
 
+SYNCHRONISE: Any = nn.SyncBatchNorm.convert_sync_batchnorm
 ROUTED = ("ccbn", "sabn", "auxbn", "saauxbn")
 
 
@@ -69,7 +70,8 @@ def test_update_bn_under_a_split_estimates_both() -> None:
     averaged = AveragedModel(convert(small()))
     with route(averaged, Split(clean=2, adv=6)):
         update_bn([torch.rand(8, 3, 5, 5) + 3 for _ in range(2)], averaged)
-    assert all(layer.num_batches_tracked.tolist() == [2, 2] for layer in layers(averaged))
+    for layer in layers(averaged):
+        assert layer.get_buffer("num_batches_tracked").tolist() == [2, 2]
 
 
 # freezing
@@ -109,7 +111,7 @@ def test_layers_are_synchronised_and_keep_their_routes(norm: str) -> None:
     model = randomise(convert(small(), norm))
     x = torch.rand(4, 3, 5, 5)
     expected = [through(copy.deepcopy(model), name, x) for name in ("clean", "adv")]
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    synchronised = SYNCHRONISE(model)
     assert [layer.sync for layer in layers(synchronised)] == [True, True]
     for name, value in zip(("clean", "adv"), expected, strict=True):
         torch.testing.assert_close(through(copy.deepcopy(synchronised), name, x), value)
@@ -117,7 +119,7 @@ def test_layers_are_synchronised_and_keep_their_routes(norm: str) -> None:
 
 def test_a_process_group_and_other_rebuilt_layers_are_refused() -> None:
     with pytest.raises(ConversionError, match="would lose its routes"):
-        nn.SyncBatchNorm.convert_sync_batchnorm(convert(small()), process_group=object())
+        SYNCHRONISE(convert(small()), process_group=object())
 
     model: Any = convert(small())
     renorm = nn.BatchNorm2d(4)
@@ -153,7 +155,7 @@ def decayed_by_timm(model: nn.Module) -> set[Tensor]:
 
 @pytest.mark.parametrize("norm", ROUTED)
 def test_tools_that_spare_vectors_spare_route_tables(norm: str) -> None:
-    layer = nn.LayerNorm((2, 3))
+    layer = nn.LayerNorm([2, 3])
     model = convert(
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True), layer), norm
     )
@@ -176,7 +178,7 @@ def test_torchvision_groups_route_tables_with_the_norms() -> None:
 
 @pytest.mark.parametrize("norm", ROUTED)
 def test_tables_have_one_row_a_route_in_state_dicts_and_attributes(norm: str) -> None:
-    model = randomise(convert(nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm((2, 3))), norm, routes=3))
+    model = randomise(convert(nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm([2, 3])), norm, routes=3))
     state = model.state_dict()
     for place, shape in (("0", (4,)), ("1", (2, 3))):
         for name in ("route_weight", "route_bias"):
@@ -188,10 +190,10 @@ def test_tables_have_one_row_a_route_in_state_dicts_and_attributes(norm: str) ->
             with torch.no_grad():
                 rows[1] *= 3
             assert torch.equal(flat.view_as(rows), rows)
-    fresh = convert(nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm((2, 3))), norm, routes=3)
+    fresh = convert(nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm([2, 3])), norm, routes=3)
     fresh.load_state_dict(state, assign=True)
     assert all(torch.equal(value, state[name]) for name, value in fresh.state_dict().items())
-    wrong = convert(nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm((2, 3))), norm)
+    wrong = convert(nn.Sequential(nn.BatchNorm2d(4), nn.LayerNorm([2, 3])), norm)
     with pytest.raises(RuntimeError, match=r"0\.route_weight: \(3, 4\) given, \(2, 4\) here"):
         wrong.load_state_dict(state)
 

@@ -37,6 +37,8 @@ class Functional(nn.Module):
 class Calling(Functional):
     """The same by calling them; the last line knows the affines in the test's own way."""
 
+    last: Any
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.batch(self.group(self.layer(x)))
         return x * self.last[0] + self.last[1][:, None]
@@ -45,16 +47,16 @@ class Calling(Functional):
 @pytest.mark.parametrize("norm", ROUTED)
 def test_a_parent_that_reads_affines_computes_the_selected_route(norm: str) -> None:
     routed = randomise(convert(Functional(), norm)).train()
-    calling = Calling()
+    calling: Any = Calling()
     calling.load_state_dict(Functional().state_dict())
     calling = convert(calling, norm)
     calling.load_state_dict(routed.state_dict())
     x = torch.rand(3, 4, 5)
     for selection in ("clean", "adv", Blend(clean=0.3, adv=0.7)):
-        resolved: Any = calling.layer.router.resolve(selection)  # type: ignore[union-attr]
-        scale, _ = calling.layer.effective_affine(resolved)  # type: ignore[operator]
-        _, shift = calling.batch.effective_affine(resolved)  # type: ignore[operator]
-        calling.last = (scale, shift)  # type: ignore[assignment]
+        resolved: Any = calling.layer.router.resolve(selection)
+        scale, _ = calling.layer.effective_affine(resolved)
+        _, shift = calling.batch.effective_affine(resolved)
+        calling.last = (scale, shift)
         outs = [through(model, selection, x) for model in (routed, calling)]
         torch.testing.assert_close(*outs)
         grads = [
@@ -95,27 +97,28 @@ def test_the_compiler_sees_the_effective_affine() -> None:
 
 @pytest.mark.parametrize("norm", ROUTED)
 def test_fusing_takes_the_selected_route_or_is_refused(norm: str) -> None:
-    conv, bn = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
-    model = randomise(convert(nn.Sequential(conv, bn), norm)).eval()
+    conv: Any = nn.Conv2d(3, 4, 1)
+    model: Any = randomise(convert(nn.Sequential(conv, nn.BatchNorm2d(4)), norm)).eval()
     x = torch.rand(2, 3, 5, 5)
     with pytest.raises(RouteError, match=r"bake\(model, name\)"):
-        fuse_conv_bn_eval(conv, model[1])  # type: ignore[index]
+        fuse_conv_bn_eval(conv, model[1])
     for name in ("clean", "adv"):
-        expected, baked = through(model, name, x), bake(model, name)
-        torch.testing.assert_close(fuse_conv_bn_eval(*baked.children())(x), expected)
+        expected = through(model, name, x)
+        baked: Any = bake(model, name)
+        torch.testing.assert_close(fuse_conv_bn_eval(baked[0], baked[1])(x), expected)
         with route(model, name):
             if norm in ("auxbn", "saauxbn"):  # statistics per route have another shape
                 with pytest.raises(RuntimeError, match="size of tensor"):
-                    fuse_conv_bn_eval(conv, model[1])  # type: ignore[index]
+                    fuse_conv_bn_eval(conv, model[1])
             else:
-                torch.testing.assert_close(fuse_conv_bn_eval(conv, model[1])(x), expected)  # type: ignore[index]
+                torch.testing.assert_close(fuse_conv_bn_eval(conv, model[1])(x), expected)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_quantisation_fuses_no_routed_layer() -> None:
     model = convert(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))).eval()
     with pytest.raises(AssertionError, match="did not find fuser"):
-        torch.ao.quantization.fuse_modules(model, [["0", "1"]])
+        torch.ao.quantization.fuse_modules(model, [["0", "1"]])  # type: ignore[no-untyped-call]
 
 
 def test_timm_reparameterizes_a_baked_network_and_no_routed_one() -> None:

@@ -76,7 +76,7 @@ def test_blend_is_the_mix_of_effective_affines_and_statistics(preset: str) -> No
     for r, w in enumerate(mix):
         g, b = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
         if layer.has_shared_affine:
-            g, b = (layer._parameters[name] for name in ("weight", "bias"))
+            g, b = (dict(layer.named_parameters())[name] for name in ("weight", "bias"))
         if layer.route_weight is not None and layer.route_bias is not None:
             g, b = layer.route_weight[r] * g, layer.route_weight[r] * b + layer.route_bias[r]
         scale, shift = scale + w * g, shift + w * b

@@ -61,8 +61,8 @@ class OwnAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(x)
         y = y if self.first else y.transpose(0, 1)
-        y = torch.softmax(y @ y.transpose(1, 2), -1) @ y
-        return y if self.first else y.transpose(0, 1)
+        out: Tensor = torch.softmax(y @ y.transpose(1, 2), -1) @ y
+        return out if self.first else out.transpose(0, 1)
 
 
 class Recurrent(nn.Module):
@@ -139,7 +139,11 @@ class Pyramid(nn.Module):
 def test_the_question_is_asked_without_a_trace() -> None:
     model = convert(Pyramid(), "saauxbn").train()
     seen: list[Tensor] = []
-    model.get_submodule("conv").register_forward_hook(lambda module, args, out: seen.append(out))
+
+    def note(module: nn.Module, args: Any, out: Tensor) -> None:
+        seen.append(out)
+
+    model.get_submodule("conv").register_forward_hook(note)
     known = copy.deepcopy(model)
     layer = known.get_submodule("norm")
     assert isinstance(layer, RoutedLayerNorm)
@@ -158,17 +162,16 @@ def test_the_question_is_asked_without_a_trace() -> None:
 
 
 class Folding(nn.Module):
-    """Six windows of each image in the batch, each of as many positions as there are images."""
+    """Several windows of each image in the batch, each of as many positions as there are images."""
 
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(3)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(
-            x.unflatten(2, (-1, N)).movedim(1, -1).flatten(0, 1).flatten(1, -2)[:, :N]
-        ).mean(1)
-        return out.unflatten(0, (len(x), -1)).mean(1)
+        x = x.movedim(1, -1).reshape(-1, N, 3)
+        out: Tensor = self.norm(x).mean(1)
+        return out.reshape(N, -1, 3).mean(1)
 
 
 class Deciding(nn.Module):

@@ -147,7 +147,7 @@ def test_cifar10_recipes_are_the_papers(norm: str) -> None:
 def test_the_papers_starting_point_scatters_the_sandwich_only() -> None:
     for norm, scattered in (("saauxbn", True), ("auxbn", False)):
         model = build_model(load(TrainConfig, f"cifar10-{norm}"), 10, (3, 32, 32))
-        scales = model.get_submodule("layer1.0.bn1").route_weight
+        scales = dict(model.named_parameters())["layer1.0.bn1.route_weight"]
         assert bool(scales.std() > 0) == scattered
 
 

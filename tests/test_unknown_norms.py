@@ -59,7 +59,7 @@ class GRN(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.gamma[:, None, None] * x / x.norm(dim=(2, 3), keepdim=True)
+        return x + self.gamma[:, None, None] * x / x.square().sum((2, 3), keepdim=True).sqrt()
 
 
 def with_norms(*own: Callable[[], nn.Module]) -> nn.Sequential:
@@ -142,7 +142,7 @@ def test_told_what_a_class_is_it_converts_and_bakes_back(norm: str) -> None:
         (lambda: type("Own", (nn.GroupNorm,), {})(2, 4), None),
         (lambda: EitherNorm(4, True), {EitherNorm: lambda m: "LayerNorm2d" if m.first else nn.LayerNorm}),
     ):
-        plain = randomise(nn.Sequential(own(), nn.BatchNorm2d(4))).eval()
+        plain: Any = randomise(nn.Sequential(own(), nn.BatchNorm2d(4))).eval()
         known: Any = said or {type(plain[0]): nn.GroupNorm}
         routed = convert(copy.deepcopy(plain), norm, known=known)
         assert isinstance(routed.get_submodule("0"), RoutedNorm)

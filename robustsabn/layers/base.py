@@ -76,15 +76,10 @@ class RoutedNorm(nn.Module):
             self._parameters[name] = None if empty is None else nn.Parameter(empty)
         self.reset_affine(init)
 
-    @property
-    def weight(self) -> Tensor | None:
-        """The effective scale (*S) of the route in force; the parameter itself where all routes share it."""
-        return effective(self, "weight")
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The effective shift (*S) of the route in force; the parameter itself where all routes share it."""
-        return effective(self, "bias")
+    # Any, as torch's layers declare parameters, and a flag for `affine`
+    affine: Any
+    weight: Any = property(lambda self: effective(self, "weight"), doc="Effective scale (*S), read only.")
+    bias: Any = property(lambda self: effective(self, "bias"), doc="Effective shift (*S), read only.")
 
     @property
     def route_weight(self) -> Tensor | None:
@@ -115,7 +110,7 @@ class RoutedNorm(nn.Module):
     @property
     def has_shared_affine(self) -> bool:
         """Whether route None (shared affine only) is defined."""
-        return self.affine != "independent"
+        return bool(self.affine != "independent")
 
     def reset_affine(self, init: Init) -> None:
         """`identity`: ones and zeros. `paper`: the scales that the official code draws from N(1, 0.02)."""

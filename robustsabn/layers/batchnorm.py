@@ -89,8 +89,9 @@ class RoutedBatchNorm(RunningStatistics):
         counts = torch.zeros(sets, dtype=torch.long, device=device)
         self.register_buffer("num_batches_tracked", counts if track_running_stats else None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x (N, C, *) through the selected route."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise `input` (N, C, *) through the selected route."""
+        x = input
         selection, recomputed = current_selection(self.router)
         self._check_input(x)
         self.check_batch(selection, len(x))
@@ -177,7 +178,7 @@ class RoutedBatchNorm(RunningStatistics):
                 moments = merge_moments(moments)
                 if x.shape[2:].numel() == 1:
                     check_counts(self, moments[0])
-            _, mean, var = moments if groups is None else (None, *(m[groups] for m in moments[1:]))
+            mean, var = (m if groups is None else m[groups] for m in moments[1:])
             y = _apply(exact, mean, var, self.eps, scale, shift).to(x.dtype)
         if update == "move":
             self._track_moments(moments)

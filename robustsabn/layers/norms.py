@@ -30,8 +30,9 @@ class _SampleNorm(RoutedNorm):
 
     eps: float
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x through the selected route."""
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise `input` through the selected route."""
+        x = input
         a_tensor("the input", x, RouteError)
         selection, _ = current_selection(self.router)
         dim = 0 if is_whole_batch(selection) else self._batch_dim(x, selection)

@@ -40,4 +40,5 @@ def _made_from(new: Any, old: RoutedBatchNorm) -> bool:
     return isinstance(theirs, Tensor) and theirs.shape == ours.shape and theirs.data_ptr() == ours.data_ptr()
 
 
-register_module_module_registration_hook(_keep_routes)
+_hook: Any = _keep_routes  # torch declares that hooks return nothing, and takes what they return
+register_module_module_registration_hook(_hook)

@@ -117,7 +117,7 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
             elif isinstance(selection, Tensor) and selection.is_floating_point():
                 rows = (selection.detach() > 0).to(self.running_mean.device)
             elif isinstance(selection, Tensor):
-                rows = selection.unique()
+                rows = torch.unique(selection)
             else:
                 rows = [] if selection is None else selection
         for buffer, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
