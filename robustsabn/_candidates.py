@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase
 
-from robustsabn._declared import Known, computes_alike, declared_kind, likely_name
+from robustsabn._declared import Known, computes_alike, declared_kind, proposed
 from robustsabn._plain_norms import Kind, is_norm, looks_like_norm
 from robustsabn.errors import ConversionError, PlainNormWarning
 from robustsabn.layers import Preset, RoutedNorm
@@ -21,6 +21,7 @@ __all__ = ["Filter", "choose", "say_plain"]
 
 Filter = Callable[[nn.Module, str], bool]
 Names = dict[nn.Module, list[str]]
+_UNKNOWN = "is an unknown subclass of a norm layer and may compute anything"
 
 
 class _Refusal(NamedTuple):
@@ -69,16 +70,7 @@ def choose(
 
 def say_plain(model: nn.Module, known: Known, filter_fn: Filter | None, stacklevel: int) -> None:
     """One PlainNormWarning for all norm layers of classes that have no routed counterpart, which all routes share."""
-    found: dict[type[nn.Module], dict[str, nn.Module]] = {}
-    for name, module in model.named_modules():
-        plain = looks_like_norm(module) and not isinstance(module, RoutedNorm) and not is_norm(module)
-        if plain and type(module) not in known and (filter_fn is None or filter_fn(module, name)):
-            found.setdefault(type(module), {})[name] = module
-    each = []
-    for cls, layers in found.items():
-        likely = likely_name(next(iter(layers.values())))
-        advice = f'; known={{{cls.__name__}: "{likely}"}} would convert them' if likely else ""
-        each.append(f"{len(layers)} {cls.__name__} ({_listed(layers)}{advice})")
+    each = _plain(model, known, filter_fn)
     if each:
         warnings.warn(
             f"norm layers of classes that take no routes stay plain, and all routes share them: {', '.join(each)}. Let filter_fn "
@@ -86,6 +78,23 @@ def say_plain(model: nn.Module, known: Known, filter_fn: Filter | None, stacklev
             PlainNormWarning,
             stacklevel=stacklevel,
         )
+
+
+def _plain(model: nn.Module, known: Known, filter_fn: Filter | None) -> list[str]:
+    """For every class of norm layers without a routed counterpart: how many, where, and what `known` could say of it."""
+    found: dict[type[nn.Module], dict[str, nn.Module]] = {}
+    for name, module in model.named_modules():
+        plain = looks_like_norm(module) and not isinstance(module, RoutedNorm) and not is_norm(module)
+        if plain and type(module) not in known and (filter_fn is None or filter_fn(module, name)):
+            found.setdefault(type(module), {})[name] = module
+    each = []
+    for cls, layers in found.items():
+        namesake = hasattr(nn, cls.__name__) and not cls.__module__.startswith("torch.")
+        called = f"{cls.__module__}.{cls.__name__}" if namesake else cls.__name__
+        likely = proposed([*layers.values()])
+        advice = f"; known={{{cls.__name__}: {likely}}} would convert them" if likely else ""
+        each.append(f"{len(layers)} {called} ({_listed(layers)}{advice})")
+    return each
 
 
 def _takes_routes(module: Any, kind: Kind | None, preset: Preset) -> bool:
@@ -112,11 +121,7 @@ def _refusal(module: nn.Module, kind: Kind | None, told: bool) -> _Refusal | Non
     if "forward" in vars(module):
         return _Refusal(cls, "is an instance whose forward was replaced and may compute anything")
     if kind is None:
-        likely = likely_name(module)
-        remedy = f'say what it is, as it computes the same on a random input: known={{{cls}: "{likely}"}}'
-        return _Refusal(
-            cls, "is an unknown subclass of a norm layer and may compute anything", remedy if likely else ""
-        )
+        return _Refusal(cls, _UNKNOWN)
     if module.weight is None and module.bias is not None:
         return _Refusal(cls, "has a bias and no weight")
     if told and not computes_alike(module, kind):
@@ -141,7 +146,9 @@ def _all_refused(refused: dict[nn.Module, _Refusal], names: Names) -> str:
     for refusal, modules in groups.items():
         first = [names[module][0] or "the model" for module in modules]
         each = " each" if len(modules) > 1 else ""
-        remedy = f"; {refusal.remedy}" if refusal.remedy else ""
+        likely = proposed(modules) if refusal.why == _UNKNOWN else None
+        told = f"say what it is, as it computes the same on a random input: known={{{refusal.cls}: {likely}}}"
+        remedy = f"; {told if likely else refusal.remedy}" if likely or refusal.remedy else ""
         sentences.append(f"{_listed(first)} ({refusal.cls}){each} {refusal.why}{remedy}")
     said = ". ".join(sentences)
     if len(refused) == len(names):
@@ -194,7 +201,8 @@ def _nothing(model: nn.Module, norm: str, excluded: int) -> str:
     if norm == "bn":
         return f"norm='bn' converts batch norms and found {listed}; use 'ccbn' or 'sabn'"
     if not any(is_norm(module) for module in model.modules()):
-        return f"none of the norm layers found has a routed counterpart: {listed}; build the model with batch, layer or group norms"
+        plain = ", ".join(_plain(model, {}, None)) or listed
+        return f"none of the norm layers found has a routed counterpart: {plain}; build the model with batch, layer or group norms"
     return (
         f"norm={quote(norm)} has nothing to convert in {listed}: without an affine, only batch norms take routes, and only "
         "with 'auxbn' or 'saauxbn'"
