@@ -119,7 +119,7 @@ def test_an_empty_class_of_one_part_is_refused(tmp_path: Path) -> None:
 
 def archive(path: Path, **more: Any) -> str:
     pixels, labels = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
-    parts = {
+    parts: dict[str, Any] = {
         f"{part}_{kind}": value
         for part in ("train", "test")
         for kind, value in (("images", pixels), ("labels", labels))

@@ -69,7 +69,7 @@ def load(
         )
     if len(classes) < 2:
         raise DataError(
-            f"{spec} has one class only, {classes[0]!r}; training tells two or more apart: is it a level off?"
+            f"{spec} has one class only, {', '.join(map(repr, classes))}; training tells two or more apart: is it a level off?"
         )
     train = parts["train"]
     if "validation" not in parts:
