@@ -69,12 +69,12 @@ def choose(
 
 
 def say_plain(model: nn.Module, known: Known, filter_fn: Filter | None, stacklevel: int) -> None:
-    """One PlainNormWarning for all norm layers of classes that have no routed counterpart, which all routes share."""
+    """One PlainNormWarning for all norm layers of classes without a routed counterpart, which all routes share."""
     each = _plain(model, known, filter_fn)
     if each:
         warnings.warn(
-            f"norm layers of classes that take no routes stay plain, and all routes share them: {', '.join(each)}. Let filter_fn "
-            "return False for them if that is wanted, or build the model with batch, layer, group or instance norms",
+            f"norm layers of classes that take no routes stay plain, and all routes share them: {', '.join(each)}. Let "
+            "filter_fn return False for them if that is wanted, or build the model with batch, layer, group or instance norms",
             PlainNormWarning,
             stacklevel=stacklevel,
         )

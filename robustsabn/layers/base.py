@@ -28,9 +28,9 @@ class RoutedNorm(nn.Module):
     """Base of the routed layers: `y = g_r * (g_s * xhat + b_s) + b_r`, composed at parameter size.
 
     Parameters `weight`, `bias` of shape S are the shared affine (g_s, b_s), present for `shared` and `sandwich`;
-    `route_weight`, `route_bias` are the route affines (g_r, b_r), present for `independent` and `sandwich`, route by route in
-    one dimension: tools that spare vectors from weight decay spare them. The attributes of these names are views (R, *S);
-    the attributes `weight` and `bias` are the effective affine of the route in force, read only (`EffectiveAffine`).
+    `route_weight`, `route_bias` are the route affines (g_r, b_r), present for `independent` and `sandwich`, route by
+    route in one dimension: tools that spare vectors from weight decay spare them. The attributes of these names are views
+    (R, *S); the attributes `weight` and `bias` are the effective affine of the route in force, read only.
     """
 
     _version = 1
@@ -96,7 +96,7 @@ class RoutedNorm(nn.Module):
         return None if table is None else table.view(len(self.router), *self.shape)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Also what `layer.weight = nn.Parameter(...)` does; RouteError where the layer has no parameter of that shape."""
+        """Also what `layer.weight = nn.Parameter(...)` does; RouteError for a shape that the layer does not have."""
         own = self._parameters.get(name)
         affine = name in ("weight", "bias", "route_weight", "route_bias")
         if affine and param is not None and (own is None or own.shape != param.shape):
@@ -254,8 +254,8 @@ def _folded(n: int, samples: int) -> str:
     if not samples or n == samples or n % samples:
         return ""
     return (
-        f". If the network folds {n // samples} windows or frames of each sample into the batch, take one route in a forward: "
-        "method.forward=separate in training"
+        f". If the network folds {n // samples} windows or frames of each sample into the batch, take one route in a "
+        "forward: method.forward=separate in training"
     )
 
 

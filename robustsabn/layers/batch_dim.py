@@ -1,4 +1,4 @@
-"""Which dimension of a layer's input holds the samples: seen by shapes alone, in a rehearsal with another number of them."""
+"""Which dimension of an input holds the samples: seen from shapes, in a rehearsal with another number of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def batch_dim(layer: RoutedLayerNorm, x: Tensor, selection: Resolved) -> int:
     """The dimension of x that a selection by sample goes along; RouteError where shapes leave it open.
 
     Networks for images keep samples first, torch's recurrent and attention layers by default second. Where another
-    dimension than the first could be it, the forward of the model in the `route` block is run once on tensors without data.
+    dimension than the first could be it, the model of the `route` block is run once on tensors without data.
     """
     samples = sum(n for _, n in selection) if isinstance(selection, tuple) else len(selection)  # type: ignore[arg-type]
     if layer.batch_dim is None:
@@ -39,15 +39,15 @@ def batch_dim(layer: RoutedLayerNorm, x: Tensor, selection: Resolved) -> int:
             _rehearse(layer, samples)
     if layer.batch_dim is None or layer.batch_dim >= x.ndim - len(layer.shape):
         raise RouteError(
-            f"{type(layer).__name__} got {tuple(x.shape)} for {samples} samples that take different routes, and which dimension "
-            "holds them is not clear; call it once uncompiled inside `route(model, ...)`, set layer.batch_dim of each such layer, "
-            "or take one route in a forward: method.forward=separate in training"
+            f"{type(layer).__name__} got {tuple(x.shape)} for {samples} samples that take different routes, and "
+            "which dimension holds them is not clear; call the model once uncompiled inside `route(model, ...)`, "
+            "set layer.batch_dim of each such layer, or take one route in a forward: method.forward=separate in training"
         )
     return layer.batch_dim
 
 
 def _rehearse(layer: RoutedLayerNorm, samples: int) -> None:
-    """Note the batch dimension of every layer norm of the model that is running, found by changing the number of samples."""
+    """Note the batch dimension of every layer norm of the running model, found by changing the number of samples."""
     root, call = _running(layer.router.root)
     if root is None:
         return
@@ -61,7 +61,7 @@ def _rehearse(layer: RoutedLayerNorm, samples: int) -> None:
 
 
 def _shapes(root: nn.Module, call: Any, samples: int, other: int) -> dict[Any, torch.Size]:
-    """The first input of every layer norm when `other` samples take the place of `samples`; empty where that fails."""
+    """What every layer norm is given first when `other` samples take the place of `samples`; empty on failure."""
     from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import, and rarely needed
 
     seen: dict[Any, torch.Size] = {}

@@ -1,4 +1,4 @@
-"""What `weight` and `bias` of a routed layer are to code outside of it: the effective affine of the route in force, read only."""
+"""`weight` and `bias` of a routed layer to code around it: the effective affine of the route in force, read only."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class EffectiveAffine(Tensor):
         target = kwargs.get("tensor", first) if writes else kwargs.get("out")
         if isinstance(target, cls):
             raise RouteError(
-                f"`{target.entry}` of {type(target.layer).__name__} is computed from its parameters, so it can be neither "
-                f"written nor trained ({owner or name}); take those from named_parameters(), or the layer's requires_grad_() "
-                "and reset_parameters()"
+                f"`{target.entry}` of {type(target.layer).__name__} is computed from its parameters, so it can be "
+                f"neither written nor trained ({owner or name}); take those from named_parameters(), or the layer's "
+                "requires_grad_() and reset_parameters()"
             )
         args, kwargs = tree_map(
             lambda value: _value(value) if isinstance(value, cls) else value, (args, kwargs)

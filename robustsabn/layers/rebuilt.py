@@ -1,4 +1,4 @@
-"""Tools that put a layer made from a batch norm's tensors in its place: the routed layer stays, synchronised or frozen."""
+"""Tools that put a layer made from a batch norm in its place: the routed layer stays, synchronised or frozen."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _keep_routes(parent: nn.Module, name: str, new: nn.Module | None) -> nn.Modu
         old.freeze()
     else:
         raise ConversionError(
-            f"{kind} was made from the tensors of {name}, a {type(old).__name__}, and would lose its routes; give the tool "
-            "bake(model, route), or let it work on the plain model before convert"
+            f"{kind} was made from the tensors of {name}, a {type(old).__name__}, and would lose its routes; "
+            "give the tool bake(model, route), or let it work on the plain model before convert"
         )
     return old
 
