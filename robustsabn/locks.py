@@ -27,8 +27,8 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     which names the process that holds it, and WriteError for a folder that cannot be written. File systems without locks, and Windows, have none.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    make_folder(folder)
     try:
+        make_folder(folder)
         with _acquired(folder / name) as stream:
             stream.write(f"process {os.getpid()} on {platform.node()}")
             stream.flush()

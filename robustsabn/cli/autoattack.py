@@ -87,9 +87,17 @@ def run(args: argparse.Namespace) -> None:
         if not main and not _own(args):
             return  # other engines know one process
         with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
+            before = _written(folder)
             report = evaluate(subject, folder, show)
         if main:
+            if args.resume and (folder / "report.json").exists() and _written(folder) == before:
+                print(f"{folder} had ended: all points are in its journal, and none was searched again")
             _close(args, report, subject, folder)
+
+
+def _written(folder: Path) -> list[Path]:
+    """The parts of the journal: a session that searches adds one."""
+    return sorted((folder / "journal").glob("part-*.bin"))
 
 
 def _own(args: argparse.Namespace) -> bool:
