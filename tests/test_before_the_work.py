@@ -93,7 +93,7 @@ def test_missing_room(
     here: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forbid_work(monkeypatch)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr("robustsabn.files.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     before = sorted(here.rglob("*"))
     assert main(words) == 2
     captured = capsys.readouterr()

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from robustsabn import files
 from robustsabn.errors import ConversionError, RobustsabnError, WriteError
 from robustsabn.files import make_folder, replacing, require_space, write_text
 from robustsabn.trainers.checkpoint import Checkpoint, read, write
@@ -127,7 +126,7 @@ def test_missing_space_and_unusable_names_are_found_before(
 ) -> None:
     make_folder(tmp_path / "a" / "b", needed=1)
     assert list((tmp_path / "a" / "b").iterdir()) == []
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    monkeypatch.setattr("robustsabn.files.shutil.disk_usage", lambda _: SimpleNamespace(free=2**20))
     require_space(tmp_path, 2**20)
     with pytest.raises(WriteError, match=r"needs 3\.0 MiB and its disk has 1\.0 MiB left"):
         make_folder(tmp_path, needed=3 * 2**20)
