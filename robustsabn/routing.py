@@ -120,8 +120,8 @@ class Router:
         if isinstance(selection, Tensor):
             return self._per_sample(selection)
         raise RouteError(
-            f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,) "
-            "(torch.as_tensor of an array or list), Split(...), Blend(...) or None"
+            f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,), "
+            "Split(...), Blend(...) or None; torch.as_tensor makes a LongTensor of a list or an array"
         )
 
     def _blend(self, blend: Blend, like: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeGuard
 from torch import Tensor
 
 from robustsabn.errors import RouteError
-from robustsabn.text import quote
+from robustsabn.text import quote, shorten
 
 __all__ = ["Blend", "Resolved", "Selection", "Split", "is_integer", "is_whole_batch"]
 
@@ -18,6 +18,13 @@ __all__ = ["Blend", "Resolved", "Selection", "Split", "is_integer", "is_whole_ba
 def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number, of Python or NumPy, and no truth value."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _number(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 class Split:
@@ -28,7 +35,7 @@ class Split:
 
     def __init__(self, *parts: tuple[str | int, int], **named: int) -> None:
         for part in parts:
-            if not isinstance(part, tuple) or len(part) != 2:
+            if not isinstance(part, (tuple, list)) or len(part) != 2:
                 raise RouteError(
                     f"Split({quote(part)}): a part is a pair (route, size), or named: Split(clean=64)"
                 )
@@ -38,7 +45,7 @@ class Split:
         for name, size in pairs:
             if not is_integer(size) or size < 0:
                 raise RouteError(
-                    f"Split({quote(name)}, {quote(size)}): a size is a number of samples, an int of at least 0"
+                    f"Split({shorten(name)}={quote(size)}): a size is a number of samples, an int of at least 0"
                 )
         self.parts: tuple[tuple[str | int, int], ...] = tuple((name, int(size)) for name, size in pairs)
 
@@ -64,16 +71,17 @@ class Blend:
             raise RouteError(
                 f"Blend({given}): give numbers, Blend(clean=.3, adv=.7), or one float tensor (R,)"
             )
-        if named and not (
-            all(0 <= w <= 2 for w in named.values()) and math.isclose(sum(named.values()), 1, abs_tol=1e-6)
-        ):
-            raise RouteError(f"Blend({quote(named)}): weights are at least 0 and sum to 1")
+        self.named = {name: _number(weight) for name, weight in named.items()}
+        total = sum(self.named.values())
+        if named and not (all(w >= 0 for w in self.named.values()) and math.isclose(total, 1, abs_tol=1e-6)):
+            raise RouteError(
+                f"Blend({quote(named)}): weights are at least 0 and sum to 1, these sum to {total:g}"
+            )
         if weights is not None and not weights.is_floating_point():
             raise RouteError(f"Blend: weights of dtype {weights.dtype}; give a float tensor (R,)")
         if weights is not None and (weights.is_sparse or not weights.numel()):
             raise RouteError(f"Blend: weights {quote(weights)}; give a dense float tensor (R,)")
         self.weights = weights
-        self.named = {name: float(weight) for name, weight in named.items()}
 
     def __repr__(self) -> str:
         inner = ", ".join(f"{k}={v:g}" for k, v in self.named.items()) if self.named else "weights"
