@@ -22,6 +22,10 @@ CASES: dict[str, list[tuple[Selection, list[int]]]] = {
     "per-sample": [(torch.tensor([0, 1, 1]), [0, 1, 1]), (torch.tensor([1, 0, 0, 1, 0]), [1, 0, 0, 1, 0])],
     "split": [(Split(clean=1, adv=2), [0, 1, 1]), (Split(clean=4, adv=1), [0, 0, 0, 0, 1])],
     "split with an empty part": [(Split(clean=0, adv=3), [1] * 3), (Split(clean=2, adv=3), [0, 0, 1, 1, 1])],
+    "split with a part empty everywhere": [
+        (Split(clean=0, adv=3), [1] * 3),
+        (Split(clean=0, adv=5), [1] * 5),
+    ],
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustsabn.arguments import a_device, a_dtype, a_whole_number
 from robustsabn.errors import RouteError
 from robustsabn.layers.effective import effective
-from robustsabn.layers.functional import wide
+from robustsabn.layers.moments import wide
 from robustsabn.routing import Resolved, Router, is_whole_batch
 from robustsabn.text import quote
 

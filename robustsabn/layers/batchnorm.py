@@ -12,11 +12,14 @@ from robustsabn.arguments import a_number, a_tensor
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features
 from robustsabn.layers.checks import check_counts, check_dtype, check_values
-from robustsabn.layers.functional import (
+from robustsabn.layers.functional import normalise_parts, normalise_samples
+from robustsabn.layers.moments import (
+    Moments,
+    affine_rows,
+    apply_moments,
+    approach,
     batch_moments,
-    normalise_parts,
-    normalise_samples,
-    scale_shift,
+    route_per_sample,
     wide,
 )
 from robustsabn.layers.statistics import RunningStatistics, Update
@@ -96,7 +99,8 @@ class RoutedBatchNorm(RunningStatistics):
         self._check_input(x)
         self.check_batch(selection, len(x))
         batch_statistics = self.training or self.running_mean is None
-        if batch_statistics and not (self.sync and is_distributed()):
+        synced = self.sync and batch_statistics and is_distributed()
+        if batch_statistics and not synced:
             check_values(self, x, selection, self.statistics == "per_route")
         update: Update = "none"
         if self.training and self.track_running_stats and self.running_mean is not None:
@@ -104,7 +108,10 @@ class RoutedBatchNorm(RunningStatistics):
         if self.statistics == "shared" and self._parameters["route_weight"] is None:
             y = self._whole(x, 0, batch_statistics, update)  # all routes are one
         elif isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
-            y = self._parts(x, selection, batch_statistics, update)
+            if synced and not x.is_cuda:  # all parts in one exchange
+                y = self._samples(x, route_per_sample(selection, x.device), batch_statistics, update)
+            else:
+                y = self._parts(x, selection, batch_statistics, update)
         elif isinstance(selection, tuple) or (
             isinstance(selection, Tensor) and not selection.is_floating_point()
         ):
@@ -118,18 +125,17 @@ class RoutedBatchNorm(RunningStatistics):
         scale, shift = self.effective_affine(selection)
         if not batch_statistics:
             mean, var = self._running(selection)
-            if mean.requires_grad or mean.dtype != self._dtype(
-                x
-            ):  # a Blend whose weights are searched; half precision
+            # a Blend whose weights are searched; statistics of half precision mixed in float32
+            if mean.requires_grad or mean.dtype != self._dtype(x):
                 check_dtype(self, x, self._dtype(x))
-                return _apply(x, mean, var, self.eps, scale, shift)
+                return apply_moments(x, mean, var, self.eps, scale, shift)
             return F.batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
         if self.statistics == "shared" or isinstance(selection, int):
             tracked = self._tracked(selection if isinstance(selection, int) else 0, update)
             return self._batch_norm(x, scale, shift, *tracked)
         batch = x.new_zeros(2, self.num_features, dtype=self._dtype(x))
         y = self._batch_norm(x, scale, shift, batch[0], batch[1], 1.0)
-        if update == "move" and isinstance(selection, Tensor):
+        if update == "move" and isinstance(selection, Tensor) and (len(x) or self.sync):
             self._move(batch[0], batch[1], selection.detach().to(batch))
         return y
 
@@ -143,7 +149,7 @@ class RoutedBatchNorm(RunningStatistics):
         if shift is None or shift.ndim == 1:
             shift = (torch.zeros_like(scale[0]) if shift is None else shift).expand(len(parts), -1)
         check_dtype(self, x, scale.dtype)
-        if self.sync and batch_statistics and is_distributed():
+        if self.sync and batch_statistics and is_distributed():  # on CUDA
             outs = []
             for i, (part, (index, _size)) in enumerate(
                 zip(x.split_with_sizes([n for _, n in parts]), parts, strict=True)
@@ -166,20 +172,17 @@ class RoutedBatchNorm(RunningStatistics):
         groups = routes if self.statistics == "per_route" else None
         if not batch_statistics:
             running, spread = self._running(None) if groups is None else self._rows(groups)
-            return _apply(x, running, spread, self.eps, scale, shift)
+            return apply_moments(x, running, spread, self.eps, scale, shift)
         sets = len(self.router) if groups is not None else 1
         if not ((self.sync and is_distributed()) or torch.compiler.is_compiling()):
-            rows = (_rows(scale, 1.0, x, self._dtype(x)), _rows(shift, 0.0, x, self._dtype(x)))
+            rows = (affine_rows(scale, 1.0, x, self._dtype(x)), affine_rows(shift, 0.0, x, self._dtype(x)))
             y, moments = normalise_samples(x, *rows, groups, sets, self.eps)
         else:
             exact = x.to(wide(x.dtype))  # both uses of x are added up in the backward
-            moments = batch_moments(exact, groups, sets)
-            if self.sync and is_distributed():
-                moments = merge_moments(moments)
-                if x.shape[2:].numel() == 1:
-                    check_counts(self, moments[0])
+            synced = self.sync and is_distributed()
+            moments = self._merged(exact, groups, sets) if synced else batch_moments(exact, groups, sets)
             mean, var = (m if groups is None else m[groups] for m in moments[1:])
-            y = _apply(exact, mean, var, self.eps, scale, shift).to(x.dtype)
+            y = apply_moments(exact, mean, var, self.eps, scale, shift).to(x.dtype)
         if update == "move":
             self._track_moments(moments)
         return y
@@ -198,13 +201,21 @@ class RoutedBatchNorm(RunningStatistics):
             return F.batch_norm(x, mean, var, scale, shift, True, momentum, self.eps)
         if x.is_cuda:
             return sync_batch_norm_cuda(x, scale, shift, mean, var, momentum, self.eps)
-        count, batch_mean, batch_var = merge_moments(batch_moments(x))
+        exact = x.to(wide(x.dtype))  # both uses of x are added up in the backward
+        count, batch_mean, batch_var = self._merged(exact)
         if mean is not None and var is not None:
-            with torch.no_grad():
-                unbiased = batch_var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
-                mean.lerp_(batch_mean[0].to(mean), momentum)
-                var.lerp_(unbiased[0].to(var), momentum)
-        return _apply(x, batch_mean, batch_var, self.eps, scale, shift)
+            unbiased = batch_var * (count / (count - 1).clamp(min=1)).unsqueeze(1)
+            step = momentum * (count[0] > 0)
+            approach(mean, batch_mean[0].detach(), step)
+            approach(var, unbiased[0].detach(), step)
+        return apply_moments(exact, batch_mean, batch_var, self.eps, scale, shift).to(x.dtype)
+
+    def _merged(self, x: Tensor, groups: Tensor | None = None, sets: int = 1) -> Moments:
+        """Moments over all processes; RouteError, on every one, where they are of one value per channel."""
+        moments = merge_moments(batch_moments(x, groups, sets))
+        if x.shape[2:].numel() == 1:
+            check_counts(self, moments[0])
+        return moments
 
     def _dtype(self, x: Tensor) -> torch.dtype:
         """The dtype of parameters and statistics."""
@@ -225,23 +236,6 @@ class RoutedBatchNorm(RunningStatistics):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, statistics={self.statistics}, "
             + super().extra_repr()
         )
-
-
-def _rows(v: Tensor | None, fill: float, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """An affine as one row for each sample of x, (N, C)."""
-    if v is None:
-        v = x.new_full(x.shape[1:2], fill, dtype=dtype)
-    return v.expand(len(x), -1)
-
-
-def _apply(
-    x: Tensor, mean: Tensor, var: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
-) -> Tensor:
-    """`scale * (x - mean) / sqrt(var + eps) + shift` with everything but x at parameter size."""
-    invstd = torch.rsqrt(var.to(wide(x.dtype)) + eps)
-    total = invstd if scale is None else scale * invstd
-    offset = -mean * total
-    return scale_shift(x, total, offset if shift is None else offset + shift)
 
 
 class RoutedBatchNorm1d(RoutedBatchNorm, nn.BatchNorm1d):

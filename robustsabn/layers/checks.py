@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.errors import RouteError
-from robustsabn.layers.functional import wide
+from robustsabn.layers.moments import wide
 from robustsabn.text import quote
 
 if TYPE_CHECKING:

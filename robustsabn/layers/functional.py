@@ -15,62 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Moments", "batch_moments", "normalise_parts", "normalise_samples", "scale_shift", "wide"]
+from robustsabn.layers.moments import (
+    Moments,
+    batch_moments,
+    over,
+    positions,
+    scale_shift,
+    sum_positions,
+    wide,
+)
 
-Moments = tuple[Tensor, Tensor, Tensor]
-"""Count (G,), mean (G, C) and biased variance (G, C) of groups of samples."""
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """The dtype to compute in: float32 for half precision, else the same."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
-def _over(v: Tensor, x: Tensor) -> Tensor:
-    """View v, (C,) or (N, C), for broadcasting over x."""
-    return v.to(wide(x.dtype)).reshape(-1, v.shape[-1], *(1,) * (x.ndim - 2))
-
-
-def _positions(x: Tensor) -> int:
-    return x.shape[2:].numel()
-
-
-def _sum(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum over the positions of x (N, C, *), giving (N, C)."""
-    return x.sum(tuple(range(2, x.ndim)), dtype=dtype) if x.ndim > 2 else x.to(dtype)
-
-
-def scale_shift(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    """`scale * x + shift`; None stands for 1 and 0."""
-    if scale is None:
-        return x if shift is None else (x + _over(shift, x)).to(x.dtype)
-    if shift is None:
-        return (x * _over(scale, x)).to(x.dtype)
-    return torch.addcmul(_over(shift, x), x, _over(scale, x)).to(x.dtype)
-
-
-def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) -> Moments:
-    """Moments of x by group of samples, in at least float32; a group without samples has count, mean, variance 0.
-
-    Each sample is reduced first and samples are merged by the law of total variance.
-    """
-    x = x.to(wide(x.dtype))
-    if x.ndim > 2 and len(x):
-        var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=0)
-    else:  # one position, or no sample: the sum keeps the graph that collectives need on every process
-        mean = _sum(x, x.dtype)
-        var = torch.zeros_like(mean)
-    n = x.shape[0]
-    if groups is None:
-        group_mean = mean.sum(0, keepdim=True) / max(n, 1)
-        group_var = (var + (mean - group_mean) ** 2).sum(0, keepdim=True) / max(n, 1)
-        return x.new_full((1,), n * _positions(x)), group_mean, group_var
-    samples = x.new_zeros(n_groups).index_add(0, groups, x.new_ones(n))
-    share = samples.clamp(min=1).unsqueeze(1)
-    zeros = x.new_zeros(n_groups, x.shape[1])
-    group_mean = zeros.index_add(0, groups, mean) / share
-    group_var = zeros.index_add(0, groups, var + (mean - group_mean[groups]) ** 2) / share
-    return samples * _positions(x), group_mean, group_var
+__all__ = ["normalise_parts", "normalise_samples"]
 
 
 class _Samples(torch.autograd.Function):
@@ -88,7 +43,7 @@ class _Samples(torch.autograd.Function):
         if groups is None:
             mean, var = exact.new_zeros(x.shape[1]), exact.new_zeros(x.shape[1])
             xhat, _, invstd = torch.native_batch_norm(exact, None, None, mean, var, True, 1.0, eps)
-            count = exact.new_full((1,), x.shape[0] * _positions(x))
+            count = exact.new_full((1,), x.shape[0] * positions(x))
             moments = count, mean.unsqueeze(0), var.unsqueeze(0) * ((count - 1) / count)
         else:
             moments = batch_moments(exact, groups, n_groups)
@@ -110,8 +65,8 @@ class _Samples(torch.autograd.Function):
             xhat = scale_shift(
                 xhat, *((invstd, offset) if groups is None else (invstd[groups], offset[groups]))
             )
-        g_shift = _sum(gy, scale.dtype)
-        g_scale = _sum(gy * xhat, scale.dtype)
+        g_shift = sum_positions(gy, scale.dtype)
+        g_scale = sum_positions(gy * xhat, scale.dtype)
         gx = None
         if ctx.needs_input_grad[0]:
             if groups is None:
@@ -121,7 +76,7 @@ class _Samples(torch.autograd.Function):
                 k1 = (torch.zeros_like(invstd).index_add(0, groups, scale * g_shift) / per)[groups]
                 k2 = (torch.zeros_like(invstd).index_add(0, groups, scale * g_scale) / per)[groups]
                 invstd = invstd[groups]
-            gx = scale_shift(xhat, -k2 * invstd, -k1 * invstd).addcmul_(gy, _over(scale * invstd, gy))
+            gx = scale_shift(xhat, -k2 * invstd, -k1 * invstd).addcmul_(gy, over(scale * invstd, gy))
         return gx, g_scale, g_shift, None, None, None  # autograd rounds them to the dtypes of the inputs
 
 

@@ -13,7 +13,7 @@ from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
 from robustsabn.layers.batch_dim import batch_dim
 from robustsabn.layers.checks import check_dtype
-from robustsabn.layers.functional import wide
+from robustsabn.layers.moments import wide
 from robustsabn.routing import Resolved, Router, current_selection, is_whole_batch, record_selection
 
 __all__ = [

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
 from robustsabn.layers.base import RoutedNorm, mixed
-from robustsabn.layers.functional import Moments, wide
+from robustsabn.layers.moments import Moments, approach, wide
 from robustsabn.routing import Resolved
 
 Update = Literal["none", "move", "again"]
@@ -102,8 +102,8 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
             else:
                 step = share / self.num_batches_tracked.clamp(min=1)
             weight = step.unsqueeze(1) if step.ndim else step
-            for running, new in ((self.running_mean, mean), (self.running_var, var)):
-                running.copy_(running.to(new.dtype).lerp(new.expand_as(running), weight))
+            approach(self.running_mean, mean, weight)
+            approach(self.running_var, var, weight)
 
     def reset_running_stats(self) -> None:
         """Mean 0 and variance 1 for the routes in force, as `torch.optim.swa_utils.update_bn` asks before it estimates them."""

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from robustsabn.layers.functional import Moments
+from robustsabn.layers.moments import Moments, wide
 
 __all__ = ["is_distributed", "merge_moments", "sync_batch_norm_cuda"]
 
@@ -62,5 +62,7 @@ def sync_batch_norm_cuda(
     from torch.nn.modules._functions import SyncBatchNorm
 
     normalise: Callable[..., Tensor] = SyncBatchNorm.apply
-    args = (x, scale, shift, mean, var, eps, momentum, dist.group.WORLD, dist.get_world_size())
-    return normalise(*args)
+    # torch exchanges statistics in float32, and those of an empty x in the dtype of x
+    given = x if x.numel() else x.to(wide(x.dtype))
+    args = (given, scale, shift, mean, var, eps, momentum, dist.group.WORLD, dist.get_world_size())
+    return normalise(*args).to(x.dtype)
