@@ -17,7 +17,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class Router:
     def __repr__(self) -> str:
         return f"Router({', '.join(self.names)})"
 
-    def index(self, name: str | int) -> int:
+    def index(self, name: str | SupportsIndex) -> int:
         """Index of a route given by name or number; RouteError with what is allowed otherwise."""
         if is_integer(name) and 0 <= name < len(self.names):
             return int(name)

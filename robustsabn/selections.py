@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from numbers import Integral, Real
 from types import NoneType
-from typing import TypeAlias, TypeGuard
+from typing import SupportsFloat, SupportsIndex, TypeAlias, TypeGuard
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ def is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _number(value: float) -> float:
+def _number(value: SupportsFloat) -> float:
     try:
         return float(value)
     except OverflowError:
@@ -33,7 +33,7 @@ class Split:
     Routes without a name are given as pairs: `Split((0, 64), (1, 64))`. Sizes are in samples; a part may be empty.
     """
 
-    def __init__(self, *parts: tuple[str | int, int], **named: int) -> None:
+    def __init__(self, *parts: tuple[str | SupportsIndex, SupportsIndex], **named: SupportsIndex) -> None:
         for part in parts:
             if not isinstance(part, (tuple, list)) or len(part) != 2:
                 raise RouteError(
@@ -47,7 +47,9 @@ class Split:
                 raise RouteError(
                     f"Split({shorten(name)}={quote(size)}): a size is a number of samples, an int of at least 0"
                 )
-        self.parts: tuple[tuple[str | int, int], ...] = tuple((name, int(size)) for name, size in pairs)
+        self.parts: tuple[tuple[str | SupportsIndex, int], ...] = tuple(
+            (name, int(size)) for name, size in pairs
+        )
 
     def __repr__(self) -> str:
         return f"Split({', '.join(f'{name}={size}' for name, size in self.parts)})"
@@ -60,7 +62,7 @@ class Blend:
     0 and sum to 1; routes left out have weight 0.
     """
 
-    def __init__(self, weights: Tensor | None = None, **named: float) -> None:
+    def __init__(self, weights: Tensor | None = None, **named: SupportsFloat) -> None:
         if (weights is None) == (not named):
             raise RouteError(
                 "Blend takes either one tensor of weights or named weights: Blend(clean=.3, adv=.7)"

@@ -94,7 +94,7 @@ def check(layer: RoutedNorm, selection: str, x: Tensor, g: Tensor) -> None:
         torch.testing.assert_close(a.double(), b.double(), rtol=1e-3, atol=1e-3)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_batch_norm(data: Any, seed: int) -> None:
     torch.manual_seed(seed)
@@ -128,7 +128,7 @@ SAMPLE_NORMS: dict[str, tuple[Any, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("norm", SAMPLE_NORMS)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_sample_norms(norm: str, data: Any, seed: int) -> None:
     torch.manual_seed(seed)
