@@ -78,8 +78,8 @@ def test_replicas_in_threads_take_the_route_of_the_block() -> None:
     adv = through(model, "adv")
     with route(model, "adv"):
         replica = model._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
-        for name, value in (*model._parameters.items(), *model._buffers.items()):
-            setattr(replica, name, value)
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            setattr(replica, name, value.detach())  # as torch does
         assert torch.equal(elsewhere(lambda: replica(X)), adv)  # type: ignore[arg-type]  # a tensor
         assert isinstance(elsewhere(lambda: through(replica, "clean")), RouteError)
 

@@ -81,6 +81,13 @@ class RoutedNorm(nn.Module):
     weight: Any = property(lambda self: effective(self, "weight"), doc="Effective scale (*S), read only.")
     bias: Any = property(lambda self: effective(self, "bias"), doc="Effective shift (*S), read only.")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A replica of `nn.DataParallel` is given tensors in place of its parameters."""
+        if name in ("weight", "bias", "route_weight", "route_bias") and "_is_replica" in self.__dict__:
+            self._parameters[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def route_weight(self) -> Tensor | None:
         """The scales (R, *S) of the routes, a view of the parameter."""
