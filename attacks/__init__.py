@@ -3,6 +3,7 @@
 from robustsabn.attacks.apgd import APGD, APGDT
 from robustsabn.attacks.autoattack import AutoAttack, ProgressEvent
 from robustsabn.attacks.fab import FAB, FABT
+from robustsabn.attacks.inputs import ZeroGradientWarning
 from robustsabn.attacks.mode import TrainModeWarning, attack_mode
 from robustsabn.attacks.outputs import ProbabilitiesWarning, TwoClasses
 from robustsabn.attacks.pgd import FGSM, PGD
@@ -28,6 +29,7 @@ __all__ = [
     "ThreatModel",
     "TrainModeWarning",
     "TwoClasses",
+    "ZeroGradientWarning",
     "accuracy",
     "attack_mode",
     "verify",

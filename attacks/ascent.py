@@ -1,7 +1,6 @@
 """The loop of projected gradient ascent on one batch."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,12 +9,15 @@ from torch import Tensor
 from robustsabn.attacks.best import Best
 from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.logits import Gate, value_and_gradient
-from robustsabn.attacks.losses import Loss
+from robustsabn.attacks.losses import Loss, cross_entropy, overconfidence
 from robustsabn.attacks.outputs import looks_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
 __all__ = ["Ascent", "Batch"]
+
+_SURE = 16.0
+"""A lead of the label, in logits, at which its probability is about to be 1 in float32, and no part of the gradient."""
 
 
 class Batch(NamedTuple):
@@ -47,8 +49,16 @@ class Ascent:
     scale: float = 1.0
     check: bool = True
 
-    def value(self, logits: Tensor, goal: Tensor) -> Tensor:
+    def leads(self, logits: Tensor, y: Tensor) -> Tensor | None:
+        """What is taken from the logits of overconfident networks, see `overconfidence`; None for other losses."""
+        if self.loss is not cross_entropy or self.targeted:
+            return None
+        return overconfidence(logits, y, _SURE)
+
+    def value(self, logits: Tensor, goal: Tensor, leads: Tensor | None = None) -> Tensor:
         """What is maximised, (N,)."""
+        if leads is not None:
+            return self.loss(logits - leads, goal) - leads.sum(1)
         value = self.loss(logits, goal)
         if value.shape != logits.shape[:1]:
             raise InputError(
@@ -65,14 +75,22 @@ class Ascent:
     def __call__(self, batch: Batch, x_adv: Tensor) -> tuple[Best, Tensor]:
         """One run from `x_adv` (N, ...): what to return of it, and what `check` found, for the host to read once.
 
-        That is, (3,): the counts of unusable logits and gradients, and what the outputs look like.
+        That is, (4,): the counts of unusable logits and gradients, what the outputs look like, and the count of images
+        that are not misclassified at the start and have no gradient there.
         """
+        leads: Tensor | None = None
+
+        def value(logits: Tensor) -> Tensor:
+            nonlocal leads
+            if step == 0:
+                leads = self.leads(logits.detach(), batch.y)
+            return self.value(logits, batch.goal, leads)
+
         best = Best.nothing_yet(x_adv)
         found: Best | None = None
         rows = torch.arange(x_adv.shape[0], device=x_adv.device)
-        trouble = torch.zeros(3, dtype=torch.long, device=x_adv.device)
+        trouble = torch.zeros(4, dtype=torch.long, device=x_adv.device)
         for step in range(self.steps):
-            value = partial(self.value, goal=batch.goal)
             logits, loss, grad = value_and_gradient(self.logits_of, x_adv, value, self.scale)
             if step == 0:
                 trouble[0] = (~usable(logits)).sum()
@@ -83,6 +101,8 @@ class Ascent:
             ):  # a NaN gradient makes all later ones NaN, or holds the sample where it is
                 trouble[1] = (~grad.isfinite()).flatten(1).any(1).sum()
             broken = self.broken(logits, batch.y)
+            if step == 0 and self.check:
+                trouble[3] = ((grad.flatten(1) == 0).all(1) & ~broken).sum()
             if self.keep_best:
                 best.offer(x_adv, loss, broken)
             if self.early_stop and bool(broken.any()):
@@ -91,13 +111,14 @@ class Ascent:
                 stay = ~broken
                 rows, x_adv, grad = rows[stay], x_adv[stay], grad[stay]
                 batch, best = batch.select(stay), best.select(stay)
+                leads = leads if leads is None else leads[stay]
                 if not rows.numel():
                     return found, trouble
             ascent = batch.threat.ascent(grad, x_adv, fraction=self.fraction)
             x_adv = batch.threat.project(x_adv + batch.size * ascent, batch.x)
         if self.keep_best:
             logits = self.logits_of(x_adv)
-            best.offer(x_adv, self.value(logits, batch.goal), self.broken(logits, batch.y))
+            best.offer(x_adv, self.value(logits, batch.goal, leads), self.broken(logits, batch.y))
         else:
             best.x = x_adv
         if found is not None:

@@ -1,5 +1,6 @@
 """Checks of what an attack is handed: on the host always, on values only where asked, with one device sync."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from robustsabn.errors import InputError
 from robustsabn.text import quote
 
 __all__ = [
+    "ZeroGradientWarning",
     "check_batch",
     "check_classes",
     "check_finite",
@@ -19,6 +21,7 @@ __all__ = [
     "check_values",
     "check_weights",
     "ordinary",
+    "say_zero_gradients",
     "usable",
 ]
 
@@ -131,6 +134,22 @@ def usable(logits: Tensor) -> Tensor:
     """Bool (N,): no NaN and no +inf among the logits (N, K); -inf rules a class out."""
     below: Tensor = logits < torch.inf
     return below.all(1)
+
+
+class ZeroGradientWarning(UserWarning):
+    """An attack had no gradient to follow, and its images show nothing of the network's robustness."""
+
+
+def say_zero_gradients(flat: int, count: int, stacklevel: int = 3) -> None:
+    """Warn where `flat` of `count` images had a gradient of exactly zero at the start."""
+    if flat:
+        warnings.warn(
+            f"the gradient is exactly zero for {flat} of {count} images: outputs that are saturated, rounded or constant hide "
+            "it, and the attack moves these images no further than its start. Use loss='margin', attack the outputs "
+            "before saturation, or believe an attack without gradients (Square)",
+            ZeroGradientWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def check_finite(logits: int, gradients: int, count: int) -> None:

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from robustsabn.attacks.outputs import wide
 
-__all__ = ["LOSSES", "Loss", "LossName", "cross_entropy", "dlr", "kl", "margin", "targeted_dlr"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "LossName",
+    "cross_entropy",
+    "dlr",
+    "kl",
+    "margin",
+    "overconfidence",
+    "targeted_dlr",
+]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LossName = Literal["ce", "kl", "margin", "dlr"]
@@ -24,6 +34,18 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """max_{j != y} z_j - z_y, positive when misclassified; logits (N, K), y (N,) -> (N,)."""
     return _margin(wide(logits), y)
+
+
+def overconfidence(logits: Tensor, y: Tensor, most: float) -> Tensor:
+    """Logits (N, K) of zeros, but for z_y - max_{j != y} z_j at the label where that is above `most`.
+
+    There the probability of the label is rounded to 1 and those of the others to 0 in the end: the gradient of cross entropy
+    loses the label's part, then all. With L what is returned, cross_entropy(z - L, y) - sum L rises wherever the cross entropy
+    does, and has a gradient.
+    """
+    lead = -margin(logits, y)
+    lead = torch.where((lead > most) & (lead < torch.inf), lead, 0.0).unsqueeze(1)
+    return torch.zeros_like(logits).scatter_(1, y[:, None], lead.to(logits.dtype))
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:

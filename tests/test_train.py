@@ -126,6 +126,9 @@ def test_the_closing_table_can_have_autoattack(tmp_path: Path) -> None:
     assert set(found.autoattack) == {"clean", "adv"}
     closing = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert closing["autoattack"] == found.autoattack
+    # PGD stands beside it on the same three images
+    few = evaluate_run(tmp_path / "run", n=3, attack="pgd-2")
+    assert closing["same_images"] == found.same_images == few.robust["adv"]
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(finished: Path) -> None:

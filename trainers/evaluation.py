@@ -47,7 +47,7 @@ class Evaluation:
     `clean[r]`: clean images through route r. `robust[a][r]`: images attacked through route a, scored through route r.
     A model without routes has the one route "all". Logits with NaN or +inf, met on `unusable` of the images, count as wrong.
     `autoattack[r]`, where it was asked for: the first `autoattack_n` images, attacked by AutoAttack through the last route
-    and scored through r. `notes` are lines on the images and accuracies that a reader should see first.
+    and scored through r; `same_images[r]`: those under `attack`, where there are more of them. `notes` are lines on the images and accuracies that a reader should see first.
     """
 
     n: int
@@ -60,6 +60,7 @@ class Evaluation:
     unusable: int = 0
     autoattack: dict[str, float] = field(default_factory=dict)
     autoattack_n: int = 0
+    same_images: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -178,9 +178,10 @@ def results_table(evaluation: Evaluation, title: str) -> Table:
     if evaluation.autoattack:
         through = f" through {evaluation.routes[-1]}" if evaluation.routes[-1] != "all" else ""
         fewer = f", {evaluation.autoattack_n} images" if evaluation.autoattack_n < evaluation.n else ""
-        table.add_row(
-            f"autoattack{through}{fewer}", *(f"{100 * v:.2f}" for v in evaluation.autoattack.values())
-        )
+        both = {evaluation.attack: evaluation.same_images, "autoattack": evaluation.autoattack}
+        for name, row in both.items():
+            if row:
+                table.add_row(f"{name}{through}{fewer}", *(f"{100 * v:.2f}" for v in row.values()))
     return table
 
 

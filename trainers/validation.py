@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from robustsabn.attacks import PGD, AutoAttack, ThreatModel, accuracy
+from robustsabn.attacks import PGD, AutoAttack, accuracy
 from robustsabn.baking import bake
 from robustsabn.data import Data, ImageSet
 from robustsabn.routing import maybe_route
@@ -78,24 +78,30 @@ class Validator:
         with tensor_float32(False):
             found = self._evaluate(images, attack, None, self.routes or None)
             if self.config.test.autoattack and kind == "test":
-                found = self._autoattack(found, attack.threat)
+                found = self._autoattack(found, attack)
         self.monitor.table(results_table(found, f"{which}, {found.setting}"))
         self._warn(found)
         self.monitor.record(kind, step, {**found.to_dict(), "asked": self.config.test.asked})
         return found
 
-    def _autoattack(self, found: Evaluation, threat: ThreatModel) -> Evaluation:
+    def _autoattack(self, found: Evaluation, attack: PGD) -> Evaluation:
         """`found`, and how images that AutoAttack made through the last route fare through every route."""
         device, routes = self.accelerator.device, self.routes
         images = self.test.sample(min(self.config.test.autoattack or 0, len(self.test)))
         x, y = images.batch(torch.arange(len(images)), device)
         plain = bake(self.model, routes[-1]) if routes else self.model
-        report = AutoAttack(threat, progress=self.monitor.attacking)(plain.eval(), x, y, ids=images.ids)
+        report = AutoAttack(attack.threat, progress=self.monitor.attacking)(
+            plain.eval(), x, y, ids=images.ids
+        )
         scores = {}
         for name in routes or ("all",):
             with maybe_route(self.model, name), uncompiled(self.model):
                 scores[name] = accuracy(self.model, report.x_adv.to(device), y)
-        return replace(found, autoattack=scores, autoattack_n=len(images))
+        same: dict[str, float] = {}
+        if len(images) < found.n:  # the two attacks are compared on the same images
+            few = images.to(device)
+            (same,) = self._evaluate(few, attack, routes[-1:] or None, routes or None).robust.values()
+        return replace(found, autoattack=scores, autoattack_n=len(images), same_images=same)
 
     def _overfitting(self, found: Evaluation, attack: PGD) -> dict[str, float]:
         """What tells of overfitting: accuracy under one step on the same images, and under `attack` on training images."""
