@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def _varied(
         for kind, value in NONSENSE.items():
             if kind not in fine:
                 arguments = {**given, parameter: value}
-                yield Case(f"{name}({parameter}={kind})", lambda arguments=arguments: call(**arguments))
+                yield Case(f"{name}({parameter}={kind})", partial(call, **arguments))
 
 
 def _routed() -> torch.nn.Module:
@@ -101,9 +102,8 @@ def _calls(sound: Path) -> Iterator[Case]:
     yield from _varied("load_official", lambda state: rs.load_official(_routed(), state), {}, {"state": ()})
     yield from _varied("build", models.build, {"name": "resnet-digits", "num_classes": 10}, {"name": ()})
     for key in ("num_classes", "in_channels", "mean", "std"):
-        fine = ("none", "half", "list", "array", "tensor") if key in ("mean", "std") else ()
         given = {"name": "resnet-digits", "num_classes": 10, "in_channels": 1}
-        fine = ("none",) if key in ("mean", "std") else ()
+        fine: tuple[str, ...] = ("none",) if key in ("mean", "std") else ()
         yield from _varied("build", models.build, given, {key: fine})
     yield from _varied("resolve", models.resolve, {}, {"spec": ()})
     given = {"spec": "resnet-digits"}
@@ -149,7 +149,7 @@ def _calls(sound: Path) -> Iterator[Case]:
             if name != "model_options":
                 yield Case(
                     f"train({name}={kind})",
-                    lambda name=name, kind=kind: rt.train({**_tiny(), "out": "run", name: NONSENSE[kind]}),
+                    partial(rt.train, {**_tiny(), "out": "run", name: NONSENSE[kind]}),
                 )
     yield from _varied("sweep", lambda seeds: rt.sweep(tiny, ["out=run"], seeds), {}, {"seeds": ()})
     given = {"plain": network(), "path": "x.safetensors", "reference": network(), "images": X}
@@ -215,12 +215,9 @@ def _attacks() -> Iterator[Case]:
     }
     for parameter in ("version", "attacks", "seed", "batch_size"):
         yield from _varied("AutoAttack", ra.AutoAttack, {"threat": ball}, {parameter: right[parameter]})
-    fast = {"threat": ball, "version": "fast"}
+    fast: dict[str, Any] = {"threat": ball, "version": "fast"}
     for kind in ("bytes", "minus one", "half", "object", "list", "tensor", "control", "true", "long text"):
-        value = NONSENSE[kind]
-        yield Case(
-            f"AutoAttack(folder={kind})", lambda value=value: ra.AutoAttack(**fast, folder=value)(net, X, Y)
-        )
+        yield Case(f"AutoAttack(folder={kind})", partial(_attack_into, NONSENSE[kind]))
     yield from _varied("AutoAttack", ra.AutoAttack, {}, {"threat": ()})
     given = {"model": net, "x": X, "y": Y}
     for parameter in given:
@@ -235,6 +232,11 @@ def _attacks() -> Iterator[Case]:
     yield from _varied("foreign", foreign, {"spec": "foolbox:LinfPGD", "threat": ball}, {"spec": ()})
     given = {"model": net, "x": X, "y": Y, "threat": ball}
     yield from _varied("official", official, given, {"threat": (), "version": (), "attacks": ("none",)})
+
+
+def _attack_into(folder: Any) -> object:
+    ball = ra.ThreatModel("Linf", 0.1)
+    return ra.AutoAttack(ball, version="fast", folder=folder)(network(), X, Y)
 
 
 def _layers() -> Iterator[Case]:

@@ -66,7 +66,7 @@ def test_terminals_of_few_characters_get_near_ones(monkeypatch: pytest.MonkeyPat
     show_any_text()
     print("99.2 ± 0.3 … ünï \udcff")
     stream.flush()
-    assert stream.buffer.getvalue() == b"99.2 +- 0.3 ... ?n? \\udcff\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"99.2 +- 0.3 ... ?n? \\udcff\n"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

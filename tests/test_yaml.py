@@ -93,9 +93,11 @@ def test_more_values_than_a_configuration_has_are_refused(text: str, tmp_path: P
     ["[" * 5000, "!!int abc", "!!float abc", "!!bool 3", "!!timestamp x", "!!binary é", "9" * 5000, "*a"],
 )
 def test_what_is_no_value_is_one_line(text: str, tmp_path: Path) -> None:
-    for act in (lambda: value(tmp_path, text), lambda: _yaml.parse(text, "key")):
-        with pytest.raises(ConfigError) as caught:
-            act()
+    with pytest.raises(ConfigError) as of_a_file:
+        value(tmp_path, text)
+    with pytest.raises(ConfigError) as of_an_override:
+        _yaml.parse(text, "key")
+    for caught in (of_a_file, of_an_override):
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
 

@@ -96,8 +96,10 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         a_number("eps", eps, RouteError)
-        several = isinstance(normalized_shape, Sequence) and not isinstance(normalized_shape, (str, bytes))
-        shape = tuple(normalized_shape) if several else (normalized_shape,)
+        if isinstance(normalized_shape, Sequence) and not isinstance(normalized_shape, (str, bytes)):
+            shape = tuple(normalized_shape)
+        else:
+            shape = (normalized_shape,)  # type: ignore[assignment]  # refused below unless a number
         if not shape:
             raise RouteError("normalized_shape is empty; give the sizes of the last dimensions")
         for size in shape:

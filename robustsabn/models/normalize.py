@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        given = [
+        given: list[list[Any]] = [
             list(v) if isinstance(v, Sequence) and not isinstance(v, (str, bytes)) else [v]
             for v in (mean, std)
         ]
