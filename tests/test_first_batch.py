@@ -161,8 +161,8 @@ class Auxiliary(NamedTuple):
 
 def changed(change: Callable[[Tensor], Any]) -> nn.Module:
     class Changed(nn.Sequential):
-        def forward(self, x: Tensor) -> Any:
-            return change(nn.Sequential.forward(self, x))  # type: ignore[no-untyped-call]
+        def forward(self, input: Tensor) -> Any:
+            return change(nn.Sequential.forward(self, input))  # type: ignore[no-untyped-call]
 
     return Changed(nn.Flatten(), nn.Linear(16, 3))
 
@@ -180,10 +180,10 @@ def test_what_is_left_out_of_training_is_said() -> None:
 
 def test_a_network_that_fails_is_one_line() -> None:
     class TrainsOnly(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, input: Tensor) -> Tensor:
             if not self.training:
                 raise NotImplementedError("no inference\nyet")
-            return super().forward(x.flatten(1))
+            return super().forward(input.flatten(1))
 
     with pytest.raises(
         InputError, match=r"6 images of shape \(1, 4, 4\), .* in eval mode: .*no inference yet"

@@ -63,7 +63,8 @@ def test_divergence_and_its_gradients_equal_the_loop(absent: list[int]) -> None:
     torch.manual_seed(4)
     z, r = (torch.randn(6, 5, dtype=torch.float64) for _ in range(2))
     z[:, absent] = r[:, absent] = -torch.inf
-    z.requires_grad_(), r.requires_grad_()
+    z.requires_grad_()
+    r.requires_grad_()
     kl(z, r).sum().backward()  # type: ignore[no-untyped-call]
     for row in range(6):
         here = [k for k in range(5) if k not in absent]

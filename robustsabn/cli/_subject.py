@@ -139,6 +139,6 @@ def _check(network: nn.Module, x: Tensor, model: str, data: str, device: torch.d
     """How many classes the network tells apart."""
     try:
         with torch.no_grad():
-            return Gate(network, x)(x[:1].to(device)).shape[1]
+            return Gate(network, x)(x[:16].to(device)).shape[1]
     except InputError as error:
         raise InputError(f"{model} on {data}: {error}") from error
