@@ -41,7 +41,8 @@ class Calling(Functional):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.batch(self.group(self.layer(x)))
-        return x * self.last[0] + self.last[1][:, None]
+        out: Tensor = x * self.last[0] + self.last[1][:, None]
+        return out
 
 
 @pytest.mark.parametrize("norm", ROUTED)
