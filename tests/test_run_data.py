@@ -167,6 +167,7 @@ def test_forgotten_weights_are_said_at_the_top(capsys: pytest.CaptureFixture[str
     assert said.startswith("warning: resnet-digits has random weights: ")
     flags = json.loads(Path("a/report.json").read_text())["flags"]
     assert any(flag["name"] == "doubtful" and "random weights" in flag["message"] for flag in flags)
+    assert any(flag["name"] == "data" and flag["severity"] == "note" for flag in flags)
 
 
 def test_accuracy_of_guessing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +178,7 @@ def test_accuracy_of_guessing_is_said(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().out
     assert said.index("no better than guessing among 2 classes") < said.index("clean images")
     subject = prepare("r", "npz:turned.npz")
-    assert any("no better than guessing" in note for note in subject.notes)
+    assert any("no better than guessing" in doubt for doubt in subject.doubts)
     assert "notes" in json.loads(Path("r/report/evaluation.json").read_text())
 
 
@@ -185,7 +186,7 @@ def test_a_network_that_names_more_classes_than_the_data_is_said() -> None:
     save_file(build("resnet-digits", 5, 1).state_dict(), "five.safetensors")
     np.savez("named.npz", **np.load("own.npz"), classes=np.array(["dark", "bright"]))
     subject = prepare("resnet-digits", "npz:named.npz", weights="five.safetensors", num_classes=5)
-    assert any("tells 5 classes apart, the data names 2: label k" in note for note in subject.notes)
+    assert any("tells 5 classes apart, the data names 2: label k" in doubt for doubt in subject.doubts)
 
 
 def test_a_label_far_too_large_asks_for_no_network() -> None:

@@ -29,7 +29,8 @@ _MOST = 100_000  # classes that labels alone may ask a network for
 class Subject:
     """A plain network in eval mode, images x (N, C, H, W) in [0, 1] on the CPU with labels y (N,) and numbers ids (N,).
 
-    `classes` names the labels where the data or the run does; `about` says what all this is, `notes` what may be wrong.
+    `classes` names the labels where the data or the run does; `about` says what all this is, `notes` what is to be known of
+    the images, and `doubts` what is probably wrong.
     """
 
     model: nn.Module
@@ -40,6 +41,7 @@ class Subject:
     about: dict[str, str]
     device: torch.device
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def there(self) -> tuple[Tensor, Tensor]:
         """Images and labels on the model's device."""
@@ -86,13 +88,15 @@ def prepare(
     x, y = images.batch(torch.arange(len(images)))
     network = network.to(device).eval()
     width = _check(network, x, model, data, device)
-    notes = [*found.notes, *_doubts(network, x, y, classes, width, device)]
+    doubts = _doubts(network, x, y, classes, width, device)
     if weights is None and (model in names() or model.startswith(("torchvision:", "timm:"))):
-        notes.insert(
+        doubts.insert(
             0,
             f"{model} has random weights: those that it was trained to are missing, --weights FILE gives them",
         )
-    return Subject(network, x, y, images.ids, classes, about, torch.device(device), tuple(notes))
+    return Subject(
+        network, x, y, images.ids, classes, about, torch.device(device), found.notes, tuple(doubts)
+    )
 
 
 def _built(model: str, weights: str | Path | None, num_classes: int | None, found: Tested) -> nn.Module:

@@ -82,8 +82,10 @@ def run(args: argparse.Namespace) -> None:
         # where there is no room, no hour is spent: a journal of the adversarial images, and two files of them
         shared(workers, lambda: make_folder(folder, 3 * subject.x.numel() * 4))
         if main:
+            for doubt in subject.doubts:
+                print(f"warning: {doubt}", flush=True)
             for note in subject.notes:
-                print(f"warning: {note}", flush=True)
+                print(f"note: {note}", flush=True)
         if not main and not _own(args):
             return  # other engines know one process
         with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
@@ -148,8 +150,9 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
     from robustsabn.attacks.reporting import tell, write, write_robustbench
     from robustsabn.cli._evaluation import command
 
-    doubts = tuple(Flag("doubtful", "warning", 0, (), note) for note in subject.notes)
-    report = replace(report, flags=(*doubts, *report.flags))
+    doubts = [Flag("doubtful", "warning", 0, (), doubt) for doubt in subject.doubts]
+    notes = [Flag("data", "note", 0, (), note) for note in subject.notes]
+    report = replace(report, flags=(*doubts, *notes, *report.flags))
     about = {**subject.about, "command": command(args.argv)}
     tell(report)  # a number that cannot be written is not lost
     write(report, folder, classes=subject.classes, x=subject.x, about=about)
