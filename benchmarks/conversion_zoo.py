@@ -121,11 +121,15 @@ def main() -> None:
             print(json.dumps(row), file=cache, flush=True)
             rows[row["family"], row["network"]] = row
     if args.out is not None:
-        _table([rows[_key(network)] for network in every if _key(network) in rows], args.out)
+        _table([rows.get(_key(network)) or _absent(network) for network in every], args.out)
 
 
 def _key(network: Network) -> tuple[str, str]:
     return network.family, network.name
+
+
+def _absent(network: Network) -> dict[str, Any]:
+    return {"family": network.family, "network": network.name, "outcome": "not run", "said": ["left out"]}
 
 
 def _read(cache: Path) -> dict[tuple[str, str], dict[str, Any]]:

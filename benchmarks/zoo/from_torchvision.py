@@ -60,7 +60,7 @@ DETECTION: dict[str, int] = {
     "ssd300_vgg16": 300,
     "ssdlite320_mobilenet_v3_large": 320,
 }
-VIDEO = {"mc3_18": 4, "r2plus1d_18": 4, "r3d_18": 4, "s3d": 16, "swin3d_t": 4}
+VIDEO = {"mc3_18": 4, "r2plus1d_18": 4, "r3d_18": 4, "swin3d_t": 4}
 
 
 def networks() -> Iterator[Network]:
@@ -89,6 +89,7 @@ def networks() -> Iterator[Network]:
     for name, frames in VIDEO.items():
         build = make(name, num_classes=10)
         yield Network("torchvision video", name, build, partial(_clips, frames), classifies=True)
+    yield Network("torchvision video", "s3d", _s3d, partial(_clips, 16), classifies=True)
     yield Network("torchvision video", "MViT, two blocks", _mvit, partial(_clips, 4), classifies=True)
     for name in ("raft_small", "raft_large"):
         yield Network("torchvision optical flow", name, make(name), partial(_pairs, 128))
@@ -128,6 +129,13 @@ def _maxvit() -> nn.Module:
     return made
 
 
+def _s3d() -> nn.Module:
+    made: Any = _torchvision.load("torchvision.models").get_model("s3d", weights=None, num_classes=10)
+    made.avgpool = nn.AdaptiveAvgPool3d(1)  # its own average is for images of 224 pixels
+    out: nn.Module = made
+    return out
+
+
 def _mvit() -> nn.Module:
     mvit = _torchvision.load("torchvision.models.video.mvit")
     blocks = [
@@ -141,6 +149,7 @@ def _mvit() -> nn.Module:
         residual_pool=True,
         residual_with_cls_embed=False,
         rel_pos_embed=True,
+        proj_after_attn=True,
         num_classes=10,
     )
     return made

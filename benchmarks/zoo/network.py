@@ -120,7 +120,8 @@ def randomise(model: nn.Module, spread: float = 0.1) -> nn.Module:
 def still(model: nn.Module) -> nn.Module:
     """Turn dropout and stochastic depth off, so that two passes in train mode can be compared."""
     for module in model.modules():
-        if "drop" in type(module).__name__.lower() and isinstance(getattr(module, "p", None), float):
+        named = type(module).__name__.lower()
+        if ("drop" in named or "stochastic" in named) and isinstance(getattr(module, "p", None), float):
             vars(module)["p"] = 0.0
         for name, value in vars(module).items():
             if "drop" in name and isinstance(value, float):
