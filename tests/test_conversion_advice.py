@@ -75,7 +75,8 @@ class GainNorm(nn.Module):
         self.g = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x / x.norm(dim=1, keepdim=True) * self.g
+        out: Tensor = x / x.norm(dim=1, keepdim=True) * self.g
+        return out
 
 
 class Permuted(nn.Module):
