@@ -95,7 +95,7 @@ def _calls(sound: Path) -> Iterator[Case]:
     yield from _varied("bake", rs.bake, {"route": "adv"}, {"model": ()})
     yield from _varied("Split", lambda size: rs.Split(clean=size), {}, {"size": ("huge",)})
     yield from _varied("Blend", lambda weight: rs.Blend(clean=weight), {}, {"weight": ("true",)})
-    yield from _varied("Blend", rs.Blend, {}, {"weights": ()})
+    yield from _varied("Blend", rs.Blend, {}, {"weights": ("tensor",)})
     yield from _varied("Router", rs.Router, {}, {"routes": ("set", "mapping")})
     yield from _varied("routes_of", rs.routes_of, {}, {"model": ("module",)})
     yield from _varied("load_official", rs.load_official, {"state_dict": {}}, {"model": ()})
@@ -134,13 +134,13 @@ def _calls(sound: Path) -> Iterator[Case]:
         "checkpoint": (),
         "route": (),
         "attack": (),
-        "step_size": ("none", "half"),
+        "step_size": ("none", "half", "huge"),
         "n": ("none",),
     }
     right |= {"device": ("none",), "batch_size": (), "data": ("none",), "seed": ()}
     given = {"run": run, "n": 2, "attack": "pgd-1"}
     yield from _varied("evaluate_run", rt.evaluate_run, given, right)
-    yield from _varied("train", rt.train, {"overrides": ["out=run"]}, {"config": ()})
+    yield from _varied("train", rt.train, {"overrides": ["out=run"]}, {"config": ("none",)})
     yield from _varied(
         "train", rt.train, {"config": tiny}, {"overrides": ("empty list", "empty tensor", "none")}
     )
@@ -208,7 +208,7 @@ def _attacks() -> Iterator[Case]:
             )
     right = {
         "version": (),
-        "attacks": ("none",),
+        "attacks": ("none", "empty list"),
         "seed": (),
         "batch_size": (),
         "folder": ("none", "text", "half"),

@@ -153,3 +153,9 @@ def test_published_weights() -> None:
         "vgg16_hed_relu4_1_fp16.pth",
     ):
         assert all(isinstance(value, Tensor) for value in read_weights(folder / name).values())
+
+
+def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with pytest.raises(ModelError, match="holds no tensors"):
+        load_weights(nn.Linear(2, 2), tmp_path / "empty.safetensors")

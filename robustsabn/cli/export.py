@@ -27,9 +27,10 @@ def run(args: argparse.Namespace) -> None:
     """Bake the route, write it, check it against the run's model."""
     from robustsabn.files import check_name
     from robustsabn.locks import LOCK, locked
+    from robustsabn.paths import given_path
     from robustsabn.trainers.runs import load_run
 
-    target: Path = args.out
+    target = args.out = given_path(args.out, "--out", UsageError)
     check_name(target)
     if (target.parent / "state.json").is_file():
         raise UsageError(f"--out: {target.parent} holds a checkpoint of a run; choose another folder")

@@ -16,7 +16,7 @@ from robustsabn.errors import ModelError
 from robustsabn.models.head import head_of, other_head
 from robustsabn.models.versions import load_state, read_state, versioned
 from robustsabn.paths import given_path
-from robustsabn.text import one_line, quote
+from robustsabn.text import one_line, quote, shorten
 
 __all__ = ["fill", "load_weights", "read_weights"]
 
@@ -110,6 +110,8 @@ def fill(
 ) -> nn.Module:
     """`load_weights` with the content of `path` read already."""
     a_module("the model", model, ModelError)
+    if not state:
+        raise ModelError(f"{path} holds no tensors; save the weights again")
     wanted = model.state_dict().keys()
     while not wanted & state.keys():
         prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
@@ -128,7 +130,7 @@ def fill(
         missing, unexpected = load_state(model, kept, strict=False)
     except Exception as error:  # whatever modules of the user raise
         lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
-        raise _misfit(path, (lines[1] if len(lines) > 1 else lines[0]).rstrip(".")) from error
+        raise _misfit(path, shorten((lines[1] if len(lines) > 1 else lines[0]).rstrip("."), 160)) from error
     missing = [key for key in missing if key not in left]
     if missing or unexpected:
         problems = [
