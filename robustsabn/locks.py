@@ -29,10 +29,11 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         make_folder(folder)
-        with _acquired(folder / name) as stream:
+        stream, alone = _acquired(folder / name)
+        with stream:
             stream.write(f"process {os.getpid()} on {platform.node()}")
             stream.flush()
-            if name == LOCK:  # nobody else writes here: what a killed command left may go
+            if alone and name == LOCK:  # what a killed command left may go
                 for left in folder.glob(f"{ASIDE}*"):
                     with contextlib.suppress(OSError):
                         left.unlink()
@@ -46,8 +47,10 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
                 place.rmdir()
 
 
-def _acquired(file: Path) -> TextIO:
+def _acquired(file: Path) -> tuple[TextIO, bool]:
+    """The open file, and whether it is locked."""
     while True:
+        alone = sys.platform != "win32"
         stream = open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8")  # noqa: SIM115
         try:
             if sys.platform != "win32":
@@ -59,11 +62,11 @@ def _acquired(file: Path) -> TextIO:
                 f"{file.parent} is in use by {holder}; wait until it ends or stop it, or choose another out="
             ) from None
         except OSError:  # no locks on this file system
-            pass
+            alone = False
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), file.stat()):
                 stream.truncate()
-                return stream
+                return stream, alone
         stream.close()  # the holder of before has just removed it
 
 
