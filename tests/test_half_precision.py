@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from robustsabn.routing import Selection
 
 HALVES = [torch.bfloat16, torch.float16]
 LAYERS: dict[str, Callable[[], RoutedNorm]] = {
-    **{name: lambda name=name: make(name, torch.float32, channels=4) for name in PRESETS},
+    **{name: partial(make, name, torch.float32, channels=4) for name in PRESETS},
     "no affine": lambda: RoutedBatchNorm2d(4, statistics="per_route", affine="none"),
     "no bias": lambda: RoutedBatchNorm2d(4, statistics="per_route", bias=False),
     "layer": lambda: RoutedLayerNorm((4, 3, 3)),

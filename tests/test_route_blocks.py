@@ -145,7 +145,7 @@ def test_coroutines_that_take_turns_inside_their_blocks_are_an_error() -> None:
         return out
 
     async def both() -> list[Tensor | BaseException]:
-        return await asyncio.gather(serve("adv", 1), serve("clean", 2), return_exceptions=True)
+        return list(await asyncio.gather(serve("adv", 1), serve("clean", 2), return_exceptions=True))
 
     assert all(isinstance(answer, RouteError) for answer in asyncio.run(both()))
     assert torch.equal(asyncio.run(serve("adv", 2)), through(model, "adv"))

@@ -108,9 +108,9 @@ def test_numbers_of_numpy_are_numbers(given: Selection, same: Selection) -> None
         (lambda: torch.tensor(1), "LongTensor"),
         (lambda: torch.tensor([0, 1, 1, 0, 1, 0], dtype=torch.int32), "LongTensor"),
         (lambda: torch.tensor([True] * 6), "LongTensor"),
-        (lambda: Split(clean=np.float32(2), adv=4), "at least 0"),
+        (lambda: Split(clean=np.float32(2), adv=4), "at least 0"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: Split(clean=True, adv=5), "at least 0"),
-        (lambda: Split(clean=torch.tensor(2), adv=4), "at least 0"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: Split(clean=torch.tensor(2), adv=4), "at least 0"),
         (lambda: Split(3), "a pair"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: Split("ab"), "a pair"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: Split((0, 1, 2)), "a pair"),  # type: ignore[arg-type]  # wrong on purpose

@@ -143,7 +143,7 @@ CALLS = [
     Case(lambda w: forward(torch.tensor([0, 1])), "2 per-sample", "one route per sample"),
     Case(lambda w: forward(torch.rand(4)), "torch.float32", "give a LongTensor (N,)"),
     Case(lambda w: forward(Split(clean=1, adv=1)), "covers 2", "make them equal"),
-    Case(lambda w: Split(clean=-1), "'clean', -1", "an int of at least 0"),
+    Case(lambda w: Split(clean=-1), "clean=-1", "an int of at least 0"),
     Case(lambda w: Blend(clean=0.5, adv=0.6), "0.6", "sum to 1"),
     Case(lambda w: Blend([0.5, 0.5]), "[0.5, 0.5]", "one float tensor (R,)"),  # type: ignore[arg-type]
     Case(lambda w: bake(net(), "adv"), "Sequential has no routed layers", "give what convert() returned"),

@@ -34,9 +34,8 @@ def _channels_last(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 def _overlapping(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Images that are windows of one signal, each two values after the former."""
     size = torch.Size(shape[1:]).numel()
-    return (
-        torch.randn(2 * shape[0] + size, dtype=dtype).unfold(0, size, 2)[: shape[0]].unflatten(1, shape[1:])
-    )
+    windows: Tensor = torch.randn(2 * shape[0] + size, dtype=dtype).unfold(0, size, 2)
+    return windows[: shape[0]].view(shape)
 
 
 VIEWS: dict[str, Callable[[tuple[int, ...], torch.dtype], Tensor]] = {
