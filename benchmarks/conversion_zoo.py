@@ -48,6 +48,7 @@ OUTCOMES = {
     "equal as advised": "refused, and equal once the refusal's advice is followed",
     "refused": "refused in words",
     "not run": "not run: the plain network does not, or its package is absent",
+    "left out": "left out of this table: not run yet",
     "killed": "past the limit of time or memory",
     "ERROR": "error that is no refusal",
     "DIFFERENT": "silent difference",
@@ -129,7 +130,7 @@ def _key(network: Network) -> tuple[str, str]:
 
 
 def _absent(network: Network) -> dict[str, Any]:
-    return {"family": network.family, "network": network.name, "outcome": "not run", "said": ["left out"]}
+    return {"family": network.family, "network": network.name, "outcome": "left out", "said": []}
 
 
 def _read(cache: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -160,7 +161,7 @@ def versions() -> list[str]:
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found.append(f"{name} {metadata.version(name)}")
-    return [f"Packages: {', '.join(found)}. Weights random, seed 0; float64 where the network runs in it."]
+    return [f"Packages: {', '.join(found)}. Weights random, seed 0; float32, and float64 where that differs."]
 
 
 if __name__ == "__main__":
