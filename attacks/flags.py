@@ -7,7 +7,7 @@ Sources: the checks of the authors' AutoAttack code and its list of known failur
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +142,7 @@ def by_majority(clean: Votes, final: Votes, ids: Tensor) -> list[Flag]:
             f"{len(close)} samples were not clear after {MOST} answers: the model is about as often right as wrong there, "
             "and another vote may end otherwise"
         )
-        severity = "warning" if len(close) > max(1, _MANY * len(ids)) else "note"
+        severity: Literal["warning", "note"] = "warning" if len(close) > max(1, _MANY * len(ids)) else "note"
         flags.append(Flag("close-vote", severity, len(close), tuple(close), words))
     return flags
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from robustsabn import files
-from robustsabn.attacks import AutoAttack
+from robustsabn.attacks import PGD, AutoAttack
 from robustsabn.cli import main
 from robustsabn.trainers import train
-from robustsabn.trainers.evaluation import PGD
 from robustsabn.trainers.trainer import Trainer
 
 CONFIG: dict[str, Any] = {
@@ -186,6 +185,7 @@ def test_an_evaluation_that_was_killed_before_its_identity_begins_again(
             assert main([*ATTACK[:-1], str(folder), *resume]) == 0
             assert (folder / "per_sample.csv").read_bytes() == whole
             assert not list(folder.rglob(".*"))
+    folder = Path("torn--resume")
     (folder / "journal" / "identity.json").unlink()  # of one that had got further
     (folder / "report.json").unlink()
     for resume in ([], ["--resume"]):

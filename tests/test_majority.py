@@ -41,7 +41,8 @@ class NoisyLinear(Linear):
         slope = (self.weight[0] - self.weight[1]).detach().double()
         gap = (x.flatten(1).double() @ slope + (self.bias[0] - self.bias[1]).detach()) * (1 - 2 * y)
         gap = gap - eps * torch.linalg.vector_norm(slope, DUAL[norm])
-        return torch.special.ndtr(-gap / (self.sigma * slope.norm()))
+        error: Tensor = torch.special.ndtr(-gap / (self.sigma * slope.norm()))
+        return error
 
 
 class OneOf(nn.Module):
@@ -60,7 +61,7 @@ class OneOf(nn.Module):
 def rand(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, steps: int = 20) -> Report:
     """Version rand with shorter searches."""
     evaluation = AutoAttack(threat, version="rand")
-    evaluation.attacks = [APGD(threat, loss=loss, eot=10, steps=steps) for loss in ("ce", "dlr")]
+    evaluation.attacks[:] = [APGD(threat, loss=loss, eot=10, steps=steps) for loss in ("ce", "dlr")]
     return evaluation(model.eval(), x, y)
 
 
@@ -121,7 +122,7 @@ def test_a_random_choice_of_experts_is_as_robust_as_most_of_them(fragile: int, a
 def test_a_model_that_is_not_random_gets_the_verdicts_of_other_versions() -> None:
     model, x, y = conv_case(count=40)
     evaluation = AutoAttack(THREAT, version="rand")
-    evaluation.attacks = [APGD(THREAT, steps=4)]
+    evaluation.attacks[:] = [APGD(THREAT, steps=4)]
     found = evaluation(model, x, y)
     plain = AutoAttack(THREAT, version="custom", attacks=[APGD(THREAT, steps=4)])(model, x, y)
     assert found.same_verdicts(plain)

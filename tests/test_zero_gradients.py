@@ -1,6 +1,7 @@
 """Networks whose gradients vanish: another loss takes over, or a warning says so."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import FGSM, PGD, ThreatModel, ZeroGradientWarning, accuracy
 from robustsabn.attacks.losses import cross_entropy, margin, overconfidence
+from robustsabn.attacks.threat import Norm
 
 THREAT = ThreatModel("Linf", 0.1)
 
@@ -34,9 +36,9 @@ def images(count: int = 60) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("scale", [60.0, 1e3, 1e5])
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
-def test_overconfidence_hides_nothing(scale: float, norm: str) -> None:
+def test_overconfidence_hides_nothing(scale: float, norm: Norm) -> None:
     x, y = images()
-    threat = ThreatModel(norm, {"Linf": 0.1, "L2": 0.5, "L1": 3.0}[norm])  # type: ignore[arg-type]
+    threat = ThreatModel(norm, {"Linf": 0.1, "L2": 0.5, "L1": 3.0}[norm])
     for attack in (
         FGSM(threat),
         PGD(threat, steps=10),
@@ -63,11 +65,12 @@ def test_ordinary_networks_are_attacked_as_before() -> None:
     def written_out(logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits, labels)
 
-    for options in ({"keep": "last"}, {"restarts": 2}, {"early_stop": True}):
+    every: tuple[dict[str, Any], ...] = ({"keep": "last"}, {"restarts": 2}, {"early_stop": True})
+    for options in every:
         torch.manual_seed(0)
-        ours = PGD(THREAT, steps=4, **options)(model, x, y)  # type: ignore[arg-type]
+        ours = PGD(THREAT, steps=4, **options)(model, x, y)
         torch.manual_seed(0)
-        assert torch.equal(ours, PGD(THREAT, steps=4, loss=written_out, **options)(model, x, y))  # type: ignore[arg-type]
+        assert torch.equal(ours, PGD(THREAT, steps=4, loss=written_out, **options)(model, x, y))
 
 
 def test_what_takes_over_rises_with_the_cross_entropy_and_has_a_slope() -> None:

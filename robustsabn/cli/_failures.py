@@ -44,8 +44,9 @@ def show_any_text() -> None:
     """Print what the terminal's encoding lacks as something near to it, instead of failing."""
     codecs.register_error("robustsabn", _substitute)
     for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="robustsabn")
+        reconfigure = getattr(stream, "reconfigure", None)
+        if getattr(stream, "errors", None) == "strict" and reconfigure is not None:
+            reconfigure(errors="robustsabn")
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -96,10 +97,10 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
         dtype: torch.dtype | None = None,
     ) -> None:
         a_number("eps", eps, RouteError)
+        alone: Any = normalized_shape
+        shape: tuple[int, ...] = (alone,)  # refused below unless a number
         if isinstance(normalized_shape, Sequence) and not isinstance(normalized_shape, (str, bytes)):
             shape = tuple(normalized_shape)
-        else:
-            shape = (normalized_shape,)  # type: ignore[assignment]  # refused below unless a number
         if not shape:
             raise RouteError("normalized_shape is empty; give the sizes of the last dimensions")
         for size in shape:
