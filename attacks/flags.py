@@ -18,7 +18,7 @@ from robustsabn.attacks.judge import Judge
 from robustsabn.attacks.logits import Model
 from robustsabn.attacks.majority import CLEAR, MOST, Votes
 from robustsabn.attacks.mode import in_training
-from robustsabn.attacks.outputs import PROBABILITIES, looks_like
+from robustsabn.attacks.outputs import kind_in_words, looks_like
 from robustsabn.attacks.report import Flag
 from robustsabn.attacks.search import Search
 from robustsabn.attacks.verdicts import Verdicts
@@ -112,8 +112,8 @@ def seen_on(judge: Judge, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 "their batches alone. Normalise with running statistics, draw noise anew, or evaluate what you deploy",
             )
         )
-    if kind := int(looks_like(first, judge.precision)):
-        name, words = list(PROBABILITIES.items())[kind - 1]
+    if found := kind_in_words(int(looks_like(first, judge.precision)), judge.differentiable, x):
+        name, words = found
         flags.append(Flag(name, "warning", len(x), (), words))
     if calls:
         flags.append(

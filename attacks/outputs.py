@@ -1,13 +1,14 @@
 """What the output of a model means: the one place that decides which of it are the logits."""
 
+import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from robustsabn.attacks.graphs import unbounded
 from robustsabn.errors import InputError, RobustsabnError
 from robustsabn.text import one_line, quote, shorten
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_logit",
     "in_words",
     "is_single",
+    "kind_in_words",
     "logits_in",
     "looks_like",
     "say_probabilities",
@@ -42,6 +44,7 @@ _WAY_OUT = (
 )
 
 _ENOUGH, _MANY = 16, 64  # values in [0, 1] that are no accident; at its ends
+_CHANCE = 1e-5  # of sums that are 1 by accident
 
 
 def logits_in(output: Any, images: Tensor) -> Tensor:
@@ -133,29 +136,46 @@ def _words(output: Any) -> str:
 def looks_like(logits: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether logits (N, K) look like probabilities: a tensor () of 0, 1 or 2 on their device; nothing waits for it.
 
-    1, softmax: all within [0, 1], every row with the sum 1 as far as numbers in `dtype` can. 2, sigmoid: all within [0, 1]
-    and far apart. A few values at the ends of [0, 1], or any few without that sum, may be an accident.
+    1, softmax: all within [0, 1], every row with the sum 1 as far as numbers in `dtype` can. 2, maybe sigmoid: all within
+    [0, 1] and far apart, as logits may be by accident: `kind_in_words` tells. A few values at the ends of [0, 1], or any
+    few without that sum, say nothing, nor do zeros and ones that are the same for all images.
     """
     inside = ((logits >= 0) & (logits <= 1)).all()
     tolerance = max(1e-5, 2 * torch.finfo(dtype).eps)
     one = ((logits.sum(1) - 1).abs() < tolerance).all()
+    enough = tolerance ** len(logits) <= _CHANCE
+    differ = (logits != logits[:1]).any() & (logits.numel() >= _MANY)
     between, count = ((logits > 0) & (logits < 1)).any(), logits.numel()
     apart = (logits < 0.2).any() & (logits > 0.8).any() & (count >= _ENOUGH)
-    kind: Tensor = inside * (one * (between | (count >= _MANY)) + 2 * (~one & between & apart))
+    kind: Tensor = inside * (one * enough * (between | differ) + 2 * (~one & between & apart))
     return kind
+
+
+def kind_in_words(kind: int, logits_of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[str, str] | None:
+    """Name and words of what `looks_like` has found, if it is so: what may be a sigmoid costs another forward of images x.
+
+    Logits that a linear layer gives, with nothing after it that keeps them within [0, 1], are there by accident.
+    """
+    if kind == 2:
+        with contextlib.suppress(InputError), torch.inference_mode(False), torch.enable_grad():
+            if unbounded(logits_of(x.clone().requires_grad_())):
+                return None
+    return list(PROBABILITIES.items())[kind - 1] if kind else None
 
 
 class ProbabilitiesWarning(UserWarning):
     """A model that returns probabilities in place of logits was attacked: its gradients may be too small to follow."""
 
 
-def say_probabilities(kind: int, stacklevel: int = 3) -> None:
-    """Warn of what `looks_like` has found."""
-    if kind:
-        warnings.warn(list(PROBABILITIES.values())[kind - 1], ProbabilitiesWarning, stacklevel=stacklevel)
+def say_probabilities(
+    kind: int, logits_of: Callable[[Tensor], Tensor], x: Tensor, stacklevel: int = 3
+) -> None:
+    """Warn of what `looks_like` has found in the logits of images x (N, ...), see `kind_in_words`."""
+    if found := kind_in_words(kind, logits_of, x):
+        warnings.warn(found[1], ProbabilitiesWarning, stacklevel=stacklevel)
 
 
-@contextmanager
+@contextlib.contextmanager
 def in_words(what: str) -> Iterator[None]:
     """What a model raises inside becomes an InputError that begins with `what`; memory that runs out does not."""
     try:

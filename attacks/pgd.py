@@ -189,7 +189,8 @@ class PGD:
         if self.check:
             unusable, undefined, kind, flat = trouble.tolist()
             check_finite(unusable, undefined, x.shape[0])
-            say_probabilities(kind, 4)
+            with attack_mode(model):
+                say_probabilities(kind, logits_of, x, 4)
             say_zero_gradients(flat, x.shape[0], 4)
         return best.x
 

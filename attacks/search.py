@@ -5,6 +5,7 @@ the row has reached. Rows that have finished are left as they are, or given a ne
 (`engine.py`), and no decision or random draw of a row depends on its neighbours.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Generic, TypeVar
@@ -21,7 +22,7 @@ from robustsabn.attacks.inputs import (
     ordinary,
     usable,
 )
-from robustsabn.attacks.logits import Model
+from robustsabn.attacks.logits import Gate, Model
 from robustsabn.attacks.mode import attack_mode
 from robustsabn.attacks.oracle import Oracle, mistaken
 from robustsabn.attacks.outputs import looks_like, say_probabilities
@@ -237,20 +238,35 @@ class Search(ABC, Generic[S]):
             clean = oracle.logits(x)
             check_classes(largest, clean)
             check_finite(int((~usable(clean)).sum()), 0, len(x))
-            say_probabilities(int(looks_like(clean, oracle.precision)), 4)
-            state = self.begin(Points.of(x, y, ids, self.threat.fit(x), clean))
+            kind = int(looks_like(clean, oracle.precision))
+            say_probabilities(kind, Gate(model, x, single=oracle.single), x, 4)
+            points = Points.of(x, y, ids, self.threat.fit(x), clean)
+            state = self.begin(points)
             state.done |= mistaken(clean, y)
-            self._search(state, oracle)
-            while bool((refused := state.broken & ~self._verified(model, state, oracle.single)).any()):
-                state.broken &= ~refused
-                state.x_adv = torch.where(per_row(refused, x), x, state.x_adv)
-                self._search(state, oracle)
+            lost = self._search(model, state, oracle)
+            if not self.early_stop and bool(
+                lost.any()
+            ):  # a sound claim before the refused one was overwritten
+                careful = copy.copy(self)
+                careful.early_stop = True
+                again = careful.begin(points)
+                again.done |= ~lost
+                careful._search(model, again, oracle)
+                state.put(lost.nonzero()[:, 0], again.take(lost))
         return state
 
-    def _search(self, state: S, oracle: Oracle) -> None:
-        """Steps until every row is idle."""
-        while not bool(self.idle(state).all()):
-            self.step(state, oracle)
+    def _search(self, model: Model, state: S, oracle: Oracle) -> Tensor:
+        """Steps until every row is idle and its claim verified; bool (S,) rows that end without after a refused one."""
+        refused = torch.zeros_like(state.broken)
+        while True:
+            while not bool(self.idle(state).all()):
+                self.step(state, oracle)
+            now = state.broken & ~self._verified(model, state, oracle.single)
+            if not bool(now.any()):
+                return refused & ~state.broken
+            refused |= now
+            state.broken &= ~now
+            state.x_adv = torch.where(per_row(now, state.x_adv), state.points.x, state.x_adv)
 
     def _verified(self, model: Model, state: S, single: bool) -> Tensor:
         """Bool (S,): `verify`, of all rows at once as the search asks: the model may take this number of images alone."""

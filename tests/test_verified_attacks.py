@@ -1,5 +1,6 @@
 """What a single attack returns has been verified as AutoAttack's successes are."""
 
+import copy
 import math
 from typing import Any
 
@@ -88,3 +89,27 @@ def test_images_outside_the_ball_or_not_finite_are_no_success(place: float) -> N
     state = attack.run(lambda x: MODEL(x.nan_to_num(0.0, 0.0, 0.0)), X, Y)
     assert not state.broken.any()
     assert torch.equal(state.x_adv, X)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=names)
+def test_a_refused_last_claim_hides_no_sound_one_before_it(
+    attack: Search[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack = copy.copy(attack)
+    attack.early_stop = False
+    wanted = attack.run(MODEL, X, Y).broken
+    verified, checks = attack._verified, []
+
+    def later(*given: Any) -> Tensor:
+        """The last claims of the whole search are refused, others are not."""
+        checks.append(1)
+        return verified(*given) & (len(checks) > 1)
+
+    monkeypatch.setattr(attack, "_verified", later)
+    state = attack.run(MODEL, X, Y)
+    assert wanted.any()
+    assert torch.equal(state.broken, wanted)
+    assert torch.equal(
+        state.broken, verify(MODEL, state.x_adv, X, Y, THREAT) & (state.x_adv != X).flatten(1).any(1)
+    )
+    assert torch.equal(state.x_adv[~state.broken], X[~state.broken])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks.folding import same_randomness
 from robustsabn.attacks.inputs import check_classes, check_weights
-from robustsabn.attacks.outputs import PROBABILITIES, beside_logits, in_words, logits_in, looks_like, wide
+from robustsabn.attacks.outputs import beside_logits, in_words, kind_in_words, logits_in, looks_like, wide
 from robustsabn.errors import DataError
 from robustsabn.routing import maybe_route, routes_of
 
@@ -36,12 +36,14 @@ def try_network(model: nn.Module, x: Tensor, classes: int) -> list[str]:
         in_training = _ask(twin, x)
         check_classes(classes - 1, logits_in(in_training, x))
         logits = logits_in(_ask(twin.eval(), x), x)
+        kind = int(looks_like(wide(logits), logits.dtype))
+        probabilities = kind_in_words(kind, lambda images: logits_in(_ask(twin, images), images), x)
     check_classes(classes - 1, logits)
     notes = []
     if others := beside_logits(in_training):
         notes.append(f"the network also returns {', '.join(others)}: only its logits are trained")
-    if kind := int(looks_like(wide(logits), logits.dtype)):
-        notes.append(f"warning: {list(PROBABILITIES.values())[kind - 1]}")
+    if probabilities:
+        notes.append(f"warning: {probabilities[1]}")
     return notes
 
 
