@@ -189,6 +189,17 @@ def test_several_frames_are_refused_but_not_the_previews_of_a_camera(tmp_path: P
     assert decode(tmp_path / "c.jpg", N).shape == (3, N, N)
 
 
+def test_tiff_headers_that_pil_does_not_heed(tmp_path: Path) -> None:
+    white = saved(tmp_path / "w.tif", np.zeros((N, N), np.uint16), tiffinfo={262: 0})
+    with pytest.raises(DataError, match="0 for white"):
+        decode(white, N, 65535)
+    signed = saved(tmp_path / "s.tif", np.full((N, N), 200, np.uint8), tiffinfo={339: (2,)})
+    with pytest.raises(DataError, match="signed pixels of 8 bits"):
+        decode(signed, N)
+    inverted = saved(tmp_path / "i.tif", np.full((N, N), 200, np.uint8), tiffinfo={262: 0})
+    assert torch.unique(decode(inverted, N)).tolist() == [200]
+
+
 @pytest.mark.parametrize("end", ["png", "jpg", "bmp", "gif", "webp", "ppm", "tif"])
 def test_damaged_files_are_refused_by_name_or_read(end: str, tmp_path: Path) -> None:
     held = io.BytesIO()

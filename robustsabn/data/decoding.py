@@ -18,6 +18,8 @@ SUFFIXES = {
 }
 # pixels of 8 bits or fewer, for which PIL's conversion to RGB is exact or, for print colours, the usual one
 _PLAIN = {"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "RGBX"}
+# of a TIFF header
+_PHOTOMETRIC, _SAMPLE_FORMAT, _SIGNED = 262, 339, 2
 
 
 def decode(path: Path, size: int, white: float | None = None) -> Tensor:
@@ -51,6 +53,7 @@ def _read(file: Image.Image, path: Path, white: float | None) -> Image.Image:
     if frames > 1 and file.format != "MPO":  # of a camera: the picture, then previews
         raise DataError(f"{path} has {frames} frames; keep one picture in a file")
     deep = file.mode not in _PLAIN
+    _check_tiff(file, path, deep)
     coded = str(getattr(file, "tile", None))
     ImageOps.exif_transpose(file, in_place=True)
     if deep and file.mode[0] not in "IF":
@@ -70,6 +73,17 @@ def _read(file: Image.Image, path: Path, white: float | None) -> Image.Image:
             )
         return whole.convert("RGB")
     return file.convert("RGB")
+
+
+def _check_tiff(file: Image.Image, path: Path, deep: bool) -> None:
+    """DataError where PIL takes the numbers of a TIFF file for others than its header says."""
+    tags = getattr(file, "tag_v2", {})
+    if deep and tags.get(_PHOTOMETRIC) == 0:
+        raise DataError(
+            f"{path} has deep greyscale with 0 for white (WhiteIsZero); invert it, so that 0 is black"
+        )
+    if not deep and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        raise DataError(f"{path} has signed pixels of 8 bits; convert them to numbers from 0 to 255")
 
 
 def _scaled(pixels: NDArray[np.generic], path: Path, white: float | None) -> NDArray[np.float32]:
