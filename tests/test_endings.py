@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import torch
 
 from robustsabn.__main__ import main
 from robustsabn.cli import recipes
-from robustsabn.cli._failures import explain, say, show_any_text
+from robustsabn.cli._failures import explain, prepare_streams, say
 from robustsabn.errors import DataError
 
 
@@ -63,7 +64,7 @@ def test_long_words_and_long_lines_are_cut(capsys: pytest.CaptureFixture[str]) -
 def test_terminals_of_few_characters_get_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    show_any_text()
+    prepare_streams()
     print("99.2 ± 0.3 … ünï \udcff")
     stream.flush()
     assert stream.buffer.getvalue() == b"99.2 +- 0.3 ... ?n? \\udcff\n"
@@ -77,3 +78,18 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(closed: str) -> None:
+    command = f'"{sys.executable}" -m robustsabn recipes {closed}'
+    assert subprocess.run(command, shell=True, check=False, capture_output=True).returncode == 0
+
+
+def test_a_terminal_of_no_width_still_shows_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    prepare_streams()
+    assert "COLUMNS" not in os.environ
+    monkeypatch.setenv("COLUMNS", "100")
+    prepare_streams()
+    assert os.environ["COLUMNS"] == "100"

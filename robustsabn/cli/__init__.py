@@ -12,7 +12,7 @@ from typing import NoReturn
 from robustsabn import __version__
 from robustsabn._own_code import kept_alive
 from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, train
-from robustsabn.cli._failures import explain, say, show_any_text
+from robustsabn.cli._failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError
 
 __all__ = ["main"]
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 done, 2 bad usage or input, 130 interrupted, 141 nobody reads what is printed.
     """
-    show_any_text()
+    prepare_streams()
     try:
         args = _parse(argv)
         with kept_alive(ModelError):

@@ -8,7 +8,7 @@ import sys
 from robustsabn.errors import RobustsabnError
 from robustsabn.text import one_line, shorten
 
-__all__ = ["explain", "say", "show_any_text"]
+__all__ = ["explain", "prepare_streams", "say"]
 
 LONGEST_WORD = 160
 LONGEST_MESSAGE = 380
@@ -40,8 +40,18 @@ def say(message: str) -> None:
     print(f"robustsabn: {shorten(' '.join(line.split()), LONGEST_MESSAGE)}", file=sys.stderr)
 
 
-def show_any_text() -> None:
-    """Print what the terminal's encoding lacks as something near to it, instead of failing."""
+def prepare_streams() -> None:
+    """Print what the terminal's encoding lacks as something near to it instead of failing.
+
+    A stream that is closed takes what is printed and drops it, and a terminal of no width has the usual one.
+    """
+    if not os.environ.get("COLUMNS", "80").strip("0"):
+        del os.environ["COLUMNS"]
+    for name in ("stdout", "stderr"):
+        if (
+            getattr(sys, name) is None
+        ):  # closed by who started us: or the next file that is opened takes its place
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     codecs.register_error("robustsabn", _substitute)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
