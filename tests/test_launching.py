@@ -4,6 +4,7 @@ import pytest
 
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.launching import check_environment
+from robustsabn.trainers.processes import accelerator
 
 TWO = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
@@ -44,3 +45,21 @@ def test_wrong_ones_are_refused(change: dict[str, str], message: str) -> None:
 def test_missing_ones_are_named(name: str) -> None:
     with pytest.raises(ConfigError, match=f"WORLD_SIZE is 2 and {name} is not set"):
         check_environment({key: value for key, value in TWO.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ACCELERATE_DYNAMO_BACKEND", "x", "does not start .*correct or unset ACCELERATE_DYNAMO_BACKEND"),
+        ("ACCELERATE_TORCH_DEVICE", "nowhere", "does not start .*correct or unset ACCELERATE_TORCH_DEVICE"),
+        ("ACCELERATE_TORCH_DEVICE", "meta", "device is cpu, and ACCELERATE_TORCH_DEVICE asks for meta"),
+    ],
+)
+def test_what_accelerate_cannot_start_with_is_named(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=message):
+        accelerator(cpu=True)
+    monkeypatch.delenv(name)
+    assert accelerator(cpu=True).device.type == "cpu"

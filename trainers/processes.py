@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from robustsabn.data import Data, ImageSet, load, load_extra
 from robustsabn.errors import ConfigError, RobustsabnError
 from robustsabn.layers import RoutedBatchNorm
+from robustsabn.text import one_line
 from robustsabn.trainers.config import TrainConfig
 from robustsabn.trainers.launching import check_environment
 
@@ -53,7 +54,18 @@ def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
     check_environment()
     # else the precision of the first run would be that of all, and so would its device
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    found = Accelerator(mixed_precision=precision, cpu=cpu)
+    try:
+        found = Accelerator(mixed_precision=precision, cpu=cpu)
+        torch.empty(0, device=found.device)
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, LookupError, RuntimeError, ValueError) as error:
+        given = ", ".join(sorted(name for name in os.environ if name.startswith("ACCELERATE_")))
+        raise ConfigError(
+            f"accelerate does not start ({one_line(error)}); correct or unset {given or 'what the launcher has set'}"
+        ) from error
+    if cpu and found.device.type != "cpu":
+        raise ConfigError(f"device is cpu, and ACCELERATE_TORCH_DEVICE asks for {found.device}; unset it")
     if found.distributed_type.value in SHARDED:
         raise ConfigError(
             f"accelerate is set up for {found.distributed_type.value}; attacks need whole parameters on every process: "
