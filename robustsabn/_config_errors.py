@@ -18,6 +18,10 @@ NAMES: dict[Any, str] = {
 }
 
 
+SHOWN = 12
+"""So many keys are listed beside the one that was probably meant."""
+
+
 def join(path: str, key: object) -> str:
     """The dotted path of `key` below `path`."""
     return f"{path}.{key}" if path else str(key)
@@ -42,9 +46,18 @@ def mismatch(hint: Any, value: Any, at: str, place: str) -> NoReturn:
 def unknown(cls: type, key: str, at: str, place: str) -> NoReturn:
     """Refuse a key that is no field of `cls`, naming the one that was probably meant."""
     allowed = [field.name for field in fields(cls) if field.init]
-    inner = [path for path in _paths(cls) if path.split(".")[-1] == key]
+    paths = _paths(cls)
+    inner = [path for path in paths if path.split(".")[-1] == key]
+    if key in paths:  # dots are for overrides
+        *outer, last = key.split(".")
+        fail(
+            at,
+            f"keys nest in a file; write {''.join(f'{name}: {{' for name in outer)}{last}: ...{'}' * len(outer)}",
+            place,
+        )
     hint = f" (did you mean {inner[0]}?)" if inner else nearest(key, allowed)
-    fail(at, f"unknown key{hint}; allowed: {', '.join(allowed)}", place)
+    listed = "" if hint and len(allowed) > SHOWN else f"; allowed: {', '.join(allowed)}"
+    fail(at, f"unknown key{hint}{listed}", place)
 
 
 def show(value: Any) -> str:

@@ -132,6 +132,7 @@ def test_a_named_union_keeps_its_values_until_the_name_changes(tmp_path: Path) -
         ),
         ("eps: 1", [], "eps: unknown key (did you mean attack.eps?)"),
         ("", ["attack.step=1"], "attack.step: unknown key (did you mean steps?)"),
+        ("attack.eps: 1", [], "attack.eps: keys nest in a file; write attack: {eps: ...} (run.yaml:1)"),
         ("zzz: 1", [], "zzz: unknown key; allowed: seed, out"),
         ("\nseed: 1.5", [], "seed: expected a whole number, got 1.5 (run.yaml:2)"),
         ("seed: true", [], "seed: expected a whole number, got true"),
