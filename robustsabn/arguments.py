@@ -21,7 +21,7 @@ def a_whole_number(name: str, value: object, error: Kind, least: int = 1, most: 
     """`value` as an int from `least` to `most`."""
     found = whole(value)
     if found is None or not least <= found <= most:
-        end = f" and at most {most}" if found is not None and found > most else ""
+        end = f" and at most {most}" if (real(value) or 0) > most else ""
         raise error(f"{name} is {quote(value)}; give a whole number of at least {least}{end}")
     return found
 

@@ -115,9 +115,14 @@ def require_space(folder: Path, needed: int) -> None:
         return
     if free < needed:
         raise WriteError(
-            f"{folder} needs {needed / 2**20:.1f} MiB and its disk has {free / 2**20:.1f} MiB left; free some space "
-            "there, or write to another disk"
+            f"{folder} needs {_size(needed)} and its disk has {_size(free)} left; free some space there, or write to "
+            "another disk"
         )
+
+
+def _size(count: int) -> str:
+    """A number of bytes as a person reads it."""
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
 
 
 def check_name(path: str | Path) -> None:

@@ -59,10 +59,10 @@ def test_classes_as_rare_as_images_cannot_all_be_kept() -> None:
 
 def test_a_subset_that_leaves_a_class_out_is_said() -> None:
     data = load(rare("rare.npz", 150, 148, 2), n=10)
-    assert any("no training image of 1 classes: c2" in note for note in data.notes)
+    assert any("1 of 3 classes have no training image: c2" in note for note in data.notes)
     pixels = np.zeros((20, 4, 4), np.uint8)
     np.savez("own.npz", images=pixels, labels=np.arange(20) % 2, classes=np.array(["a", "b", "never"]))
-    assert any("no training image of 1 classes: never" in note for note in load("npz:own.npz").notes)
+    assert any("1 of 3 classes have no training image: never" in note for note in load("npz:own.npz").notes)
 
 
 def test_digits_are_said_nothing_of() -> None:

@@ -218,7 +218,7 @@ def _picture(tb: Path) -> dict[str, Any] | None:
         return None
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(tb), size_guidance={"images": 1, "scalars": 1})
+    events = EventAccumulator(str(tb), size_guidance={"images": 1, "scalars": 1}, purge_orphaned_data=False)
     events.Reload()
     tags = events.Tags()["images"]
     if not tags:

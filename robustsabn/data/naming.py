@@ -43,4 +43,6 @@ def missing_classes(images: ImageSet, classes: Sequence[str], part: str) -> list
     """A note where `images`, that `part` of a set, has none of some classes."""
     present = set(images.labels.tolist())
     missing = [name for k, name in enumerate(classes) if k not in present]
-    return [f"there is no {part} image of {len(missing)} classes: {shown(missing)}"] if missing else []
+    if not missing:
+        return []
+    return [f"{len(missing)} of {len(classes)} classes have no {part} image: {shown(missing)}"]
