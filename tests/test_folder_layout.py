@@ -141,9 +141,18 @@ def test_arrays_by_another_name_are_refused_or_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="valid_images is not used; rename it to val_images"):
         load(spec)
     spec = archive(tmp_path, more_images=np.zeros((2, 4, 4), np.uint8))
-    assert read_test(spec).notes == (f"{spec[4:]}: these arrays are not used: more_images",)
+    assert f"{spec[4:]}: these arrays are not used: more_images" in read_test(spec).notes
 
 
 def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="classes has 'a' more than once"):
         load(archive(tmp_path, classes=np.array(["a", "a"])))
+
+
+def test_images_that_were_not_scaled_to_255_are_said(tmp_path: Path) -> None:
+    labels = np.arange(20) % 2
+    for most, said in ((1, True), (2, False)):
+        images = np.full((20, 4, 4), most, np.uint8)
+        np.savez(tmp_path / "a.npz", images=images, labels=labels)
+        notes = load(f"npz:{tmp_path / 'a.npz'}").notes
+        assert any("no pixel is above 1 of 255" in note for note in notes) is said

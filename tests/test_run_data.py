@@ -176,9 +176,9 @@ def test_accuracy_of_guessing_is_said(capsys: pytest.CaptureFixture[str]) -> Non
     np.savez("turned.npz", **arrays)
     assert main(["evaluate", "r", "--attack", "pgd-1", "--device", "cpu", "--data", "npz:turned.npz"]) == 0
     said = capsys.readouterr().out
-    assert said.index("no better than guessing among 2 classes") < said.index("clean images")
+    assert said.index("not clearly better than guessing among 2 classes") < said.index("clean images")
     subject = prepare("r", "npz:turned.npz")
-    assert any("no better than guessing" in doubt for doubt in subject.doubts)
+    assert any("not clearly better than guessing" in doubt for doubt in subject.doubts)
     assert "notes" in json.loads(Path("r/report/evaluation.json").read_text())
 
 

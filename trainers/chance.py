@@ -11,6 +11,6 @@ def chance_note(right: int, n: int, classes: int, through: str = "") -> str | No
     if right > n * guess + 2 * sqrt(n * guess * (1 - guess)):
         return None
     return (
-        f"clean accuracy{through} is {100 * right / n:.1f} % on {n} images, no better than guessing among {classes} classes: "
+        f"clean accuracy{through} is {100 * right / n:.1f} % on {n} images, not clearly better than guessing among {classes} classes: "
         "are the weights, the order of the classes and the scaling of the images those of training?"
     )

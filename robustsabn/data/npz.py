@@ -55,7 +55,15 @@ def read_npz(path: Path) -> Arrays:
             f"{path} cannot be read ({one_line(error)}); write it again with numpy.savez"
         ) from error
     classes = _class_names(path, arrays["classes"]) if "classes" in arrays else None
-    return _parts(path, arrays, classes), classes, _unused(path, arrays)
+    parts = _parts(path, arrays, classes)
+    return parts, classes, [*_unused(path, arrays), *_dark(path, parts)]
+
+
+def _dark(path: Path, parts: dict[str, ArraySet]) -> list[str]:
+    """A note on images of 0 and 1 alone: numbers in [0, 1] that became uint8 without being scaled."""
+    if any(int(part.images.max()) > 1 for part in parts.values()):
+        return []
+    return [f"{path}: no pixel is above 1 of 255; multiply images in [0, 1] by 255 before they become uint8"]
 
 
 def _unused(path: Path, arrays: dict[str, NDArray[np.generic]]) -> list[str]:
