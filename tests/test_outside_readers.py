@@ -165,6 +165,28 @@ def test_encoders_with_padding_take_the_route_in_inference(norm: str, selection:
 # writing
 
 
+def test_a_copy_inside_a_route_stays_what_it_was() -> None:
+    layer = randomise(convert(nn.Sequential(nn.LayerNorm(5)), "sabn"))[0]
+    with route(layer, "adv"):
+        snapshot = layer.weight.detach().clone()
+        expected = layer.effective_affine(1)[0].detach().clone()
+        assert layer.weight.detach().numpy().tolist() == layer.weight.tolist()
+        assert layer.weight.nbytes == expected.nbytes
+    with torch.no_grad():
+        layer._parameters["route_weight"].add_(1)
+    with route(layer, "clean"):
+        torch.testing.assert_close(snapshot, expected)
+
+
+def test_no_gradient_flows_through_a_detached_affine() -> None:
+    layer = randomise(convert(nn.Sequential(nn.LayerNorm(5)), "sabn"))[0]
+    x = torch.rand(2, 5, requires_grad=True)
+    with route(layer, "adv"):
+        F.layer_norm(x, (5,), layer.weight.detach(), layer.bias.detach()).square().sum().backward()
+    assert x.grad is not None
+    assert all(parameter.grad is None for parameter in layer.parameters())
+
+
 @pytest.mark.parametrize("norm", ROUTED)
 def test_what_would_write_or_train_the_computed_affine_is_refused(norm: str) -> None:
     layer: Any = convert(nn.BatchNorm2d(3), norm)

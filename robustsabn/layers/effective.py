@@ -13,68 +13,49 @@ from robustsabn.routing import current_selection, is_whole_batch
 
 __all__ = ["EffectiveAffine", "effective"]
 
-_PASSED_ON = {"clone", "detach", "data"}
-_READ = {
-    *(
-        "__len__",
-        "dim",
-        "element_size",
-        "get_device",
-        "is_complex",
-        "is_contiguous",
-        "is_floating_point",
-        "ndimension",
-    ),
-    *("nelement", "numel", "size", "stride"),
-    *(
-        "device",
-        "dtype",
-        "grad_fn",
-        "is_cpu",
-        "is_cuda",
-        "is_meta",
-        "is_nested",
-        "is_sparse",
-        "layout",
-        "names",
-        "ndim",
-    ),
-    *("requires_grad", "shape"),
-}
+_OF_ALL_ROUTES = (
+    "__len__ device dim dtype element_size get_device grad_fn is_complex is_contiguous is_cpu is_cuda is_floating_point "
+    "is_meta is_nested is_sparse layout names ndim ndimension nelement numel requires_grad shape size stride"
+)
+_READ = frozenset(_OF_ALL_ROUTES.split())
+"""What is answered without a route."""
+_TRAINS = frozenset(("backward", "grad", "is_leaf", "register_hook", "retain_grad"))
+"""What is asked of tensors that are trained."""
 
 
 class EffectiveAffine(Tensor):
     """Stands for G_r or B_r of a layer: computed with, it is that of the selection in force, with its gradient.
 
-    RouteError without a `route` block, for a selection that differs between samples, and where it would be written,
-    trained or asked for a gradient: those are the parameters' (`named_parameters`). Its own memory is NaN.
+    `clone` inside a `route` block gives an ordinary tensor. RouteError without such a block, for a selection that
+    differs between samples, and where it would be written, trained or asked for a gradient: those are the parameters'
+    (`named_parameters`). Its own memory is NaN.
     """
 
     layer: Any
     entry: str
+    detached: bool
     _is_param = True  # torch's mark of what may be registered as a Parameter: tools rebuild layers from it
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name, owner = func.__name__, getattr(getattr(func, "__self__", None), "__name__", "")
+        name, attribute = func.__name__, getattr(getattr(func, "__self__", None), "__name__", "")
+        asked = attribute if name == "__get__" else name
         first = args[0] if args else None
-        if (name == "__get__" and owner in _READ) or name in _READ:
+        if asked in _READ:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if isinstance(first, cls) and (name in _PASSED_ON or (name == "__get__" and owner in _PASSED_ON)):
-            return _stand_in(first.layer, first.entry)
-        writes = name in ("__set__", "__setitem__") or (name.endswith("_") and not name.endswith("__"))
-        writes |= (
-            name == "__get__"
-            or name.startswith("__i")
-            or name in ("backward", "register_hook", "retain_grad")
-        )
+        if isinstance(first, cls) and (
+            asked in ("detach", "data") or (asked == "clone" and first.layer.router.root is None)
+        ):  # without a route: tools copy the affine of a layer that they rebuild
+            return _stand_in(first.layer, first.entry, first.detached or asked != "clone")
+        writes = asked in _TRAINS or name in ("__set__", "__setitem__") or name.startswith("__i")
+        writes |= name.endswith("_") and not name.endswith("__")
         target = kwargs.get("tensor", first) if writes else kwargs.get("out")
         if isinstance(target, cls):
             raise RouteError(
                 f"`{target.entry}` of {type(target.layer).__name__} is computed from its parameters, so it can be "
-                f"neither written nor trained ({owner or name}); take those from named_parameters(), or the layer's "
+                f"neither written nor trained ({attribute or name}); take those from named_parameters(), or the layer's "
                 "requires_grad_() and reset_parameters()"
             )
         args, kwargs = tree_map(
@@ -95,11 +76,13 @@ def effective(layer: Any, entry: str) -> Tensor | None:
     return _stand_in(layer, entry)
 
 
-def _stand_in(layer: Any, entry: str) -> EffectiveAffine:
+def _stand_in(layer: Any, entry: str, detached: bool = False) -> EffectiveAffine:
     table = layer._parameters[f"route_{entry}"]
-    trained = any(p is not None and p.requires_grad for p in (table, layer._parameters[entry]))
+    trained = not detached and any(
+        p is not None and p.requires_grad for p in (table, layer._parameters[entry])
+    )
     out = Tensor._make_subclass(EffectiveAffine, table.new_full(layer.shape, float("nan")), trained)
-    out.layer, out.entry = layer, entry
+    out.layer, out.entry, out.detached = layer, entry, detached
     return out
 
 
@@ -109,7 +92,8 @@ def _value(seen: EffectiveAffine) -> Tensor:
             f"`{seen.entry}` of {type(seen.layer).__name__} is that of a route, and none is selected: use it inside "
             "`with route(model, name):`, or give tools that fold or fuse layers bake(model, name), a plain network"
         )
-    return _composed(seen.layer, seen.entry)
+    value = _composed(seen.layer, seen.entry)
+    return value.detach() if seen.detached else value
 
 
 def _composed(layer: Any, entry: str) -> Tensor:
