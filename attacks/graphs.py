@@ -1,7 +1,5 @@
 """What autograd remembers of how logits were made."""
 
-from collections.abc import Iterable
-
 from torch import Tensor
 
 __all__ = ["unbounded"]
@@ -11,7 +9,7 @@ _HARMLESS = (
     *("Add", "Sub", "Rsub", "Mul", "Neg", "Sum", "Mean", "Relu", "LeakyRelu"),
     *("View", "UnsafeView", "Reshape", "ReshapeAlias", "T", "Transpose", "Permute", "Expand", "Alias"),
     *("Squeeze", "Unsqueeze", "Slice", "Select", "Split", "Unbind", "Index", "Cat", "Stack"),
-    *("Clone", "Copy", "ToCopy"),
+    *("Clone", "Copy", "ToCopy", "AccumulateGrad"),
 )
 
 
@@ -26,18 +24,11 @@ def unbounded(logits: Tensor) -> bool:
         if node in seen:
             continue
         seen.add(node)
-        name = (
-            "" if node is None else node.name().split("::")[-1].rstrip("0123456789").removesuffix("Backward")
-        )
+        name = node.name().split("::")[-1].rstrip("0123456789").removesuffix("Backward") if node else ""
         if name in _LINEAR:
             linear = True
         elif node is None or name not in _HARMLESS:
             return False
         else:
-            parents: Iterable[tuple[object, int]] = node.next_functions
-            left += [parent for parent, _ in parents if parent is not None and not _is_leaf(parent)]
+            left += [parent for parent, _ in node.next_functions if parent is not None]
     return linear
-
-
-def _is_leaf(node: object) -> bool:
-    return type(node).__name__ == "AccumulateGrad"

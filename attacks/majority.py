@@ -11,7 +11,7 @@ from robustsabn.attacks.judge import Judge
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.oracle import mistaken
 
-__all__ = ["CLEAR", "MOST", "Votes", "convincing", "vote"]
+__all__ = ["CLEAR", "LEAST", "MOST", "Votes", "convincing", "vote"]
 
 LEAST, ROUND, MOST = 11, 10, 1001
 """Answers before the first count, between two counts, and at most: odd numbers, so that no vote ties."""

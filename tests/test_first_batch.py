@@ -66,6 +66,9 @@ class Copying(Net):
 def inplace(num_classes): return Inplace(lambda z, own: z)
 def copying(num_classes): return Copying(lambda z, own: z)
 
+def masked(num_classes):
+    return Net(lambda z, own: torch.cat([z, torch.full_like(z[:, :1], -torch.inf)], 1))
+
 def lazy(num_classes):
     net = plain(num_classes)
     net.body[4] = nn.LazyLinear(3)
@@ -209,3 +212,21 @@ def test_modes_and_generators_stay() -> None:
     assert same(model.state_dict(), before)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("method", ["standard", "trades", "paired"])
+@pytest.mark.parametrize(
+    "soft", [{"label_smoothing": 0.1}, {"augment": {"mix": "cutmix"}}, {"augment": {"mix": "mixup"}}]
+)
+def test_classes_that_are_ruled_out_have_no_part_in_soft_labels(method: str, soft: dict[str, Any]) -> None:
+    config = {**QUICK, "model": "nets.py:masked", "method": {"name": method}, "out": "run"}
+    with pytest.raises(InputError, match=r"-inf, and (label_smoothing=0.1|augment.mix=(cutmix|mixup)) gives"):
+        train({**config, **soft})
+    assert not Path("run").exists()
+
+
+def test_classes_that_are_ruled_out_are_trained_with_plain_labels() -> None:
+    train({**QUICK, "model": "nets.py:masked", "method": {"name": "mart"}, "out": "run"})
+    assert all(
+        value.isfinite().all() for value in load_file("run/checkpoints/last/model.safetensors").values()
+    )

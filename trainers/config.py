@@ -317,6 +317,15 @@ class TrainConfig:
             return not isinstance(self.method, Standard)
         return self.validation.select == "robust"
 
+    @property
+    def soft_labels(self) -> str:
+        """The settings that spread a label over several classes, as they are written; "" without."""
+        mix, smoothing = self.augment.mix, self.label_smoothing
+        given = [f"augment.mix={mix}"] * (mix != "none") + [f"label_smoothing={smoothing:g}"] * (
+            smoothing > 0
+        )
+        return " with ".join(given)
+
     def _check_extra(self) -> None:
         if self.extra is None:
             return

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from robustsabn._own_code import kept_alive
 from robustsabn.arguments import a_device, a_whole_number
 from robustsabn.attacks import PGD, attack_mode
-from robustsabn.attacks.inputs import usable
 from robustsabn.attacks.logits import Gate
+from robustsabn.attacks.majority import LEAST, MOST
+from robustsabn.attacks.outputs import kind_in_words, looks_like
 from robustsabn.data import ImageSet
 from robustsabn.errors import ConfigError, ModelError, RouteError
 from robustsabn.report.numbers import eps_text
@@ -27,6 +28,7 @@ from robustsabn.trainers.evaluated import evaluated
 from robustsabn.trainers.precision import tensor_float32
 from robustsabn.trainers.randomness import generator
 from robustsabn.trainers.runs import LoadedRun, RunFolder, load_run, load_run_config
+from robustsabn.trainers.scoring import Scores, VotedScores, is_random
 from robustsabn.trainers.trained import trained_routes
 
 __all__ = [
@@ -38,6 +40,11 @@ __all__ = [
     "parse_attack",
     "starting_noise",
 ]
+
+_VOTED = (
+    "the model is random, the same images get other logits when asked again: what is right, clean and attacked, is what "
+    f"most of {LEAST} to {MOST} fresh answers say"
+)
 
 
 @dataclass(frozen=True)
@@ -127,19 +134,23 @@ def evaluate(
     """Clean accuracy and accuracy under `attack` of `model` on `device`, in float32 and eval mode.
 
     Attacks go through the routes `attacked`, scores through `routes`, all by default. An image counts as right through
-    a route if it is right in each of `restarts` runs of the attack. The starting perturbation of an image depends on
-    (seed, its id in the set, run) alone. With several processes each takes every `world`-th image and `reduce` sums a
-    tensor over them. Modules keep their modes.
+    a route if it is right in each of `restarts` runs of the attack. Of several, a model that answers otherwise when asked
+    again is judged by majority, once, on the clean image and on that of the runs with the lowest margin. The starting
+    perturbation of an image depends on (seed, its id in the set, run) alone. With several processes each takes every
+    `world`-th image and `reduce` sums a tensor over them. Modules keep their modes.
     """
     scored = known_routes(model, routes)
     through = known_routes(model, attacked if attacked is not None else routes)
     gate = Gate(model, torch.empty(0, device=device), int(images.labels.max()))
     shape = (1 + len(through), len(scored))
-    counts = torch.zeros(math.prod(shape) + 1, dtype=torch.long, device=device)
+    counts = torch.zeros(math.prod(shape) + 2, dtype=torch.long, device=device)
+    kind: type[Scores] | None = Scores if restarts == 1 else None
     with attack_mode(model):
         for indices in torch.split(torch.arange(rank, len(images), world), batch_size):
             x, y = images.batch(indices, device)
-            batch = _Batch(model, gate, x, y, scored, shape[0])
+            if kind is None:  # of the first batch
+                kind = VotedScores if is_random(model, gate, x, scored) else Scores
+            batch = kind(model, gate, x, y, scored, shape[0])
             batch.score(0, x)
             for run in range(restarts):
                 delta0 = starting_noise(attack, x, images.ids[indices.cpu()], seed, run)
@@ -147,11 +158,13 @@ def evaluate(
                     # what is wrong through every route cannot become worse
                     left = batch.right[i].any(0).nonzero()[:, 0]
                     if left.numel():
-                        with _through(model, source):
+                        with maybe_route(model, source):
                             x_adv = attack(model, x[left], y[left], delta0=delta0[left])
                         batch.score(i, x_adv, left)
-            counts += torch.cat([batch.right.sum(-1).flatten(), batch.unusable.sum()[None]])
-    *hits, unusable = reduce(counts).tolist()
+            batch.close()
+            counts[:-1] += torch.cat([batch.right.sum(-1).flatten(), batch.unusable.sum()[None]])
+    counts[-1] = kind is VotedScores
+    *hits, unusable, voted = reduce(counts).tolist()
     rates = (torch.tensor(hits, dtype=torch.float64).view(shape) / len(images)).tolist()
     size = attack.threat.eps_max * 2.5 / attack.steps if attack.step_size is None else attack.step_size
     return Evaluation(
@@ -163,6 +176,7 @@ def evaluate(
         attack.threat.eps_max,
         float(size.max()) if isinstance(size, Tensor) else size,
         unusable,
+        notes=(_VOTED,) if voted else (),
     )
 
 
@@ -215,7 +229,20 @@ def evaluate_run(
             seed=seed,
             device=device,
         )
-    return found.noted(images.notes, len(loaded.classes))
+        probabilities = _say_probabilities(loaded.model, images.images, batch_size, device)
+    return found.noted((*images.notes, *probabilities, *found.notes), len(loaded.classes))
+
+
+@torch.no_grad()
+def _say_probabilities(
+    model: nn.Module, images: ImageSet, batch_size: int, device: torch.device
+) -> list[str]:
+    """What there is to say of outputs that look like probabilities, by one batch through the first route."""
+    x, _ = images.batch(torch.arange(min(batch_size, len(images))), device)
+    gate = Gate(model, x)
+    with attack_mode(model), maybe_route(model, known_routes(model, None)[0]):
+        found = kind_in_words(int(looks_like(gate(x), gate.precision)), gate, x)
+    return [found[1]] if found else []
 
 
 def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
@@ -244,31 +271,6 @@ def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int, run: int = 0)
         for i in ids.tolist()
     ]
     return torch.cat(draws).to(x.device)
-
-
-class _Batch:
-    """Which images of a batch (n, C, H, W) are still right, by what was attacked (0: nothing) and scored."""
-
-    def __init__(
-        self, model: nn.Module, gate: Gate, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int
-    ) -> None:
-        self.model, self.gate, self.y, self.scored = model, gate, y, scored
-        self.right = torch.ones(rows, len(scored), len(x), dtype=torch.bool, device=x.device)
-        self.unusable = torch.zeros_like(self.right[0, 0])
-
-    @torch.no_grad()
-    def score(self, row: int, x: Tensor, index: Tensor | slice = slice(None)) -> None:
-        """Run `x`, in place of the images `index`, through every scored route."""
-        for column, route in enumerate(self.scored):
-            with _through(self.model, route):
-                logits = self.gate(x)
-            fine = usable(logits)
-            self.right[row, column, index] &= fine & (logits.argmax(1) == self.y[index])
-            self.unusable[index] |= ~fine
-
-
-def _through(model: nn.Module, name: str) -> Any:
-    return maybe_route(model, name)
 
 
 def known_routes(model: nn.Module, routes: Sequence[str] | None) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ class Trainer:
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
-            return try_network(self.model, x, len(data.classes))
+            return try_network(self.model, x, len(data.classes), self.config.soft_labels)
 
     def fit(self) -> RunResult:
         """Train to the end, then evaluate the best checkpoint on the test set."""
