@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustsabn.attacks.outputs import wide
+from robustsabn.attacks.model.outputs import wide
 
 __all__ = [
     "LOSSES",

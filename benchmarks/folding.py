@@ -17,7 +17,7 @@ import torch
 from timing import alternate, write_table
 from torch import Tensor, nn
 
-from robustsabn.attacks.folding import folded
+from robustsabn.attacks.folding.folded_copy import folded
 from robustsabn.models import build
 
 NETWORKS = (

@@ -32,11 +32,11 @@ import torch
 from safetensors.torch import load_file
 from timing import write_table
 
-from robustsabn.attacks.journal import Journal
+from robustsabn.attacks.journal.journal import Journal
 from robustsabn.cli import main as command
 from robustsabn.files import ASIDE
-from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.trainer import Trainer
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.adversarial.trainer import Trainer
 
 NET = """
 from torch import nn
@@ -65,7 +65,7 @@ LATE = (  # what commands import when they need it, imported once
     "robustsabn.attacks.reporting",
     "robustsabn.cli._evaluation",
     "robustsabn.cli._subject",
-    "robustsabn.trainers.comparison",
+    "robustsabn.trainers.adversarial.comparison",
     "scipy.stats",
     "sklearn.datasets",
     "tensorboard.summary.writer.event_file_writer",

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from robustsabn import convert
 from robustsabn.models import build
-from robustsabn.trainers.bench import StepBench
-from robustsabn.trainers.compiling import compile_network
+from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers.loop.compiling import compile_network
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import Method, Paired, Pgd, PgdAwp, Trades
 

@@ -8,8 +8,8 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from robustsabn.baking import bake
-    from robustsabn.conversion import convert
+    from robustsabn.conversion.bake import bake
+    from robustsabn.conversion.convert import convert
     from robustsabn.layers import (
         AdaIN,
         AuxBN2d,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         SaAuxBN2d,
         SaBN2d,
     )
-    from robustsabn.official import load_official
+    from robustsabn.conversion.sabn_weights import load_official
     from robustsabn.routing import Blend, Router, Split, checkpoint_context, route, routes_of
 
 __version__ = "0.1.0"
@@ -59,9 +59,9 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Blend", "Router", "Split", "checkpoint_context", "route", "routes_of"), "routing"),
-    "bake": "baking",
-    "convert": "conversion",
-    "load_official": "official",
+    "bake": "conversion.bake",
+    "convert": "conversion.convert",
+    "load_official": "conversion.sabn_weights",
 }
 
 

@@ -15,8 +15,8 @@ from robustsabn.attacks import (
     Square,
     ThreatModel,
 )
-from robustsabn.attacks.logits import Model
-from robustsabn.attacks.search import Search
+from robustsabn.attacks.model.logits import Model
+from robustsabn.attacks.search.base import Search
 
 __all__ = ["THREAT", "Wrapped", "attack", "broken_for_some", "noisy", "quick"]
 

@@ -16,7 +16,7 @@ import robustsabn.attacks as ra
 import robustsabn.trainers as rt
 from robustsabn import config, data, models
 from robustsabn.attacks.adapters import foreign, official
-from robustsabn.exporting import export
+from robustsabn.conversion.export import export
 
 X = torch.linspace(0, 1, 4 * 64).reshape(4, 1, 8, 8)
 Y = torch.tensor([0, 1, 2, 0])

@@ -62,10 +62,10 @@ def perform(
     With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main process writes `trace`, process r `trace`.r.
     """
     from robustsabn.config import load
-    from robustsabn.trainers import stopping
+    from robustsabn.trainers.loop import stopping
     from robustsabn.trainers.config import TrainConfig
-    from robustsabn.trainers.signals import Interrupted
-    from robustsabn.trainers.trainer import Trainer, run
+    from robustsabn.trainers.loop.signals import Interrupted
+    from robustsabn.trainers.adversarial.trainer import Trainer, run
 
     steps: list[dict[str, torch.Tensor]] = []
 

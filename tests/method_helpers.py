@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import ThreatModel
 from robustsabn.routing import Selection
-from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.adversarial.step import StepBench
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import Bench, Losses, Method
 

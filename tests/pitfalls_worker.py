@@ -14,14 +14,14 @@ from test_method_resume import TINY
 from torch import Tensor, nn
 
 from robustsabn.config import load
-from robustsabn.conversion import convert
-from robustsabn.trainers.bench import StepBench
-from robustsabn.trainers.compiling import compile_network
+from robustsabn.conversion.convert import convert
+from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers.loop.compiling import compile_network
 from robustsabn.trainers.config import Attack, TrainConfig
-from robustsabn.trainers.evaluation import Evaluation
+from robustsabn.trainers.adversarial.evaluation import Evaluation
 from robustsabn.trainers.methods import METHODS, Bench, Method
-from robustsabn.trainers.processes import accelerator, average_statistics, prepare
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.loop.distributed import accelerator, average_statistics, prepare
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 __all__ = ["OPTIONS", "RUN", "main", "steps"]
 

@@ -9,8 +9,8 @@ import torch
 
 from robustsabn.config import load
 from robustsabn.trainers import TrainConfig
-from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 __all__ = ["CONFIG", "die", "metrics", "same"]
 

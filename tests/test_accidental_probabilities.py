@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, PGD, AutoAttack, ProbabilitiesWarning, Square, ThreatModel
 from robustsabn.attacks.graphs import unbounded
-from robustsabn.attacks.inputs import ZeroGradientWarning
-from robustsabn.attacks.outputs import looks_like
-from robustsabn.trainers.first_batch import try_network
+from robustsabn.attacks.model.inputs import ZeroGradientWarning
+from robustsabn.attacks.model.outputs import looks_like
+from robustsabn.trainers.adversarial.first_batch import try_network
 
 THREAT = ThreatModel("Linf", 0.01)
 

@@ -9,10 +9,10 @@ from method_helpers import bench_for, images, network, pixels
 from routed_linear import ascended, batch, lost, routed, started
 from torch import Tensor
 
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.errors import ConfigError
 from robustsabn.routing import route
-from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.adversarial.step import StepBench
 from robustsabn.trainers.methods import AdvProp, FastAdvProp
 
 Row = list[float]

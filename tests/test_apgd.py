@@ -9,10 +9,10 @@ from attack_helpers import ATTACK_NORMS, conv_case, linear_case
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, APGDT, FABT, ThreatModel
-from robustsabn.attacks.apgd import checkpoints
-from robustsabn.attacks.focused import FocusedAPGDT
-from robustsabn.attacks.oracle import Oracle
-from robustsabn.attacks.search import Points, Search
+from robustsabn.attacks.search.apgd import checkpoints
+from robustsabn.attacks.search.apgd_focused import FocusedAPGDT
+from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.search.base import Points, Search
 from robustsabn.errors import InputError
 
 

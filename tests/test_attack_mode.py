@@ -9,7 +9,7 @@ from attack_reference import small_cnn
 from torch import Tensor, nn
 
 from robustsabn.attacks import FGSM, PGD, ThreatModel, TrainModeWarning, attack_mode
-from robustsabn.attacks.mode import BatchNormMode
+from robustsabn.attacks.model.mode import BatchNormMode
 from robustsabn.errors import InputError
 from robustsabn.layers import RoutedBatchNorm2d
 from robustsabn.routing import route

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, APGDT, FAB, FABT, AutoAttack, Square, ThreatModel, verify
-from robustsabn.attacks.focused import FocusedAPGDT
-from robustsabn.attacks.search import Search
+from robustsabn.attacks.search.apgd_focused import FocusedAPGDT
+from robustsabn.attacks.search.base import Search
 
 LIMITS = {"Linf": 1.0, "L2": 1.0, "L1": 2.0}
 

@@ -18,7 +18,7 @@ from robustsabn.attacks import (
     ThreatModel,
     verify,
 )
-from robustsabn.attacks.judge import Judge
+from robustsabn.attacks.model.verifier import Judge
 from robustsabn.errors import InputError
 
 

@@ -15,7 +15,7 @@ from robustsabn.attacks import (
     FABT,
     AutoAttack,
 )
-from robustsabn.attacks.search import Search
+from robustsabn.attacks.search.base import Search
 
 
 def _purified(z: Tensor, x: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from robustsabn.attacks import (
     Square,
     ThreatModel,
 )
-from robustsabn.attacks.answers import Answers
-from robustsabn.attacks.versions import described
+from robustsabn.attacks.journal.same_model import Answers
+from robustsabn.attacks.autoattack.versions import described
 from robustsabn.errors import InputError
 
 

@@ -12,13 +12,13 @@ from method_helpers import LINEAR, X, Y, bench_for, images, linear, log_softmax,
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import train
-from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.adversarial.step import StepBench
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import MartAwp, PairedAwp, Pgd, PgdAwp, TradesAwp
-from robustsabn.trainers.perturbation import layer_weights
+from robustsabn.trainers.adversarial.weight_perturbation import layer_weights
 
 Row = list[float]
 

@@ -9,8 +9,8 @@ from autoattack_case import Wrapped, attack
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, AutoAttack, ThreatModel
-from robustsabn.attacks.flags import seen_on
-from robustsabn.attacks.judge import Judge
+from robustsabn.attacks.autoattack.flags import seen_on
+from robustsabn.attacks.model.verifier import Judge
 
 
 def _without_statistics() -> nn.Module:

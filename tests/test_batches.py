@@ -7,7 +7,7 @@ import torch
 
 from robustsabn.data import load_test
 from robustsabn.errors import ConfigError
-from robustsabn.trainers.batches import Batches
+from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.config import Augment
 
 

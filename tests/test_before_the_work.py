@@ -14,7 +14,7 @@ from robustsabn import files
 from robustsabn.attacks import PGD, AutoAttack
 from robustsabn.cli import main
 from robustsabn.trainers import train
-from robustsabn.trainers.trainer import Trainer
+from robustsabn.trainers.adversarial.trainer import Trainer
 
 CONFIG: dict[str, Any] = {
     "images": 32,

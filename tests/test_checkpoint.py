@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robustsabn import files
 from robustsabn.errors import CheckpointError
-from robustsabn.trainers import checkpoint as store
-from robustsabn.trainers.checkpoint import Checkpoint, read, read_newest, write
+from robustsabn.trainers.checkpoints import files as store
+from robustsabn.trainers.checkpoints.files import Checkpoint, read, read_newest, write
 
 
 def make(step: int) -> Checkpoint:

@@ -16,11 +16,11 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._functorch._aot_autograd.utils import make_boxed_func
 
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.trainers import evaluate_run, train, trainer
-from robustsabn.trainers.bench import StepBench
-from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.compiling import compile_network, compiled, many_graphs, uncompiled
+from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.loop.compiling import compile_network, compiled, many_graphs, uncompiled
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import METHODS, Bench, Method
 

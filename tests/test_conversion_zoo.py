@@ -13,7 +13,7 @@ from randomise import randomise, through
 from torch import Tensor, nn
 
 from robustsabn import _torchvision, bake, convert
-from robustsabn._plain_norms import KINDS
+from robustsabn.conversion.plain_norms import KINDS
 from robustsabn.layers import PRESETS, RoutedNorm
 
 _torchvision.load()

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from robustsabn.errors import CheckpointError, InputError, RobustsabnError
 from robustsabn.trainers import load_run_model, train
-from robustsabn.trainers.checkpoint import _digest, _sha256
+from robustsabn.trainers.checkpoints.files import _digest, _sha256
 
 CONFIG: dict[str, Any] = {
     "images": 32,

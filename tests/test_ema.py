@@ -12,9 +12,9 @@ from robustsabn.cli import main
 from robustsabn.config import load
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
-from robustsabn.trainers.averages import Ema
-from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.loop.averages import Ema
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 DECAY = 0.6
 

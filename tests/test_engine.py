@@ -9,11 +9,11 @@ from attack_helpers import conv_case
 from torch import Tensor
 
 from robustsabn.attacks import APGD, APGDT, FABT, Square, ThreatModel
-from robustsabn.attacks.apgd import ApgdState
-from robustsabn.attacks.engine import ROWS, drive, slots_for
-from robustsabn.attacks.logits import Model
-from robustsabn.attacks.oracle import Oracle
-from robustsabn.attacks.search import Points, Search, State
+from robustsabn.attacks.search.apgd import ApgdState
+from robustsabn.attacks.autoattack.slots import ROWS, drive, slots_for
+from robustsabn.attacks.model.logits import Model
+from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.search.base import Points, Search, State
 
 THREAT = ThreatModel("Linf", 0.02)
 ATTACKS: list[Callable[[], Search[Any]]] = [

@@ -14,8 +14,8 @@ from robustsabn.data import load_test
 from robustsabn.errors import ConfigError
 from robustsabn.routing import route
 from robustsabn.trainers import evaluate, evaluate_run, load_run_model, train
-from robustsabn.trainers.evaluation import parse_attack
-from robustsabn.trainers.randomness import generator
+from robustsabn.trainers.adversarial.evaluation import parse_attack
+from robustsabn.trainers.loop.draws import generator
 
 CONFIG: dict[str, Any] = {
     "steps": 12,

@@ -10,7 +10,7 @@ from test_conversion_zoo import ZOO, build, wake
 from torch import Tensor
 
 from robustsabn import bake, convert, route
-from robustsabn.exporting import export
+from robustsabn.conversion.export import export
 
 NETWORKS = (
     "torchvision:resnet18",

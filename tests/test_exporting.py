@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from robustsabn.errors import ConfigError, ConversionError
-from robustsabn.exporting import export
+from robustsabn.conversion.export import export
 
 
 def net() -> nn.Module:

@@ -15,9 +15,9 @@ from robustsabn.data import ArraySet, ImageSet, load, load_extra
 from robustsabn.data.joined import JoinedSet
 from robustsabn.errors import DataError
 from robustsabn.trainers import train
-from robustsabn.trainers.batches import Batches
+from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.config import Augment, Extra
-from robustsabn.trainers.order import spread
+from robustsabn.trainers.loop.order import spread
 
 OWN, OTHER = 22, 31
 CPU = torch.device("cpu")

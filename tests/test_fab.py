@@ -8,7 +8,7 @@ from attack_helpers import ATTACK_NORMS, conv_case, linear_case
 from torch import Tensor
 
 from robustsabn.attacks import FAB, FABT, ThreatModel
-from robustsabn.attacks.hyperplane import step_to_hyperplane
+from robustsabn.attacks.search.hyperplane import step_to_hyperplane
 
 POINT = torch.tensor([[0.2, 0.9, 0.5, 0.0, 1.0]])
 NORMAL = torch.tensor([[1.0, -2.0, 0.5, 3.0, -1.0]])

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from robustsabn.errors import ConversionError, RobustsabnError, WriteError
 from robustsabn.files import make_folder, replacing, require_space, write_text
-from robustsabn.trainers.checkpoint import Checkpoint, read, write
+from robustsabn.trainers.checkpoints.files import Checkpoint, read, write
 
 BIG = 200_000  # bytes
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from robustsabn.errors import DataError, InputError
 from robustsabn.trainers import train
-from robustsabn.trainers.first_batch import try_network
-from robustsabn.trainers.trainer import Trainer
+from robustsabn.trainers.adversarial.first_batch import try_network
+from robustsabn.trainers.adversarial.trainer import Trainer
 
 NETS = """
 import random

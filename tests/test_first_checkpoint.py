@@ -16,9 +16,9 @@ from robustsabn import files
 from robustsabn.cli import main
 from robustsabn.errors import CheckpointError, ConfigError, WriteError
 from robustsabn.locks import LOCK
-from robustsabn.trainers import checkpoint as store
+from robustsabn.trainers.checkpoints import files as store
 from robustsabn.trainers import sweep, train
-from robustsabn.trainers.folders import RunFolder
+from robustsabn.trainers.runs.folder import RunFolder
 
 NET = """
 from torch import nn

@@ -10,8 +10,8 @@ from method_helpers import bench_for
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel
-from robustsabn.attacks.logits import Gate, gradient_scale, value_and_gradient
-from robustsabn.attacks.oracle import Oracle
+from robustsabn.attacks.model.logits import Gate, gradient_scale, value_and_gradient
+from robustsabn.attacks.model.counted import Oracle
 
 X = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.2
 Y = torch.zeros(5, dtype=torch.long)

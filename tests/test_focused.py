@@ -5,9 +5,9 @@ import torch
 from attack_helpers import conv_case
 
 from robustsabn.attacks import AutoAttack, ThreatModel
-from robustsabn.attacks.focused import FocusedAPGDT, FocusedState
-from robustsabn.attacks.oracle import Oracle
-from robustsabn.attacks.search import Points
+from robustsabn.attacks.search.apgd_focused import FocusedAPGDT, FocusedState
+from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.search.base import Points
 from robustsabn.attacks.threat import Norm
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustsabn import Blend, Split, convert, route
-from robustsabn.attacks.folding import folded
+from robustsabn.attacks.folding.folded_copy import folded
 from robustsabn.layers import PRESETS
 from robustsabn.models import build
 

@@ -9,7 +9,7 @@ from test_conversion_zoo import ZOO, build, wake
 from torch import Tensor, fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from robustsabn.attacks.folding import folded
+from robustsabn.attacks.folding.folded_copy import folded
 
 UNTRACEABLE = {"timm:mobilevit_xxs"}
 QUICK = {

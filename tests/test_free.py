@@ -8,8 +8,8 @@ from method_helpers import X, Y, bench_for, linear, log_softmax, mean, one_hot, 
 
 from robustsabn.data import load
 from robustsabn.errors import ConfigError
-from robustsabn.trainers.accumulation import check_accumulation
-from robustsabn.trainers.batches import Batches
+from robustsabn.trainers.adversarial.accumulation import check_accumulation
+from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.config import Augment, TrainConfig
 from robustsabn.trainers.methods import Free
 

@@ -8,7 +8,7 @@ from method_helpers import Scripted, answered, bench_for, cross_entropy, images,
 from torch import Tensor
 
 from robustsabn.config import load
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import TrainConfig
 from robustsabn.trainers.methods import METHODS, Bench, Method, Paired, Pgd, Standard

@@ -11,8 +11,8 @@ from autoattack_case import THREAT, attack
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, AutoAttack, Report, Square, ThreatModel
-from robustsabn.attacks.judge import Judge
-from robustsabn.attacks.majority import Votes, convincing, vote
+from robustsabn.attacks.model.verifier import Judge
+from robustsabn.attacks.autoattack.majority import Votes, convincing, vote
 
 
 class Coin(nn.Module):

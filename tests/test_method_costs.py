@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.trainers.methods import METHODS, Method, Oat
 
 COSTS: dict[str, float] = {

@@ -8,9 +8,9 @@ from run_case import CONFIG, die, same
 
 from robustsabn.config import load
 from robustsabn.trainers import TrainConfig, train
-from robustsabn.trainers.checkpoint import read
+from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.methods import METHODS
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 NET = """
 from torch import nn

@@ -7,11 +7,11 @@ from randomise import randomise
 from torch import nn
 
 from robustsabn import Blend, convert, route
-from robustsabn.attacks.folding import mirrored
+from robustsabn.attacks.folding.folded_copy import mirrored
 from robustsabn.models import build
-from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.adversarial.step import StepBench
 from robustsabn.trainers.config import Attack
-from robustsabn.trainers.mirrors import Mirrors
+from robustsabn.trainers.adversarial.folded_copies import Mirrors
 
 
 @pytest.mark.parametrize("norm", ["none", "bn", "sabn", "saauxbn"])

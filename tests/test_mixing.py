@@ -13,12 +13,12 @@ from test_method_resume import MORE, NET, TINY
 from torch import Tensor
 
 from robustsabn.config import load
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.data import load_test
 from robustsabn.data.mixing import draw_mixing
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import TrainConfig, train
-from robustsabn.trainers.batches import Batches
+from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.config import Augment
 from robustsabn.trainers.methods import METHODS, Method, Paired, Pgd, Standard, Trades
 

@@ -210,12 +210,12 @@ def test_run_folders_are_handed_to_the_trainers(tmp_path: Path, monkeypatch: pyt
     fails(tmp_path, "is not a run folder")
     (tmp_path / "config.yaml").touch()
     (tmp_path / "checkpoints").mkdir()
-    runs: Any = ModuleType("robustsabn.trainers.runs")
+    runs: Any = ModuleType("robustsabn.trainers.adversarial.models")
     made = nn.Dropout()
     runs.load_run_model = lambda folder, checkpoint: (
         made if (folder, checkpoint) == (tmp_path, "best") else None
     )
-    monkeypatch.setitem(sys.modules, "robustsabn.trainers.runs", runs)
+    monkeypatch.setitem(sys.modules, "robustsabn.trainers.adversarial.models", runs)
     assert resolve(str(tmp_path)) is made
     assert not made.training
     fails(tmp_path, "has its own weights", weights="w.pt")

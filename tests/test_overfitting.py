@@ -13,11 +13,11 @@ from torch import Tensor
 from robustsabn.attacks import FGSM, PGD, ThreatModel
 from robustsabn.data import load
 from robustsabn.trainers import evaluate_run, load_run_model, train
-from robustsabn.trainers.bench import StepBench
-from robustsabn.trainers.evaluation import starting_noise
+from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers.adversarial.evaluation import starting_noise
 from robustsabn.trainers.methods import METHODS, Bench, Losses, score
-from robustsabn.trainers.overfitting import Reading, collapse, collapsed, course, decline
-from robustsabn.trainers.run_page import write_run_page
+from robustsabn.trainers.adversarial.overfitting import Reading, collapse, collapsed, course, decline
+from robustsabn.trainers.adversarial.page import write_run_page
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from robustsabn.config import load, to_dict
 from robustsabn.errors import ConfigError, InputError, TrainingError
 from robustsabn.trainers import TrainConfig, load_run_config
 from robustsabn.trainers.methods import METHODS, Bench, Losses, method
-from robustsabn.trainers.trainer import run
+from robustsabn.trainers.adversarial.trainer import run
 
 FILE = """
 from dataclasses import dataclass

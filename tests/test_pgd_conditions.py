@@ -10,7 +10,7 @@ from test_pgd import NORMS, threat_of
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, verify
-from robustsabn.attacks.logits import value_and_gradient
+from robustsabn.attacks.model.logits import value_and_gradient
 from robustsabn.attacks.losses import cross_entropy
 
 

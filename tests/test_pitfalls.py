@@ -16,13 +16,13 @@ from test_method_resume import NET
 from torch import Tensor, nn
 
 from robustsabn import Split, convert, route
-from robustsabn.trainers.averages import Ema
-from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.loop.averages import Ema
+from robustsabn.trainers.adversarial.step import StepBench
 from robustsabn.trainers.config import Attack, Cosine
 from robustsabn.trainers.methods import METHODS
-from robustsabn.trainers.optim import learning_rate
-from robustsabn.trainers.processes import accelerator
-from robustsabn.trainers.randomness import epoch_order
+from robustsabn.trainers.loop.updates import learning_rate
+from robustsabn.trainers.loop.distributed import accelerator
+from robustsabn.trainers.loop.draws import epoch_order
 
 WORKER = Path(__file__).parent / "pitfalls_worker.py"
 NAMES = tuple(METHODS)

@@ -10,8 +10,8 @@ from run_case import CONFIG, die, metrics, same
 from robustsabn.config import load
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import TrainConfig, evaluate_run, train
-from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.trainer import RunResult, Trainer, run
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.adversarial.trainer import RunResult, Trainer, run
 
 STEPS = 12
 

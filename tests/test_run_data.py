@@ -19,7 +19,7 @@ from robustsabn.data.sources import read
 from robustsabn.errors import DataError
 from robustsabn.models import build
 from robustsabn.trainers import evaluate_run, train
-from robustsabn.trainers.chance import chance_note
+from robustsabn.trainers.adversarial.chance import chance_note
 
 CONFIG: dict[str, Any] = {
     "model": "resnet-digits",
@@ -122,7 +122,7 @@ def test_extra_images_that_changed_are_refused_too() -> None:
 
 
 def test_checkpoints_from_before_say_nothing_of_content() -> None:
-    from robustsabn.trainers.checkpoint import Checkpoint, read, write
+    from robustsabn.trainers.checkpoints.files import Checkpoint, read, write
 
     found = read(Path("r/checkpoints"), "last")
     kept = {

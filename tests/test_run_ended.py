@@ -12,8 +12,8 @@ from robustsabn.cli import main
 from robustsabn.config import load
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import TrainConfig, compare, load_run_config, train
-from robustsabn.trainers.records import closing, read_records
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.runs.metrics import closing, read_records
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 CONFIG: dict[str, Any] = {
     "images": 48,

@@ -13,8 +13,8 @@ from robustsabn import config
 from robustsabn.attacks.reporting import write
 from robustsabn.cli import main
 from robustsabn.trainers import TrainConfig
-from robustsabn.trainers.monitor import Monitor
-from robustsabn.trainers.run_page import write_run_page
+from robustsabn.trainers.runs.monitor import Monitor
+from robustsabn.trainers.adversarial.page import write_run_page
 
 
 def run_folder(folder: Path, robust: Sequence[float], **settings: Any) -> Path:

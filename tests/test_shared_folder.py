@@ -17,8 +17,8 @@ from robustsabn.cli import main
 from robustsabn.errors import ConfigError, FolderInUseError, TrainingError
 from robustsabn.locks import LOCK, locked
 from robustsabn.trainers import sweep, train
-from robustsabn.trainers.attacked import attack_run
-from robustsabn.trainers.folders import RunFolder
+from robustsabn.trainers.adversarial.reported import attack_run
+from robustsabn.trainers.runs.folder import RunFolder
 
 HOLD = """
 import sys

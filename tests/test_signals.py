@@ -19,9 +19,9 @@ from launch import ROOT
 from run_case import CONFIG, metrics
 
 from robustsabn.trainers import Interrupted, stopping, sweep, train
-from robustsabn.trainers.checkpoint import read
-from robustsabn.trainers.signals import Signals, noted
-from robustsabn.trainers.validation import Validator
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.loop.signals import Signals, noted
+from robustsabn.trainers.adversarial.validation import Validator
 
 SHORT = {**CONFIG, "steps": 4, "ema": 0.9, "validation": {"images": 10, "steps": 1}}
 

@@ -6,9 +6,9 @@ from attack_helpers import ATTACK_NORMS, conv_case, linear_case
 from torch import Tensor
 
 from robustsabn.attacks import Square, ThreatModel
-from robustsabn.attacks.oracle import Oracle
-from robustsabn.attacks.search import Points
-from robustsabn.attacks.square_patterns import PHASES, bump, pattern, sides
+from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.search.base import Points
+from robustsabn.attacks.search.square_patterns import PHASES, bump, pattern, sides
 from robustsabn.errors import InputError
 
 

@@ -16,7 +16,7 @@ from robustsabn.errors import CheckpointError, ModelError
 from robustsabn.models import load_weights, resolve
 from robustsabn.models.versions import load_state, read_state, version_notes
 from robustsabn.trainers import evaluate_run, load_run_model, train
-from robustsabn.trainers.checkpoint import Checkpoint, read, write
+from robustsabn.trainers.checkpoints.files import Checkpoint, read, write
 
 NET = """
 from torch import nn

@@ -11,18 +11,18 @@ from test_method_resume import NET, TINY
 from torch import Tensor, nn
 
 from robustsabn.config import load
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.data import load_test
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.routing import Blend, Split
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
-from robustsabn.trainers.averages import Swa, averages
-from robustsabn.trainers.batches import Batches
-from robustsabn.trainers.checkpoint import read
+from robustsabn.trainers.loop.averages import Swa, averages
+from robustsabn.trainers.loop.batches import Batches
+from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.config import Augment
 from robustsabn.trainers.methods import METHODS, Method
-from robustsabn.trainers.rehearsal import Rehearsal, estimate_statistics
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.adversarial.bn_statistics import Rehearsal, estimate_statistics
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 
 @pytest.mark.parametrize(

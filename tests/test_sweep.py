@@ -9,8 +9,8 @@ from test_compare import ended_run
 from robustsabn.cli import main
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.trainers import TrainConfig, load_run_config, sweep
-from robustsabn.trainers.records import closing, read_records
-from robustsabn.trainers.runs import RunFolder
+from robustsabn.trainers.runs.metrics import closing, read_records
+from robustsabn.trainers.adversarial.models import RunFolder
 
 TINY = [
     "images=32",

@@ -26,12 +26,12 @@ from robustsabn.trainers import (
     load_run_model,
     train,
 )
-from robustsabn.trainers.bench import build_attack
+from robustsabn.trainers.adversarial.step import build_attack
 from robustsabn.trainers.config import Attack
-from robustsabn.trainers.monitor import image_grid
-from robustsabn.trainers.processes import start as start_processes
-from robustsabn.trainers.runs import RunFolder
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.runs.monitor import image_grid
+from robustsabn.trainers.loop.distributed import start as start_processes
+from robustsabn.trainers.adversarial.models import RunFolder
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 TINY: dict[str, Any] = {
     "data": "digits",

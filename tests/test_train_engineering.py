@@ -12,9 +12,9 @@ from robustsabn.config import load
 from robustsabn.data import load as load_data
 from robustsabn.errors import ConfigError, TrainingError
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
-from robustsabn.trainers.checkpoint import read, write
-from robustsabn.trainers.precision import tensor_float32
-from robustsabn.trainers.trainer import Trainer, run
+from robustsabn.trainers.checkpoints.files import read, write
+from robustsabn.trainers.loop.precision import tensor_float32
+from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 TINY: dict[str, Any] = {
     "images": 32,

@@ -8,10 +8,10 @@ from accelerate import Accelerator
 from method_helpers import Scripted, answered, bench_for, cross_entropy, images, logits_of, network
 from torch import nn
 
-from robustsabn.conversion import convert
+from robustsabn.conversion.convert import convert
 from robustsabn.layers.presets import PRESETS
 from robustsabn.routing import route
-from robustsabn.trainers.bench import StepBench
+from robustsabn.trainers.adversarial.step import StepBench
 from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import METHODS, Bench, Method, Paired, Pgd, Standard
 

@@ -11,8 +11,8 @@ from robustsabn.routing import route, routes_of
 from robustsabn.trainers import RunResult, TrainConfig, train
 from robustsabn.trainers.config import Augment, MultiStep, Sgd
 from robustsabn.trainers.methods import METHODS, Paired
-from robustsabn.trainers.optim import learning_rate
-from robustsabn.trainers.runs import build_model
+from robustsabn.trainers.loop.updates import learning_rate
+from robustsabn.trainers.adversarial.models import build_model
 
 NAMES = sorted(recipes())
 LARGE = [name for name in NAMES if name.startswith("cifar10-") and name != "cifar10-small"]

@@ -12,7 +12,7 @@ from robustsabn import convert
 from robustsabn.trainers import TrainConfig, compare, evaluate_run, train
 from robustsabn.trainers.config import Validation
 from robustsabn.trainers.methods import METHODS, Pgd, Standard
-from robustsabn.trainers.trained import trained_routes, untrained_note
+from robustsabn.trainers.adversarial.trained_routes import trained_routes, untrained_note
 
 TINY = {
     "model": "resnet-digits",

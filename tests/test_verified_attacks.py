@@ -10,7 +10,7 @@ from attack_helpers import conv_case
 from torch import Tensor
 
 from robustsabn.attacks import APGD, APGDT, FAB, FABT, Square, ThreatModel, verify
-from robustsabn.attacks.search import Search
+from robustsabn.attacks.search.base import Search
 
 THREAT = ThreatModel("Linf", 0.1)
 MODEL, X, Y = conv_case(classes=4, count=20, size=8)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from robustsabn import _yaml
+from robustsabn.config import yaml_lines as _yaml
 from robustsabn.config import number
 from robustsabn.errors import ConfigError
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from robustsabn.trainers.comparison import Comparison, compare
+    from robustsabn.trainers.adversarial.comparison import Comparison, compare
     from robustsabn.trainers.config import TrainConfig
-    from robustsabn.trainers.evaluation import Evaluation, evaluate, evaluate_run
-    from robustsabn.trainers.result import RunResult
-    from robustsabn.trainers.runs import load_run_config, load_run_model
-    from robustsabn.trainers.signals import Interrupted
+    from robustsabn.trainers.adversarial.evaluation import Evaluation, evaluate, evaluate_run
+    from robustsabn.trainers.loop.result import RunResult
+    from robustsabn.trainers.adversarial.models import load_run_config, load_run_model
+    from robustsabn.trainers.loop.signals import Interrupted
     from robustsabn.trainers.sweeps import sweep
 
 __all__ = [
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "comparison",
-    "Evaluation": "evaluation",
-    "Interrupted": "signals",
-    "RunResult": "result",
+    "Comparison": "adversarial.comparison",
+    "Evaluation": "adversarial.evaluation",
+    "Interrupted": "loop.signals",
+    "RunResult": "loop.result",
     "TrainConfig": "config",
-    "compare": "comparison",
-    "evaluate": "evaluation",
-    "evaluate_run": "evaluation",
-    "load_run_config": "runs",
-    "load_run_model": "runs",
+    "compare": "adversarial.comparison",
+    "evaluate": "adversarial.evaluation",
+    "evaluate_run": "adversarial.evaluation",
+    "load_run_config": "adversarial.models",
+    "load_run_model": "adversarial.models",
     "sweep": "sweeps",
 }
 
@@ -64,8 +64,8 @@ def train(
     """
     from robustsabn.config import load
     from robustsabn.trainers.config import TrainConfig
-    from robustsabn.trainers.runs import run_name
-    from robustsabn.trainers.trainer import run
+    from robustsabn.trainers.adversarial.models import run_name
+    from robustsabn.trainers.adversarial.trainer import run
 
     return run(load(TrainConfig, config, overrides), run_name(config), resume)
 

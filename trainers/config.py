@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
-from robustsabn._route_names import what_is_wrong
+from robustsabn.routing.names import what_is_wrong
 from robustsabn.config import choices
 from robustsabn.text import quote
 from robustsabn.trainers.methods import METHODS, Method, Paired, Standard
-from robustsabn.trainers.settings import Augment, Extra, Swa
-from robustsabn.trainers.settings import check as _check
-from robustsabn.trainers.settings import count as _count
+from robustsabn.config.checks import Augment, Extra, Swa
+from robustsabn.config.checks import check as _check
+from robustsabn.config.checks import count as _count
 
 __all__ = [
     "AdamW",

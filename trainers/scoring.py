@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks.answers import Answers
-from robustsabn.attacks.inputs import usable
-from robustsabn.attacks.judge import Judge
-from robustsabn.attacks.logits import Gate
+from robustsabn.attacks.journal.same_model import Answers
+from robustsabn.attacks.model.inputs import usable
+from robustsabn.attacks.model.verifier import Judge
+from robustsabn.attacks.model.logits import Gate
 from robustsabn.attacks.losses import margin
-from robustsabn.attacks.majority import vote
+from robustsabn.attacks.autoattack.majority import vote
 from robustsabn.routing import maybe_route
 
 __all__ = ["Scores", "VotedScores", "is_random"]

@@ -13,17 +13,17 @@ from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.locks import LOCK, locked
 from robustsabn.scalars import whole
 from robustsabn.text import quote
-from robustsabn.trainers.comparison import Comparison, compare
-from robustsabn.trainers.comparison_page import tell_comparison
+from robustsabn.trainers.adversarial.comparison import Comparison, compare
+from robustsabn.trainers.adversarial.comparison_page import tell_comparison
 from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.ended import ended_run
-from robustsabn.trainers.folders import RunFolder
-from robustsabn.trainers.processes import shared, start
-from robustsabn.trainers.records import closing, read_records
-from robustsabn.trainers.runs import load_run_config, run_name
-from robustsabn.trainers.signals import Interrupted, noted
-from robustsabn.trainers.stopping import Stop
-from robustsabn.trainers.trainer import run
+from robustsabn.trainers.loop.ended import ended_run
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.loop.distributed import shared, start
+from robustsabn.trainers.runs.metrics import closing, read_records
+from robustsabn.trainers.adversarial.models import load_run_config, run_name
+from robustsabn.trainers.loop.signals import Interrupted, noted
+from robustsabn.trainers.loop.stopping import Stop
+from robustsabn.trainers.adversarial.trainer import run
 
 __all__ = ["Seeds", "common", "split", "sweep"]
 

@@ -11,9 +11,9 @@ from robustsabn.attacks.adapters.libraries import LIBRARIES, Setting, find, opti
 from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally, admissible
 from robustsabn.attacks.counts import positive, seed_of
-from robustsabn.attacks.flags import in_train_mode
-from robustsabn.attacks.inputs import check_batch, check_threat, ordinary
-from robustsabn.attacks.logits import Model
+from robustsabn.attacks.autoattack.flags import in_train_mode
+from robustsabn.attacks.model.inputs import check_batch, check_threat, ordinary
+from robustsabn.attacks.model.logits import Model
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError, RobustsabnError

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks.logits import Gate, Model
-from robustsabn.attacks.mode import attack_mode
+from robustsabn.attacks.model.logits import Gate, Model
+from robustsabn.attacks.model.mode import attack_mode
 
 __all__ = ["Network", "undisturbed"]
 

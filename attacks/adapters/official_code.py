@@ -15,8 +15,8 @@ from torch import Tensor
 from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally
 from robustsabn.attacks.counts import positive, seed_of
-from robustsabn.attacks.inputs import check_threat
-from robustsabn.attacks.logits import Model
+from robustsabn.attacks.model.inputs import check_threat
+from robustsabn.attacks.model.logits import Model
 from robustsabn.attacks.report import Flag, Report
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError, MissingExtraError

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.adapters.network import Network
-from robustsabn.attacks.autoattack import versions as common_versions
-from robustsabn.attacks.flags import by_majority, seen_on
-from robustsabn.attacks.inputs import check_batch, check_classes, check_threat, check_values, ordinary
-from robustsabn.attacks.judge import Judge
-from robustsabn.attacks.majority import Votes, vote
-from robustsabn.attacks.mode import attack_mode
-from robustsabn.attacks.oracle import mistaken
+from robustsabn.attacks.autoattack.autoattack import versions as common_versions
+from robustsabn.attacks.autoattack.flags import by_majority, seen_on
+from robustsabn.attacks.model.inputs import check_batch, check_classes, check_threat, check_values, ordinary
+from robustsabn.attacks.model.verifier import Judge
+from robustsabn.attacks.autoattack.majority import Votes, vote
+from robustsabn.attacks.model.mode import attack_mode
+from robustsabn.attacks.model.counted import mistaken
 from robustsabn.attacks.report import FRAGILE, AttackCost, Flag, Report
 from robustsabn.attacks.threat import ThreatModel
 

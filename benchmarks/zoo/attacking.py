@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from robustsabn import route
 from robustsabn.attacks import APGD, PGD, AutoAttack, ThreatModel
-from robustsabn.attacks.folding import folded
+from robustsabn.attacks.folding.folded_copy import folded
 from robustsabn.errors import InputError
 from zoo.network import Network
 

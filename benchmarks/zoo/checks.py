@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from robustsabn import Split, bake
-from robustsabn._plain_norms import is_norm, looks_like_norm
+from robustsabn.conversion.plain_norms import is_norm, looks_like_norm
 from robustsabn.errors import ConversionError, RobustsabnError
 from robustsabn.layers import RoutedNorm
 from zoo.advice import converted

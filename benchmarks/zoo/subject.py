@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn import route
-from robustsabn._plain_norms import is_norm
+from robustsabn.conversion.plain_norms import is_norm
 from zoo.network import ROWS, Network, forward, plain_seeds, randomise, rows, tensors, to_dtype, wake
 
 __all__ = ["ROUTES", "Different", "Subject", "apart", "brief"]

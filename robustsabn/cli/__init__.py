@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn._own_code import kept_alive
+from robustsabn.user_code import kept_alive
 from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, train
 from robustsabn.cli._failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError

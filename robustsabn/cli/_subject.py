@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks.logits import Gate
+from robustsabn.attacks.model.logits import Gate
 from robustsabn.data.sets import permutation
 from robustsabn.data.specs import Tested, read_test
 from robustsabn.errors import DataError, InputError, RouteError
@@ -14,9 +14,9 @@ from robustsabn.models import names, resolve
 from robustsabn.models.spec import run_folder
 from robustsabn.routing import routes_of
 from robustsabn.text import quote
-from robustsabn.trainers.chance import chance_note
-from robustsabn.trainers.evaluated import evaluated
-from robustsabn.trainers.runs import load_run
+from robustsabn.trainers.adversarial.chance import chance_note
+from robustsabn.trainers.adversarial.evaluated import evaluated
+from robustsabn.trainers.adversarial.models import load_run
 
 __all__ = ["Subject", "prepare"]
 
@@ -81,7 +81,7 @@ def prepare(
             f"no route {quote(route)}: {model} has {', '.join(routes) or 'none, leave --route out'}"
         )
     if routes:
-        from robustsabn.baking import bake
+        from robustsabn.conversion.bake import bake
 
         about["route"] = route or routes[-1]
         network = bake(network, about["route"])

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.cli import _common, _evaluation
     from robustsabn.cli._subject import prepare
     from robustsabn.files import make_folder
-    from robustsabn.trainers.processes import accelerator, shared
+    from robustsabn.trainers.loop.distributed import accelerator, shared
 
     evaluate = _engine(args, ThreatModel(args.norm, _common.above_zero("--eps", args.eps) or 0.0), size)
     device = _common.device(args.device)
@@ -109,8 +109,8 @@ def _own(args: argparse.Namespace) -> bool:
 def _engine(args: argparse.Namespace, threat: "ThreatModel", size: int | None) -> "Engine":
     """What makes a report of (subject, folder, progress); a wrong name is refused before anything is loaded."""
     from robustsabn.attacks.adapters import foreign, foreign_report, official
-    from robustsabn.attacks.autoattack import AutoAttack
-    from robustsabn.attacks.versions import attacks_of
+    from robustsabn.attacks.autoattack.autoattack import AutoAttack
+    from robustsabn.attacks.autoattack.versions import attacks_of
     from robustsabn.cli._evaluation import options
 
     if args.attack:

@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the name and the first comment line of every recipe."""
-    from robustsabn._recipes import recipes
+    from robustsabn.config.recipes import recipes
 
     found = recipes()
     width = max(map(len, found), default=0)

@@ -16,7 +16,7 @@ from robustsabn.errors import RouteError
 from robustsabn.routing import Resolved
 
 if TYPE_CHECKING:
-    from robustsabn.layers.norms import RoutedLayerNorm
+    from robustsabn.layers.sample_norms import RoutedLayerNorm
 
 __all__ = ["batch_dim"]
 

@@ -14,7 +14,7 @@ from robustsabn.layers.batchnorm import (
     RoutedBatchNorm2d,
     RoutedBatchNorm3d,
 )
-from robustsabn.layers.norms import (
+from robustsabn.layers.sample_norms import (
     RoutedGroupNorm,
     RoutedInstanceNorm1d,
     RoutedInstanceNorm2d,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from robustsabn._own_code import OwnCode
+from robustsabn.user_code import OwnCode
 from robustsabn.errors import ModelError
 
 __all__ = ["from_code"]

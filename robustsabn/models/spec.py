@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from robustsabn._own_code import OwnCode
+from robustsabn.user_code import OwnCode
 from robustsabn.arguments import a_whole_number
 from robustsabn.errors import ModelError
 from robustsabn.models.factory import from_code
@@ -53,7 +53,7 @@ def as_made(
         raise ModelError(f"the model is {quote(spec)}; give text: {SPECS}, {', '.join(names())}")
     if (folder := run_folder(spec, weights)) is not None:
         # by name and late: trainers stand above this package
-        runs = importlib.import_module("robustsabn.trainers.runs")
+        runs = importlib.import_module("robustsabn.trainers.adversarial.models")
         trained: nn.Module = runs.load_run_model(folder, checkpoint="best")
         return trained
     for what, size in (("num_classes", num_classes), ("in_channels", in_channels)):

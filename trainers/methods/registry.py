@@ -5,7 +5,7 @@ from dataclasses import field, make_dataclass
 from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeVar
 
-from robustsabn._own_code import OwnCode
+from robustsabn.user_code import OwnCode
 from robustsabn.errors import ConfigError
 from robustsabn.text import quote
 

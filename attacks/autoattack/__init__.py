@@ -1,0 +1,1 @@
+"""AutoAttack: which attacks, on which images, with what verdict."""

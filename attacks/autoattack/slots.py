@@ -1,0 +1,134 @@
+"""Continuous batching: a fixed number of slots, refilled from a queue as points break or finish."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.search.base import Points, Search, State
+
+__all__ = ["ROWS", "drive", "slots_for"]
+
+S = TypeVar("S", bound=State)
+
+# Batches are multiples of this many rows. Matrix products of fewer rows take other kernels, which round
+# differently, and a point's verdict could then depend on the batch size. On one CPU thread this suffices but
+# for wide linear layers; with several, and on GPUs, larger batches may differ in the last bits as well.
+ROWS = 16
+# On an accelerator, reading a flag stops the queue of kernels: do it once in this many steps.
+_POLL = 8
+
+
+def slots_for(batch_size: int, points: int) -> int:
+    """Slots for at most `batch_size` of `points` points: a multiple of 16."""
+    return -(-max(1, min(batch_size, points)) // ROWS) * ROWS
+
+
+def drive(
+    attack: Search[S],
+    oracle: Oracle,
+    take: Callable[[int], list[int]],
+    points: Callable[[list[int]], Points],
+    slots: int,
+    confirm: Callable[[S], Tensor] | None = None,
+) -> Iterator[tuple[list[int], S]]:
+    """Attack everything that `take` hands out; yields (numbers, their final rows) as they finish.
+
+    `take(n)` returns at most n numbers, none when the work is used up; `points` loads them. `confirm` judges
+    rows that claim success (bool per row); a refused row goes on searching. When memory runs out the slots are
+    halved and the points in flight begin again with the same draws. A point's result depends on `slots` and its
+    neighbours as far as the network's rounding does, and no further.
+    """
+    waiting: deque[int] = deque()
+
+    def more(count: int) -> list[int]:
+        while len(waiting) < count and (fresh := take(count - len(waiting))):
+            waiting.extend(fresh)
+        return [waiting.popleft() for _ in range(min(count, len(waiting)))]
+
+    while first := more(slots):
+        batch = _Slots(attack, points, first, min(slots, slots_for(slots, len(first))))
+        try:
+            yield from batch.work(oracle, more, confirm)
+        except torch.OutOfMemoryError:
+            if len(batch.numbers) <= ROWS:
+                raise
+            waiting.extendleft(reversed(batch.in_flight))
+            slots = slots_for(len(batch.numbers) // 2, slots)
+        else:
+            continue
+        del batch  # not above: the frames of an error that is being handled hold tensors as well
+        torch.cuda.empty_cache()
+
+
+class _Slots(Generic[S]):
+    """The state of all slots and the number of the point in each; None is a vacant slot."""
+
+    state: S
+
+    def __init__(
+        self, attack: Search[S], points: Callable[[list[int]], Points], first: list[int], slots: int
+    ) -> None:
+        self.attack, self.points, self.first = attack, points, first
+        self.numbers: list[int | None] = [*first, *[None] * (slots - len(first))]
+
+    def work(
+        self, oracle: Oracle, more: Callable[[int], list[int]], confirm: Callable[[S], Tensor] | None
+    ) -> Iterator[tuple[list[int], S]]:
+        """Attack the first points, and `more` as slots fall vacant, until none is left."""
+        vacant = len(self.numbers) - len(self.first)
+        self.state = self.attack.begin(self.points(self.first + self.first[:1] * vacant))
+        self.state.done[len(self.first) :] = True
+        while self.occupied:
+            for _ in range(1 if self.state.broken.is_cpu else _POLL):
+                self.attack.step(self.state, oracle)
+            if ended := self.ended(confirm):
+                yield self.finished(ended)
+                self.refill(ended, more(len(ended)))
+
+    @property
+    def in_flight(self) -> list[int]:
+        return [number for number in self.numbers if number is not None]
+
+    @property
+    def occupied(self) -> bool:
+        return any(number is not None for number in self.numbers)
+
+    def ended(self, confirm: Callable[[S], Tensor] | None) -> list[int]:
+        """Slots whose point is done, or broken beyond doubt."""
+        flags = torch.stack([self.state.broken, self.state.done]).tolist()
+        claims = [row for row, number in enumerate(self.numbers) if number is not None and flags[0][row]]
+        if claims and confirm:
+            rows = torch.tensor(claims, device=self.state.broken.device)
+            claimed = self.state.take(rows)
+            claimed.checks += 1
+            granted = confirm(claimed)  # which may book further checks
+            self.state.broken[rows], self.state.checks[rows] = granted, claimed.checks
+            claims = [row for row, sure in zip(claims, granted.tolist(), strict=True) if sure]
+        finished = {row for row, number in enumerate(self.numbers) if number is not None and flags[1][row]}
+        return sorted(finished | set(claims))
+
+    def finished(self, rows: list[int]) -> tuple[list[int], S]:
+        numbers = [number for row in rows if (number := self.numbers[row]) is not None]
+        return numbers, self.state.take(torch.tensor(rows, device=self.state.broken.device))
+
+    def refill(self, rows: list[int], fresh: list[int]) -> None:
+        """Give the slots `rows` to the points `fresh`; when fewer than half are taken, drop the others."""
+        device = self.state.broken.device
+        for row, number in zip_longest(rows, fresh):
+            self.numbers[row] = number
+        if fresh:
+            begun = self.attack.begin(self.points(fresh))
+            self.state.put(torch.tensor(rows[: len(fresh)], device=device), begun)
+        if vacant := rows[len(fresh) :]:
+            self.state.done[torch.tensor(vacant, device=device)] = True
+            kept = [row for row, number in enumerate(self.numbers) if number is not None]
+            size = slots_for(len(self.numbers), max(1, len(kept)))
+            if kept and 2 * size <= len(self.numbers):
+                chosen = (kept + vacant)[:size]
+                self.numbers = [self.numbers[row] for row in chosen]
+                self.state = self.state.take(torch.tensor(chosen, device=device))

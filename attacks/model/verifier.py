@@ -1,0 +1,85 @@
+"""The untouched model, asked in batches of a fixed number of rows: its word is final."""
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.autoattack.slots import ROWS, slots_for
+from robustsabn.attacks.model.inputs import usable
+from robustsabn.attacks.model.logits import Gate, Model
+from robustsabn.attacks.losses import margin
+from robustsabn.attacks.model.counted import mistaken
+from robustsabn.attacks.threat import ThreatModel
+
+__all__ = ["Judge", "device_of"]
+
+
+def device_of(model: Model, x: Tensor) -> torch.device:
+    """Where the model lives: the device of its first parameter or buffer, else that of the images."""
+    tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+    return tensors[0].device if tensors else x.device
+
+
+class Judge:
+    """Logits and verdicts of the untouched model in float32, without autocast, `batch_size` rows at a time.
+
+    The last rows of a batch are filled up to a multiple of 16 by repetition, so that a row's logits do not depend on
+    how many others there are. Where memory runs out, `batch_size` is halved from then on, down to 16.
+    What a randomised model says is counted in `majority.py`.
+    """
+
+    def __init__(self, model: Model, x: Tensor, *, batch_size: int) -> None:
+        self.device = device_of(model, x)
+        self.batch_size = slots_for(batch_size, len(x))
+        self._logits_of = Gate(model, x[:1].to(self.device))
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The coarsest dtype that the logits have been through."""
+        return self._logits_of.precision
+
+    @property
+    def single(self) -> bool:
+        """Whether the model gives one logit per image."""
+        return self._logits_of.single
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (N, K), float32, of images (N, ...), on the model's device; `x` may be elsewhere."""
+        parts: list[Tensor] = []
+        done = 0
+        with torch.autocast(self.device.type, enabled=False):
+            while not parts or done < len(x):
+                part = x[done : done + self.batch_size]
+                try:
+                    parts.append(self._padded(part))
+                except torch.OutOfMemoryError:
+                    tried = slots_for(self.batch_size, len(part))
+                    if tried <= ROWS:
+                        raise
+                    self.batch_size = slots_for(tried // 2, tried)
+                else:
+                    done += len(part)
+                    continue
+                torch.cuda.empty_cache()
+        return torch.cat(parts)
+
+    def differentiable(self, x: Tensor) -> Tensor:
+        """As `logits`, with a graph, of the first 16 images at most."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._padded(x[:ROWS])
+
+    def _padded(self, x: Tensor) -> Tensor:
+        count, x = len(x), x.to(self.device)
+        if missing := -count % ROWS:
+            x = torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
+        return self._logits_of(x)[:count].float()
+
+    def broken(self, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
+        """Bool (N,): misclassified with finite logits, finite, inside the box and the ball around x."""
+        logits = self.logits(x_adv)
+        return mistaken(logits, y) & usable(logits) & threat.contains(x_adv, x)
+
+    def margins(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions (N,) and z_y - max_{j != y} z_j (N,), both on the CPU."""
+        logits = self.logits(x)
+        return logits.argmax(1).cpu(), -margin(logits, y.to(logits.device)).float().cpu()

@@ -1,0 +1,58 @@
+"""Verdicts on adversarial images, by the untouched model."""
+
+import torch
+from torch import Tensor
+
+from robustsabn.attacks.counts import positive
+from robustsabn.attacks.model.inputs import check_batch, check_classes, check_threat, usable
+from robustsabn.attacks.model.logits import Gate, Model
+from robustsabn.attacks.model.mode import attack_mode
+from robustsabn.attacks.threat import ThreatModel
+from robustsabn.errors import InputError
+
+__all__ = ["accuracy", "broken", "logits_in_batches", "verify"]
+
+
+def logits_in_batches(model: Model, x: Tensor, batch_size: int = 256, *, single: bool = False) -> Tensor:
+    """Logits (N, K) of images (N, ...) in eval mode, float32 or wider, without autocast and gradients."""
+    (batch_size,) = positive(batch_size=batch_size)
+    if not x.shape[0]:
+        raise InputError("there are no images; give at least one")
+    plain = torch.autocast(x.device.type, enabled=False)
+    with torch.no_grad(), plain, attack_mode(model):
+        logits_of = Gate(model, x, single=single)
+        return torch.cat([logits_of(part) for part in torch.split(x, batch_size)])
+
+
+def verify(
+    model: Model, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel, *, batch_size: int = 256
+) -> Tensor:
+    """Bool (N,): `x_adv` is misclassified, finite, inside the box and inside the ball around `x`.
+
+    The slack of the ball is stated in `ThreatModel.contains`. NaN and +inf logits are no success. Adversarial
+    images x_adv and clean images x (N, ...), true labels y (N,).
+    Raises InputError for images of another shape and for unusable images, labels or logits.
+    """
+    check_threat(threat)
+    check_batch(model, x, y)
+    check_batch(model, x_adv, y)
+    if x_adv.shape != x.shape:
+        raise InputError(
+            f"adversarial images are {tuple(x_adv.shape)}, clean ones {tuple(x.shape)}; give pairs"
+        )
+    logits = logits_in_batches(model, x_adv, batch_size)
+    check_classes(int(y.max()), logits)
+    return broken(logits, x_adv, x, y, threat)
+
+
+def broken(logits: Tensor, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
+    """Bool (N,): what `verify` says, given the logits (N, K) of `x_adv`."""
+    return (logits.argmax(1) != y) & usable(logits) & threat.fit(x).contains(x_adv, x)
+
+
+def accuracy(model: Model, x: Tensor, y: Tensor, batch_size: int = 256) -> float:
+    """Share of images (N, ...) whose label y (N,) is predicted, in eval mode; NaN logits count as wrong."""
+    check_batch(model, x, y)
+    logits = logits_in_batches(model, x, batch_size)
+    check_classes(int(y.max()), logits)
+    return ((logits.argmax(1) == y) & usable(logits)).double().mean().item()

@@ -1,0 +1,1 @@
+"""The attacks of AutoAttack, one step of many images at a time."""

@@ -1,0 +1,1 @@
+"""Plain networks to routed ones and back."""

@@ -1,0 +1,39 @@
+"""Routes: one router object per model says which branch of every routed layer the next forward takes.
+
+    with route(model, "adv"):                      # the whole batch
+    with route(model, torch.tensor([0, 1, 1])):    # one route per sample
+    with route(model, Split(clean=64, adv=64)):    # consecutive parts of one batch
+    with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
+    with route(model, None):                       # shared affine only
+
+With no `route` active, the first route is taken. A route does not depend on train/eval mode.
+One model object belongs to one thread at a time.
+"""
+
+from robustsabn.routing.router import (
+    Router,
+    checkpoint_context,
+    current_selection,
+    maybe_route,
+    record_selection,
+    route,
+    routers_of,
+    routes_of,
+)
+from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_whole_batch
+
+__all__ = [
+    "Blend",
+    "Resolved",
+    "Router",
+    "Selection",
+    "Split",
+    "checkpoint_context",
+    "current_selection",
+    "is_whole_batch",
+    "maybe_route",
+    "record_selection",
+    "route",
+    "routers_of",
+    "routes_of",
+]

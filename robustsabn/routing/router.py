@@ -1,0 +1,350 @@
+"""Routes: one router object per model says which branch of every routed layer the next forward takes.
+
+    with route(model, "adv"):                      # the whole batch
+    with route(model, torch.tensor([0, 1, 1])):    # one route per sample
+    with route(model, Split(clean=64, adv=64)):    # consecutive parts of one batch
+    with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
+    with route(model, None):                       # shared affine only
+
+With no `route` active, the first route is taken. A route does not depend on train/eval mode.
+One model object belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, SupportsIndex
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.routing.names import what_is_wrong
+from robustsabn.errors import RouteError
+from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_integer, is_whole_batch
+from robustsabn.text import nearest, quote
+
+__all__ = [
+    "Blend",
+    "Resolved",
+    "Router",
+    "Selection",
+    "Split",
+    "checkpoint_context",
+    "is_whole_batch",
+    "maybe_route",
+    "route",
+    "routers_of",
+    "routes_of",
+]
+
+
+MOST_ROUTES = 10_000
+"""More is a slip of the pen."""
+
+
+class Router:
+    """Names of the routes and the selection in force, shared by all routed layers of one model."""
+
+    def __init__(self, routes: int | Sequence[str] = ("clean", "adv")) -> None:
+        if isinstance(routes, str):
+            raise RouteError(
+                f"routes={quote(routes)}: give a sequence of names such as ({quote(routes)}, 'adv') or a number"
+            )
+        if is_integer(routes) and routes > MOST_ROUTES:
+            raise RouteError(f"routes={quote(routes)}: a model has at most {MOST_ROUTES}")
+        if is_integer(routes):
+            routes = tuple(str(i) for i in range(routes))
+        if not isinstance(routes, Sequence):
+            raise RouteError(
+                f"routes={quote(routes)}: give a sequence of names such as ('clean', 'adv') or a number"
+            )
+        self.names: tuple[str, ...] = tuple(routes)
+        wrong = what_is_wrong(self.names)
+        if wrong:
+            raise RouteError(f"routes={quote(self.names)}: {wrong}")
+        self.rest()
+
+    def rest(self) -> None:
+        """No route active: the first one is taken."""
+        self.thread: dict[str, int] = {}  # of the `route` block in force
+        self.block: object = None  # the innermost one
+        self.selection: Resolved = 0
+        self.root: nn.Module | None = None  # what the `route` block in force was given
+        self.pinned = False  # the selection holds for a recomputation in backward
+        self.kept = False  # the selection will be pinned in that of the forward that runs now
+
+    def __getstate__(self) -> dict[str, object]:
+        """Copies and pickles made inside a `route` block start with no route active: nothing would end theirs."""
+        return {"names": self.names}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self.rest()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"Router({', '.join(self.names)})"
+
+    def index(self, name: str | SupportsIndex) -> int:
+        """Index of a route given by name or number; RouteError with what is allowed otherwise."""
+        if is_integer(name) and 0 <= name < len(self.names):
+            return int(name)
+        if isinstance(name, str) and name in self.names:
+            return self.names.index(name)
+        shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
+        raise RouteError(
+            f"no route {quote(name)}{nearest(name, self.names)}: this model has {shown} (or 0 to {len(self.names) - 1})"
+        )
+
+    def resolve(self, selection: Selection, like: Tensor | None = None) -> Resolved:
+        """Check a selection against the names and bring it to the form that layers read, beside the tensor `like`."""
+        if selection is None:
+            return None
+        if isinstance(selection, (str, bool)) or is_integer(selection):
+            return self.index(selection)
+        if isinstance(selection, Split):
+            parts = tuple((self.index(name), size) for name, size in selection.parts)
+            if len({index for index, _ in parts}) < len(parts):
+                raise RouteError(
+                    f"{quote(selection)} names a route twice; give each route one consecutive part"
+                )
+            return parts
+        if isinstance(selection, Blend):
+            return self._blend(selection, like)
+        if isinstance(selection, Tensor):
+            return self._per_sample(selection)
+        raise RouteError(
+            f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,), "
+            "Split(...), Blend(...) or None; torch.as_tensor makes a LongTensor of a list or an array"
+        )
+
+    def _blend(self, blend: Blend, like: Tensor | None) -> Tensor:
+        if blend.weights is None:
+            mix = [0.0] * len(self.names)
+            for name, weight in blend.named.items():
+                mix[self.index(name)] = weight
+            if like is None:
+                return torch.tensor(mix, dtype=torch.float32)
+            return torch.tensor(mix, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+        if blend.weights.shape != (len(self.names),):
+            raise RouteError(
+                f"Blend: weights of shape {tuple(blend.weights.shape)} for {len(self.names)} routes; "
+                f"give one weight per route, shape ({len(self.names)},)"
+            )
+        return blend.weights
+
+    def _per_sample(self, routes: Tensor) -> Tensor:
+        if routes.dtype != torch.long or routes.ndim != 1:
+            raise RouteError(
+                f"per-sample routes of dtype {routes.dtype} and shape {tuple(routes.shape)}; give a LongTensor (N,)"
+            )
+        inside = ((routes >= 0) & (routes < len(self.names))).all()
+        if routes.is_cuda:  # no host synchronisation: the device raises
+            torch.ops.aten._assert_async.msg(
+                inside, f"per-sample routes must lie in 0 to {len(self.names) - 1}"
+            )
+        elif not torch.compiler.is_compiling() and not inside:
+            raise RouteError(
+                f"per-sample routes from {int(routes.min())} to {int(routes.max())}; "
+                f"this model has routes 0 to {len(self.names) - 1}"
+            )
+        return routes
+
+
+def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
+    """Every router of a model with the routed layers that read it, in the order of `model.modules()`."""
+    if not isinstance(model, nn.Module):
+        raise RouteError(f"the model is {type(model).__name__}; give a torch.nn.Module")
+    found: dict[Router, list[nn.Module]] = {}
+    for module in model.modules():
+        router = module.__dict__.get("router")
+        if isinstance(router, Router):
+            found.setdefault(router, []).append(module)
+    return found
+
+
+def routes_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of a model's routes; empty for a model without routed layers."""
+    return next((router.names for router in routers_of(model)), ())
+
+
+def _in_backward() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+@contextlib.contextmanager
+def _selected(
+    root: nn.Module, selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
+) -> Iterator[None]:
+    before = [(r, r.selection, r.root, r.pinned, r.kept) for r, _ in selections]
+    try:
+        for router, value in selections:
+            router.selection, router.root = value, root
+            router.pinned, router.kept = pinned or router.pinned, kept or router.kept
+        yield
+    finally:
+        for router, former, outer, was_pinned, was_kept in before:
+            router.selection, router.root, router.pinned, router.kept = former, outer, was_pinned, was_kept
+
+
+@contextlib.contextmanager
+def _alone(routers: Iterable[Router]) -> Iterator[None]:
+    """RouteError where `route` blocks of one model overlap: of two threads at the start, of coroutines at the end."""
+    thread, block = threading.get_ident(), object()
+    before = []
+    try:
+        for router in routers:
+            outermost = not router.thread
+            if router.thread.setdefault("id", thread) != thread:  # one step, so that no thread comes between
+                raise RouteError(
+                    "another thread has a route of this model in force; one model belongs to one thread at a time: "
+                    "give each thread its own copy.deepcopy(model), or take turns with a lock"
+                )
+            before.append((router, outermost, router.block))
+            router.block = block
+        yield
+        if any(router.block is not block for router, _, _ in before):
+            raise RouteError(
+                "a route block of this model ended before one that began inside it, so forwards took each other's "
+                "routes; give each coroutine or generator its own copy.deepcopy(model), or end blocks in order"
+            )
+    finally:
+        for router, outermost, enclosing in before:
+            if router.block is not block:
+                router.rest()
+                continue
+            router.block = enclosing
+            if outermost:
+                router.thread.clear()
+
+
+@contextlib.contextmanager
+def route(model: nn.Module, selection: Selection) -> Iterator[None]:
+    """Send every forward of `model` inside the block through the selected route; nests and restores on exit.
+
+    Raises RouteError for a name, dtype, range or shape that does not fit the model, for None in a model with a layer
+    without a shared affine, and for a model without routed layers.
+    """
+    routers = routers_of(model)
+    if not routers:
+        raise RouteError(
+            f"{type(model).__name__} has no routed layers; convert it first: convert(model, norm='saauxbn')"
+        )
+    if selection is None:
+        lacking = [
+            m for layers in routers.values() for m in layers if not getattr(m, "has_shared_affine", True)
+        ]
+        if lacking:
+            raise RouteError(
+                f"route None means the shared affine only, and {type(lacking[0]).__name__} with affine='independent' "
+                "has none; convert with norm='sabn' or 'saauxbn', or select a route"
+            )
+    recomputing = _in_backward()  # on a thread of autograd's, maybe
+    chosen = [
+        (router, router.resolve(selection, _first_tensor(layers))) for router, layers in routers.items()
+    ]
+    free = recomputing or torch.compiler.is_compiling()
+    with contextlib.nullcontext() if free else _alone(routers), _selected(model, chosen, pinned=recomputing):
+        yield
+
+
+def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:
+    """A floating-point parameter or buffer, for its dtype and device."""
+    tensors = (t for layer in layers for t in (*layer.parameters(), *layer.buffers()))
+    return next((t for t in tensors if t.is_floating_point()), None)
+
+
+def maybe_route(model: nn.Module, selection: Selection) -> AbstractContextManager[None]:
+    """`route` for a model that has routes, and nothing for a plain one."""
+    return route(model, selection) if routers_of(model) else contextlib.nullcontext()
+
+
+def checkpoint_context(
+    model: nn.Module,
+) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
+    """`context_fn` for activation checkpointing: the recomputation takes the route of the forward.
+
+    `torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False, context_fn=checkpoint_context(model))`
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        now = [(router, router.selection) for router in routers_of(model)]
+        return _selected(model, now, kept=True), _selected(model, now, pinned=True)
+
+    return contexts
+
+
+def current_selection(router: Router) -> tuple[Resolved, bool]:
+    """Selection for the forward that runs now, and whether it is a recomputation inside backward.
+
+    Activation checkpointing runs a forward again during backward, when its `route` block has long ended. The node that
+    backward is at belongs to the graph of the first forward, and every routed layer left its selection on that graph
+    (`record_selection`), so the nearest marks upstream tell the route. RouteError where there is none, where they differ,
+    and under reentrant checkpointing, whose first forward leaves no graph: its marks would be those of earlier layers.
+    """
+    if torch.compiler.is_compiling():
+        if not (router.pinned or router.kept):
+            _refuse_checkpoint()
+        return router.selection, router.pinned
+    if not _in_backward():
+        return router.selection, False
+    if router.pinned:  # set by checkpoint_context, or by a `route` block inside the recomputed function
+        return router.selection, True
+    start: Any = torch._C._current_autograd_node()
+    marks = [] if start is None or "CheckpointFunction" in start.name() else _nearest_marks(router, start)
+    if marks and all(_same(mark, marks[0]) for mark in marks):
+        return marks[0], True
+    raise RouteError(
+        "a routed layer is recomputed in backward (activation checkpointing) and its route is not known; use "
+        "checkpoint(..., use_reentrant=False, context_fn=robustsabn.checkpoint_context(model))"
+    )
+
+
+def _refuse_checkpoint() -> None:
+    """RouteError where a graph is traced for a call inside `torch.utils.checkpoint`, or for its recomputation."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
+        frame = frame.f_back
+    if frame is not None:
+        raise RouteError(
+            "a compiled block inside activation checkpointing cannot look up its route in backward; use "
+            "checkpoint(..., use_reentrant=False, context_fn=robustsabn.checkpoint_context(model))"
+        )
+
+
+# What torch.compiler.assume_constant_result sets, which would import the compiler at start-up: the function is called
+# while tracing, not traced.
+_refuse_checkpoint._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _nearest_marks(router: Router, start: Any) -> list[Resolved]:
+    """The first selection left on every path upstream of a graph node."""
+    marks, queue, seen = [], [start], {start}
+    for node in queue:
+        if router in node.metadata:
+            marks.append(node.metadata[router])
+            continue
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                queue.append(following)
+    return marks
+
+
+def _same(a: Resolved, b: Resolved) -> bool:
+    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
+
+
+def record_selection(router: Router, selection: Resolved, output: Tensor) -> None:
+    """Leave the selection on the graph node of a routed layer's output, for `current_selection`."""
+    if torch.compiler.is_compiling():
+        return
+    node: Any = output.grad_fn
+    if node is not None:
+        node.metadata[router] = selection

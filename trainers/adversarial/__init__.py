@@ -1,0 +1,1 @@
+"""Adversarial training: one step of it, validation, evaluation, the page of a run."""

@@ -1,0 +1,1 @@
+"""Checkpoints: their files, which are kept, how a run goes on from one."""

@@ -1,0 +1,1 @@
+"""What every training loop needs: batches, processes, signals, averages, precision."""

@@ -1,0 +1,132 @@
+"""Averaged weights, which often classify better than the last ones."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.loop.distributed import running_statistics
+
+__all__ = ["Average", "Ema", "Swa", "averages"]
+
+
+class Average(ABC):
+    """An average of the trained parameters, which can take their place in the model for a while."""
+
+    words: ClassVar[str]
+
+    def __init__(self, model: nn.Module) -> None:
+        self.live: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.values = {name: p.detach().clone() for name, p in self.live.items()}
+        self.count = self.evaluated = 0
+
+    @property
+    def changed(self) -> bool:
+        """Whether it has followed the model since it was last evaluated."""
+        return self.count > self.evaluated
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What there is to keep besides `values`."""
+        return {"count": self.count, "evaluated": self.evaluated}
+
+    @abstractmethod
+    def update(self, step: int) -> None:
+        """Follow the model after its step `step`, from 0."""
+
+    @torch.no_grad()
+    def load(self, values: Mapping[str, Tensor] | None, counts: Mapping[str, int] | None = None) -> None:
+        """Go on from stored `values` and `counts`, or begin at the model as it is."""
+        for name, value in self.values.items():
+            value.copy_(
+                self.live[name] if values is None else values[name].view_as(value)
+            )  # route tables: once (R, C)
+        kept = counts or {}
+        self.count, self.evaluated = kept.get("count", 0), kept.get("evaluated", 0)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has the averaged weights inside the block, and exactly its own after it."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, value in self.values.items():
+            kept = value.clone()
+            value.copy_(self.live[name])
+            self.live[name].copy_(kept)
+
+
+class Ema(Average):
+    """Exponential moving average of the trained parameters p: e <- d e + (1 - d) p, with d = min(decay, (1 + t) / (10 + t)).
+
+    t counts updates from 0, so that the first weights are soon forgotten. Running statistics are not averaged: at any
+    moment the averaged network has those of the model.
+    """
+
+    words = "averaged weights"
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        rate = 1 - min(self.decay, (1 + step) / (10 + step))
+        averages, weights = list(self.values.values()), list(self.live.values())
+        torch._foreach_lerp_(averages, weights, rate)  # pyright: ignore[reportPrivateImportUsage]
+        self.count += 1
+
+
+class Swa(Average):
+    """Equal average of the trained parameters after every `stride` steps from step `start` on, and after the last, `total`.
+
+    Batch norms have running statistics of their own here, which belong to the averaged weights and are to be
+    estimated (`trainers/adversarial/bn_statistics.py`) inside `in_place`. Izmailov et al., UAI 2018.
+    """
+
+    words = "weights averaged over epochs"
+
+    def __init__(self, model: nn.Module, start: float, stride: int, total: int) -> None:
+        super().__init__(model)
+        self.weights = tuple(self.live)
+        self.start, self.stride, self.total = start, stride, total
+        self.statistics = running_statistics(model)
+        self.live |= self.statistics
+        self.values |= {name: buffer.clone() for name, buffer in self.statistics.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        done = step + 1
+        if done < self.start or (done % self.stride and done != self.total):
+            return
+        self.count += 1
+        for name in self.weights:
+            self.values[name].lerp_(self.live[name], 1 / self.count)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """As for `Average`. When the weights are new, the statistics are those of the model, to begin with."""
+        if self.changed:
+            for name, buffer in self.statistics.items():
+                self.values[name].copy_(buffer)
+        with super().in_place():
+            yield
+
+
+def averages(config: TrainConfig, model: nn.Module, per_epoch: int, total: int) -> dict[str, Average]:
+    """The averages that a run of `total` steps keeps, by the names of their checkpoints."""
+    found: dict[str, Average] = {}
+    if config.ema is not None:
+        found["ema"] = Ema(model, config.ema)
+    if config.swa is not None:
+        found["swa"] = Swa(model, config.swa.start * total, config.swa.every * per_epoch, total)
+    return found

@@ -1,0 +1,137 @@
+"""Training batches: which images step `s` sees, and how they are cropped, is a function of (seed, s) alone."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from robustsabn.data import ArraySet, ImageSet
+from robustsabn.data.augment import apply_crop_flip, draw_crop_flip
+from robustsabn.data.joined import JoinedSet
+from robustsabn.data.mixing import Mixing, draw_mixing
+from robustsabn.errors import ConfigError
+from robustsabn.trainers.config import Augment
+from robustsabn.trainers.loop.order import Passes, spread
+from robustsabn.trainers.loop.draws import derive, generator
+
+__all__ = ["Batches"]
+
+Batch = tuple[Tensor, Tensor]
+Read = tuple[Tensor, Tensor, Mixing | None]
+
+
+class Batches:
+    """This process's share of the batches of a run.
+
+    `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole batch, so
+    the number of processes changes nothing. Every batch is given `replays` times running. Where images are mixed, labels are those of
+    `classes` in shares (n, K) that sum to 1. Images in memory are kept on the device; others are read ahead.
+
+    `extra`, where given, is another set and how many images of every batch are of it, spread evenly over the batch. Either set is then
+    gone through without end, all of it before any of it again; an epoch has as many steps as without. The other set stays where it is held.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        seed: int,
+        augment: Augment,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+        replays: int = 1,
+        classes: int = 0,
+        extra: tuple[ImageSet, int] | None = None,
+    ) -> None:
+        if batch_size > len(images):
+            raise ConfigError(
+                f"batch_size {batch_size} is larger than the training set; choose 1 to {len(images)}"
+            )
+        if batch_size % world:
+            raise ConfigError(
+                f"batch_size {batch_size} does not divide by {world} processes; it counts all of them"
+            )
+        own = images.to(device)
+        self.images = own if extra is None else JoinedSet(own, extra[0])
+        self.shape, self._passes = images.shape, Passes(len(images), seed)
+        self._other = None if extra is None else Passes(len(extra[0]), seed, "extra")
+        self._foreign = spread(0 if extra is None else extra[1], batch_size)
+        self.batch_size, self.seed, self.augment, self.device = batch_size, seed, augment, device
+        self.classes, self.replays, self._batches = classes, replays, len(images) // batch_size
+        self.steps_per_epoch = self._batches * replays
+        self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+
+    def run(self, start: int, stop: int) -> Iterator[Batch]:
+        """Images (n, C, H, W) in [0, 1] and labels (n,) of steps `start` … `stop` - 1, in order."""
+        first = start // self.replays
+        for index, batch in enumerate(self._run(first, -(-stop // self.replays)), first):
+            last = index * self.replays + self.replays
+            for _ in range(max(start, last - self.replays), min(stop, last)):
+                yield batch
+
+    def following(self, step: int, count: int) -> Iterator[Batch]:
+        """The next `count` batches from `step` on, at most those of an epoch, each once."""
+        first = -(-step // self.replays)
+        return self._run(first, first + min(count, self._batches))
+
+    def _run(self, start: int, stop: int) -> Iterator[Batch]:
+        if self.images.in_memory if isinstance(self.images, JoinedSet) else isinstance(self.images, ArraySet):
+            for index in range(start, stop):
+                yield self._augmented(index, self._read(index, self.share), self.share)
+            return
+        ahead: list[Future[Read]] = []
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                for index in range(start, stop):
+                    while len(ahead) < min(3, stop - index):
+                        ahead.append(reader.submit(self._read, index + len(ahead), self.share))
+                    yield self._augmented(index, ahead.pop(0).result(), self.share)
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def whole(self, step: int) -> dict[str, Tensor]:
+        """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places`, on the CPU.
+
+        Places count through the training set and on into the extra one.
+        """
+        index = step // self.replays
+        places, share = self._places(index), slice(0, self.batch_size)
+        x, y = self._augmented(index, self._read(index, share), share)
+        return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": places.clone()}
+
+    def _places(self, index: int) -> Tensor:
+        if self._other is None:  # an epoch leaves out what fills no batch
+            epoch, place = divmod(index, self._batches)
+            return self._passes.places(epoch * self._passes.n + place * self.batch_size, self.batch_size)
+        count = int(self._foreign.sum())
+        places = torch.empty(self.batch_size, dtype=torch.long)
+        places[self._foreign] = self._passes.n + self._other.places(index * count, count)
+        count = self.batch_size - count
+        places[~self._foreign] = self._passes.places(index * count, count)
+        return places
+
+    def _read(self, index: int, share: slice) -> Read:
+        mixing = self._mixing(index, share)
+        rows = share if mixing is None else mixing.rows
+        return *self.images.batch(self._places(index)[rows], self.device), mixing
+
+    def _augmented(self, index: int, read: Read, share: slice) -> Batch:
+        x, y, mixing = read
+        crop, flip = self.augment.crop, self.augment.flip
+        if crop or flip:
+            source = generator(self.device, self.seed, "augment", index)
+            draws = draw_crop_flip(self.batch_size, source, padding=crop, flip=flip)
+            rows = share if mixing is None else mixing.rows.to(self.device, non_blocking=True)
+            x = apply_crop_flip(x, draws[rows], padding=crop)
+        return (x, y) if mixing is None else mixing.apply(x, y, self.classes)
+
+    def _mixing(self, index: int, share: slice) -> Mixing | None:
+        kind, alpha = self.augment.mix, self.augment.mix_alpha
+        if kind == "none":
+            return None
+        _, height, width = self.shape
+        seed = derive(self.seed, "mix", index)
+        return draw_mixing(kind, self.batch_size, (height, width), alpha, seed, share)

@@ -1,0 +1,73 @@
+"""Optimisers, and the learning rate as a pure function of the step."""
+
+import math
+from bisect import bisect_right
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustsabn.conversion.plain_norms import is_norm
+from robustsabn.layers import RoutedNorm
+from robustsabn.trainers.config import AdamW, Cosine, Cyclic, MultiStep, OneCycle, Optim, Schedule, Sgd
+
+__all__ = ["build_optimizer", "learning_rate", "set_learning_rate"]
+
+
+def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
+    """The optimiser over every parameter of `model` that is to be trained."""
+    trained, weights = [p for p in model.parameters() if p.requires_grad], _weights(model)
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if config.decay == "weights":
+        groups = [
+            {"params": [p for p in trained if p in weights]},
+            {"params": [p for p in trained if p not in weights], "weight_decay": 0.0},
+        ]
+    if isinstance(config, AdamW):
+        return torch.optim.AdamW(groups, config.lr, config.betas, weight_decay=config.weight_decay)
+    assert isinstance(config, Sgd)
+    return torch.optim.SGD(
+        groups, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
+    )
+
+
+def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> float:
+    """The learning rate of step `step` (from 0) of a run of `total` steps."""
+    rate = peak * _factor(schedule, step, total)
+    if step >= schedule.warmup_steps:
+        return rate
+    start = schedule.warmup_start
+    return min(rate, peak * (start + (1 - start) * step / schedule.warmup_steps))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _weights(model: nn.Module) -> set[nn.Parameter]:
+    """Matrices and convolution kernels: neither vectors nor affines of norms, which routes may stack to tables."""
+    layers = [m for m in model.modules() if not isinstance(m, RoutedNorm) and not is_norm(m)]
+    return {p for layer in layers for p in layer.parameters(recurse=False) if p.ndim > 1}
+
+
+def _factor(schedule: Schedule, step: int, total: int) -> float:
+    if isinstance(schedule, MultiStep):
+        edges = [math.ceil(m * total - 1e-9) for m in schedule.milestones]
+        return schedule.gamma ** bisect_right(edges, step)
+    if isinstance(schedule, Cosine):
+        return _cosine(1, schedule.final, step / total)
+    if isinstance(schedule, OneCycle):
+        last, top = max(total - 1, 1), schedule.peak * total - 1
+        if step <= top:
+            return _cosine(schedule.start, 1, step / top if top else 1)
+        return _cosine(1, schedule.final, (step - top) / max(last - top, 1))
+    if isinstance(schedule, Cyclic):
+        top = schedule.peak * total
+        return min(step / top, (total - step) / (total - top))
+    return 1.0
+
+
+def _cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2

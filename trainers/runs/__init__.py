@@ -1,0 +1,1 @@
+"""Run folders: what is in one, what is logged, how runs compare."""

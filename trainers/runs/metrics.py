@@ -1,0 +1,116 @@
+"""What metrics.jsonl says of a run: its records, closing evaluation, accuracy over time, training time."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from robustsabn.errors import CheckpointError
+from robustsabn.text import one_line
+from robustsabn.trainers.adversarial.evaluation import Evaluation
+
+__all__ = [
+    "AVERAGES",
+    "Point",
+    "Record",
+    "clean_course",
+    "closing",
+    "parse_record",
+    "read_records",
+    "robust_course",
+    "training_seconds",
+    "understood",
+]
+
+Record = dict[str, Any]
+Point = tuple[float, float]
+
+AVERAGES = {"ema": "EMA", "swa": "SWA"}
+"""Checkpoints of averaged weights, and what they are called."""
+
+
+@contextlib.contextmanager
+def understood(place: Path) -> Iterator[None]:
+    """What the block stumbles over in the content of `place`, a file or folder, becomes a CheckpointError that names it."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{place} holds something else than was written there ({one_line(error, 100)}); restore it from a copy, "
+            "or remove what is damaged"
+        ) from error
+
+
+def read_records(metrics: Path) -> Iterator[Record]:
+    """The records of a metrics.jsonl, none where there is no such file; a last line that was cut off is left out.
+
+    Raises CheckpointError for any other line that is no record.
+    """
+    lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+            if number == len(lines):
+                return
+        if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+            raise CheckpointError(
+                f"{metrics}: line {number} is damaged; restore the file, or remove that line"
+            )
+        yield record
+
+
+def parse_record(line: str) -> Record | None:
+    """The record that `line` writes, None where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    fine = (
+        isinstance(found, dict) and isinstance(found.get("kind"), str) and isinstance(found.get("step"), int)
+    )
+    return found if fine else None
+
+
+def closing(found: Sequence[Record], kind: str = "test") -> Evaluation | None:
+    """The closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none, or went on since."""
+    names = {field.name for field in fields(Evaluation)}
+    tests = [record for record in found if record["kind"] == kind][-1:]
+    tests = [test for test in tests if all(record["step"] <= test["step"] for record in found)]
+    return Evaluation(**{name: tests[-1][name] for name in names & tests[-1].keys()}) if tests else None
+
+
+def robust_course(found: Sequence[Record], kind: str = "validation") -> list[Point]:
+    """(step, robust validation accuracy), attacked and scored through the last route; of averaged weights by `kind`."""
+    course = []
+    for record in found:
+        if record["kind"] == kind:
+            last = list(record["robust"])[-1]
+            course.append((record["step"], record["robust"][last][last]))
+    return course
+
+
+def clean_course(found: Sequence[Record]) -> list[Point]:
+    """(step, clean validation accuracy) through the first route."""
+    return [
+        (record["step"], next(iter(record["clean"].values())))
+        for record in found
+        if record["kind"] == "validation"
+    ]
+
+
+def training_seconds(found: Sequence[Record], batch_size: int) -> float | None:
+    """Wall time of the training steps, without evaluations; None where nothing was recorded."""
+    train = [record for record in found if record["kind"] == "train"]
+    if not all(record.get("images_per_second") for record in train):
+        return None
+    steps = [0, *(record["step"] for record in train)]
+    taken = [after - before for before, after in pairwise(steps)]
+    images = zip(taken, train, strict=True)
+    return sum(n * batch_size / record["images_per_second"] for n, record in images) if train else None

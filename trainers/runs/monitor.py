@@ -1,0 +1,215 @@
+"""What a run tells: metrics.jsonl, TensorBoard, the terminal. The main process alone."""
+
+import contextlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from robustsabn.attacks import ProgressEvent
+from robustsabn.files import write_text, writing
+from robustsabn.trainers.runs.board import Board
+from robustsabn.trainers.adversarial.evaluation import Evaluation
+from robustsabn.trainers.runs.metrics import Record, parse_record
+
+__all__ = ["Monitor", "Window", "image_grid", "results_table"]
+
+
+class Window:
+    """Means of scalars over the steps since the last reading, kept on the device: no synchronisation per step."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+        self.since = time.perf_counter()
+
+    def add(self, scalars: dict[str, Tensor]) -> None:
+        """Add the scalars of one step."""
+        for name, value in scalars.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+
+    def mean(self) -> tuple[list[str], Tensor]:
+        """Names and means, still on the device; the window is empty afterwards."""
+        names, values = list(self.sums), torch.stack(list(self.sums.values())) / self.steps
+        self.sums, self.steps = {}, 0
+        return names, values
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        now = time.perf_counter()
+        seconds, self.since = now - self.since, now
+        return seconds
+
+
+class Monitor:
+    """The main process's log of one run, with its validations so far in `validations`; `active=False`: calls do nothing."""
+
+    def __init__(self, metrics: Path, tb: Path, total: int, start: int, active: bool) -> None:
+        self.active, self.total, self.spoken = active, total, time.monotonic()
+        self.console = Console(quiet=not active, soft_wrap=True, highlight=False)
+        self.validations: list[Record] = []
+        if not active:
+            return
+        self.validations = [entry for entry in _truncate(metrics, start) if entry["kind"] == "validation"]
+        self.metrics = metrics
+        self.file: TextIO = metrics.open("a", encoding="utf-8")
+        self.board = Board(tb, start)
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("training", total=total, completed=start, note="")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Shows progress; flushes and closes at the end."""
+        if not self.active:
+            yield
+            return
+        with self.board.open():
+            try:
+                with self.progress:
+                    yield
+                self.flush()
+            finally:
+                with writing(self.metrics):
+                    self.file.close()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Closing evaluations of the block replace earlier ones in metrics.jsonl, together at its end or not at all."""
+        if not self.active:
+            yield
+            return
+        with writing(self.metrics):
+            self.file.close()
+        self.file = told = io.StringIO()
+        try:
+            yield
+            lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if not _closing(line)]
+            write_text(self.metrics, "".join(kept) + told.getvalue())
+        finally:
+            self.file = self.metrics.open("a", encoding="utf-8")
+
+    def say(self, line: str) -> None:
+        """One line for the reader."""
+        self.console.print(line, markup=False)
+        self.spoken = time.monotonic()
+
+    def advance(self, step: int, note: str) -> None:
+        """Move the progress bar to `step`; where there is none, a line a minute."""
+        if not self.active:
+            return
+        self.progress.update(self.task, completed=step, note=note)
+        if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
+            self.say(f"step {step}/{self.total}  {note}")
+
+    def attacking(self, event: ProgressEvent) -> None:
+        """How far AutoAttack is."""
+        if self.active:
+            left = f"autoattack: {event.attack}, {event.left} of {event.total} left, {event.robust} robust"
+            self.progress.update(self.task, note=left)
+            if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
+                self.say(left)
+
+    def record(self, kind: str, step: int, values: Record) -> None:
+        """One line of metrics.jsonl; its numbers also to TensorBoard, as `kind/name`."""
+        if not self.active:
+            return
+        entry = {"kind": kind, "step": step, **values}
+        with writing(self.metrics):
+            self.file.write(json.dumps(entry) + "\n")
+        if kind == "validation":
+            self.validations.append(entry)
+        for name, value in _flat(values):
+            self.board.scalar(f"{kind}/{name}", value, step)
+
+    def images(self, step: int, x: Tensor, x_adv: Tensor, eps: float) -> None:
+        """A grid for TensorBoard: images, adversarial images, difference."""
+        if self.active:
+            self.board.image("images/clean adversarial difference", image_grid(x, x_adv, eps), step)
+
+    def flush(self) -> None:
+        """Bring everything to the disk."""
+        if self.active:
+            with writing(self.metrics):
+                self.file.flush()
+                os.fsync(self.file.fileno())
+            self.board.flush()
+
+    def table(self, table: Table) -> None:
+        self.console.print(table)
+
+
+def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
+    """Rows of images, adversarial images and differences (grey is 0, full range 2 eps): (C, 3 H, N W) in [0, 1]."""
+    difference = (0.5 + (x_adv - x) / (2 * eps)).clamp(0, 1)
+    return torch.cat([torch.cat(list(row), dim=2) for row in (x, x_adv, difference)], dim=1).cpu()
+
+
+def results_table(evaluation: Evaluation, title: str) -> Table:
+    """Clean accuracy per route, and accuracy under attack per route attacked (rows) and scored (columns)."""
+    table = Table(title=title)
+    table.add_column("accuracy %")
+    for name in evaluation.routes:
+        table.add_column(f"{name} route" if name != "all" else "model", justify="right")
+    table.add_row("clean images", *(f"{100 * v:.2f}" for v in evaluation.clean.values()))
+    for source, row in evaluation.robust.items():
+        through = f" through {source}" if source != "all" else ""
+        table.add_row(f"{evaluation.attack}{through}", *(f"{100 * v:.2f}" for v in row.values()))
+    if evaluation.autoattack:
+        through = f" through {evaluation.routes[-1]}" if evaluation.routes[-1] != "all" else ""
+        fewer = f", {evaluation.autoattack_n} images" if evaluation.autoattack_n < evaluation.n else ""
+        both = {evaluation.attack: evaluation.same_images, "autoattack": evaluation.autoattack}
+        for name, row in both.items():
+            if row:
+                table.add_row(f"{name}{through}{fewer}", *(f"{100 * v:.2f}" for v in row.values()))
+    return table
+
+
+def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)):
+            yield prefix + name, value
+
+
+def _closing(line: str) -> bool:
+    record = parse_record(line)
+    return record is not None and record["kind"].startswith("test")
+
+
+def _truncate(metrics: Path, start: int) -> list[Record]:
+    """Drop what was recorded after step `start`, and a last line that was cut off; what is left.
+
+    A closing evaluation stays until another one is complete.
+    """
+    if not metrics.exists():
+        return []
+    kept, lines = [], []
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        entry = parse_record(line)
+        if entry is not None and entry["step"] <= start:
+            kept.append(entry)
+            lines.append(line + "\n")
+    write_text(metrics, "".join(lines))
+    return kept
