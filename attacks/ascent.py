@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.best import Best
+from robustsabn.attacks.losses import Loss, cross_entropy, overconfidence
 from robustsabn.attacks.model.inputs import usable
 from robustsabn.attacks.model.logits import Gate, value_and_gradient
-from robustsabn.attacks.losses import Loss, cross_entropy, overconfidence
 from robustsabn.attacks.model.outputs import looks_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError

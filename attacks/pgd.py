@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robustsabn.attacks.ascent import Ascent, Batch
 from robustsabn.attacks.counts import positive, share_of
+from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
 from robustsabn.attacks.model.inputs import (
     check_batch,
     check_finite,
@@ -19,10 +20,9 @@ from robustsabn.attacks.model.inputs import (
     say_zero_gradients,
 )
 from robustsabn.attacks.model.logits import Gate, Model, gradient_scale
-from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
 from robustsabn.attacks.model.mode import BatchNormMode, attack_mode, say_train_mode
-from robustsabn.attacks.noise import Start
 from robustsabn.attacks.model.outputs import say_probabilities
+from robustsabn.attacks.noise import Start
 from robustsabn.attacks.projections import Radius, radius_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError

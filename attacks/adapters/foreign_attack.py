@@ -10,8 +10,8 @@ from torch import Tensor
 from robustsabn.attacks.adapters.libraries import LIBRARIES, Setting, find, options_of, version_of
 from robustsabn.attacks.adapters.network import Network, undisturbed
 from robustsabn.attacks.adapters.tally import Tally, admissible
-from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.autoattack.flags import in_train_mode
+from robustsabn.attacks.counts import positive, seed_of
 from robustsabn.attacks.model.inputs import check_batch, check_threat, ordinary
 from robustsabn.attacks.model.logits import Model
 from robustsabn.attacks.report import Report

@@ -8,11 +8,11 @@ from torch import Tensor
 from robustsabn.attacks.adapters.network import Network
 from robustsabn.attacks.autoattack.autoattack import versions as common_versions
 from robustsabn.attacks.autoattack.flags import by_majority, seen_on
-from robustsabn.attacks.model.inputs import check_batch, check_classes, check_threat, check_values, ordinary
-from robustsabn.attacks.model.verifier import Judge
 from robustsabn.attacks.autoattack.majority import Votes, vote
-from robustsabn.attacks.model.mode import attack_mode
 from robustsabn.attacks.model.counted import mistaken
+from robustsabn.attacks.model.inputs import check_batch, check_classes, check_threat, check_values, ordinary
+from robustsabn.attacks.model.mode import attack_mode
+from robustsabn.attacks.model.verifier import Verifier
 from robustsabn.attacks.report import FRAGILE, AttackCost, Flag, Report
 from robustsabn.attacks.threat import ThreatModel
 
@@ -59,17 +59,17 @@ class Tally:
         self.costs: list[AttackCost] = []
         self.outside = 0
         self.began = time.perf_counter()
-        self.judge = Judge(network, x, batch_size=batch_size)
+        self.verifier = Verifier(network, x, batch_size=batch_size)
         self.clean_votes: Votes | None = None
         with attack_mode(network), torch.no_grad():
-            logits = self.judge.logits(x)
+            logits = self.verifier.logits(x)
             check_classes(largest, logits)
             self.classes = logits.shape[1]
             self.clean = ~mistaken(logits, y)
             self.prediction = logits.argmax(1)
-            self.flags = seen_on(self.judge, x[:64], rand=rand)
+            self.flags = seen_on(self.verifier, x[:64], rand=rand)
             if rand or "randomised" in {flag.name for flag in self.flags}:
-                self.clean_votes = vote(self.judge, x, y, unusable_is_wrong=True)
+                self.clean_votes = vote(self.verifier, x, y, unusable_is_wrong=True)
                 self.clean = ~self.clean_votes.wrong.to(y.device)
                 self.prediction = self.clean_votes.prediction
         self.votes = self.clean_votes
@@ -78,7 +78,7 @@ class Tally:
         network.costs()
 
     def take(self, name: str, rows: Tensor, x_adv: Tensor, seconds: float) -> None:
-        """Judge what attack `name` made of the samples `rows` (n,)."""
+        """Verifier what attack `name` made of the samples `rows` (n,)."""
         forwards, backwards = self.network.costs()
         broken, checks = self._broken(rows, x_adv) if len(rows) else (rows, 0)
         self.robust[broken] = False
@@ -97,9 +97,9 @@ class Tally:
         checks = len(rows)
         with attack_mode(self.network):
             if self.votes is None:
-                success = self.judge.broken(candidates, x, y, self.threat)
+                success = self.verifier.broken(candidates, x, y, self.threat)
             else:
-                votes = vote(self.judge, candidates, y)
+                votes = vote(self.verifier, candidates, y)
                 success, checks = votes.wrong.to(x.device), int(votes.asked.sum())
                 self.votes = self.votes.replaced(rows[success].cpu(), votes.take(votes.wrong))
         self.x_adv[rows[success]] = candidates[success]
@@ -120,7 +120,7 @@ class Tally:
         draws, flags = (1, 1), (*flags, *self.flags)
         if self.votes is None or self.clean_votes is None:
             with attack_mode(self.network):
-                prediction, margin = self.judge.margins(self.x_adv, self.y)
+                prediction, margin = self.verifier.margins(self.x_adv, self.y)
         else:
             prediction, margin = self.votes.prediction, self.votes.margin
             draws = self.clean_votes.span(self.votes)

@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 from robustsabn import __version__
-from robustsabn.attacks.journal.same_model import Answers
-from robustsabn.attacks.counts import seed_of
 from robustsabn.attacks.autoattack.ensemble import Ensemble, ProgressEvent
 from robustsabn.attacks.autoattack.flags import by_attacks, by_kind, by_majority, in_train_mode, seen_on
-from robustsabn.attacks.journal.identity import identity_of
-from robustsabn.attacks.model.inputs import check_batch, check_classes, check_threat, check_values, ordinary
-from robustsabn.attacks.journal.journal import Journal
-from robustsabn.attacks.model.verifier import Judge, device_of
-from robustsabn.attacks.model.logits import Model
-from robustsabn.attacks.model.mode import attack_mode
-from robustsabn.attacks.model.counted import mistaken
-from robustsabn.attacks.report import FRAGILE, Report
-from robustsabn.attacks.search.base import Search
-from robustsabn.attacks.folding.search_model import search_model
-from robustsabn.attacks.threat import ThreatModel
 from robustsabn.attacks.autoattack.verdicts import Verdicts
 from robustsabn.attacks.autoattack.versions import attacks_of
 from robustsabn.attacks.autoattack.workers import Workers
+from robustsabn.attacks.counts import seed_of
+from robustsabn.attacks.folding.search_model import search_model
+from robustsabn.attacks.journal.identity import identity_of
+from robustsabn.attacks.journal.journal import Journal
+from robustsabn.attacks.journal.same_model import Answers
+from robustsabn.attacks.model.counted import mistaken
+from robustsabn.attacks.model.inputs import check_batch, check_classes, check_threat, check_values, ordinary
+from robustsabn.attacks.model.logits import Model
+from robustsabn.attacks.model.mode import attack_mode
+from robustsabn.attacks.model.verifier import Verifier, device_of
+from robustsabn.attacks.report import FRAGILE, Report
+from robustsabn.attacks.search.base import Search
+from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 from robustsabn.locks import locked
 from robustsabn.paths import given_path
@@ -112,22 +112,22 @@ class AutoAttack:
             )
         flags = in_train_mode(model) + by_kind(model, x, self.attacks, self.version, self.autocast)
         with attack_mode(model), torch.no_grad(), _float32():
-            judge = Judge(model, x, batch_size=self._rows(model, x))
-            clean = judge.logits(x).cpu()
+            verifier = Verifier(model, x, batch_size=self._rows(model, x))
+            clean = verifier.logits(x).cpu()
             check_classes(largest, clean)
             workers = Workers()
-            seen = workers.gather(seen_on(judge, x[:64], rand=rand))[
+            seen = workers.gather(seen_on(verifier, x[:64], rand=rand))[
                 0
             ]  # a random model answers each process otherwise
             flags += seen
             verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
             randomised = "randomised" in {flag.name for flag in seen}
-            search, searched = search_model(model, x[:16].to(judge.device), **self._options)
+            search, searched = search_model(model, x[:16].to(verifier.device), **self._options)
             half = "half-precision" in {flag.name for flag in flags}
             answers = Answers(clean, randomised=randomised, half=half)
             with self._journal(model, attacks, x, y, ids, answers, workers) as journal:
                 random, shared = rand or randomised, (workers, journal, self.progress)
-                ensemble = Ensemble(search, judge, x, y, ids, clean, threat, verdicts, random, *shared)
+                ensemble = Ensemble(search, verifier, x, y, ids, clean, threat, verdicts, random, *shared)
                 earlier, verdicts = ensemble.run(attacks), ensemble.verdicts
             x_adv, draws, clean_prediction = verdicts.adversarial(x), (1, 1), clean.argmax(1)
             first, last = ensemble.clean_votes, ensemble.final_votes
@@ -136,7 +136,7 @@ class AutoAttack:
                 prediction, margins = last.prediction, last.margin
                 flags += by_majority(first, last, ids)
             else:
-                prediction, margins = judge.margins(x_adv, y)
+                prediction, margins = verifier.margins(x_adv, y)
         fragile = margins.abs() <= FRAGILE
         flags += by_attacks(verdicts, ids, clean, fragile)
         return Report(
@@ -162,7 +162,7 @@ class AutoAttack:
             attacks=verdicts.costs(),
             flags=tuple(flags),
             seconds=earlier + time.perf_counter() - began,
-            versions={**versions(judge.device), "search": searched},
+            versions={**versions(verifier.device), "search": searched},
             draws=draws,
         )
 

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustsabn.attacks.autoattack.slots import drive
-from robustsabn.attacks.journal.journal import Journal
-from robustsabn.attacks.model.verifier import Judge
-from robustsabn.attacks.model.logits import Model
 from robustsabn.attacks.autoattack.majority import Votes, convincing, vote
-from robustsabn.attacks.model.counted import Oracle
-from robustsabn.attacks.search.base import Points, Search, State
-from robustsabn.attacks.threat import ThreatModel
+from robustsabn.attacks.autoattack.slots import drive
 from robustsabn.attacks.autoattack.verdicts import Finished, Verdicts
 from robustsabn.attacks.autoattack.workers import Workers
+from robustsabn.attacks.journal.journal import Journal
+from robustsabn.attacks.model.counted import CountedModel
+from robustsabn.attacks.model.logits import Model
+from robustsabn.attacks.model.verifier import Verifier
+from robustsabn.attacks.search.base import Points, Search, State
+from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
 __all__ = ["Ensemble", "ProgressEvent"]
@@ -42,14 +42,14 @@ class ProgressEvent:
 
 @dataclass
 class Ensemble:
-    """What the attacks of one evaluation share. `x` and `y` may be on another device than the judge's.
+    """What the attacks of one evaluation share. `x` and `y` may be on another device than the verifier's.
 
     `clean` (N, K) are the logits of the clean images, from which targets are ranked, on the CPU. The verdicts on a
     `random` model are by majority.
     """
 
     search: Model
-    judge: Judge
+    verifier: Verifier
     x: Tensor
     y: Tensor
     ids: Tensor
@@ -106,11 +106,11 @@ class Ensemble:
         if self.journal.answers.randomised:
             return
         said = [pair for record in records for pair in zip(record.hit.tolist(), record.images, strict=True)]
-        mine, wrong, size = said[self.workers.rank :: self.workers.world], 0, self.judge.batch_size
+        mine, wrong, size = said[self.workers.rank :: self.workers.world], 0, self.verifier.batch_size
         for start in range(0, len(mine), size):
             numbers, images = zip(*mine[start : start + size], strict=True)
             labels = self.y[torch.tensor(numbers, device=self.y.device)].cpu()
-            logits = self.judge.logits(torch.stack(images)).cpu()
+            logits = self.verifier.logits(torch.stack(images)).cpu()
             wrong += int(self.journal.answers.contradict(logits, labels).sum())
         if count := sum(self.workers.gather(wrong)):
             raise InputError(
@@ -132,9 +132,9 @@ class Ensemble:
         last, robust = began, int(self.verdicts.robust.sum())
         ended, broken = self.workers.counter(), self.workers.counter()
         news: list[Finished] = []
-        oracle = Oracle(self.search, eot=attack.eot, single=self.judge.single)
-        slots, take = self.judge.batch_size, self.workers.share(left)
-        for numbers, state in drive(attack, oracle, take, self._points, slots, self._confirm):
+        counted = CountedModel(self.search, eot=attack.eot, single=self.verifier.single)
+        slots, take = self.verifier.batch_size, self.workers.share(left)
+        for numbers, state in drive(attack, counted, take, self._points, slots, self._confirm):
             now = time.perf_counter()
             finished = Finished.of(index, (now - last) / self.workers.world, numbers, state)
             last = now
@@ -154,15 +154,15 @@ class Ensemble:
     def _points(self, numbers: list[int]) -> Points:
         rows = torch.tensor(numbers)
         there = rows.to(self.x.device)
-        x, y = self.x[there].to(self.judge.device), self.y[there].to(self.judge.device)
+        x, y = self.x[there].to(self.verifier.device), self.y[there].to(self.verifier.device)
         near = self.threat.select(there)
         return Points.of(x, y, self.ids[rows].to(x.device), near, self.clean[rows].to(x.device))
 
     def _confirm(self, state: State) -> Tensor:
         points, threat = state.points, self.threat.with_eps(state.points.eps)
         if not self.random:
-            return self.judge.broken(state.x_adv, points.x, points.y, threat)
-        granted, asked = convincing(self.judge, state.x_adv, points.y)
+            return self.verifier.broken(state.x_adv, points.x, points.y, threat)
+        granted, asked = convincing(self.verifier, state.x_adv, points.y)
         state.checks += asked.to(state.checks.device) - 1
         return granted.to(points.x.device) & threat.contains(state.x_adv, points.x)
 
@@ -181,7 +181,7 @@ class Ensemble:
         if self.journal and (kept := self.journal.votes(name)):
             return kept
         rank, world = self.workers.rank, self.workers.world
-        mine = vote(self.judge, x[rank::world], y[rank::world], unusable_is_wrong=unusable_is_wrong)
+        mine = vote(self.verifier, x[rank::world], y[rank::world], unusable_is_wrong=unusable_is_wrong)
         votes = Votes.interleaved(self.workers.gather(mine))
         if self.journal and rank == 0:
             self.journal.keep(name, votes)

@@ -12,16 +12,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from robustsabn.attacks.autoattack.majority import CLEAR, MOST, Votes
+from robustsabn.attacks.autoattack.verdicts import Verdicts
 from robustsabn.attacks.journal.same_model import Answers
 from robustsabn.attacks.model.inputs import usable
-from robustsabn.attacks.model.verifier import Judge
 from robustsabn.attacks.model.logits import Model
-from robustsabn.attacks.autoattack.majority import CLEAR, MOST, Votes
 from robustsabn.attacks.model.mode import in_training
 from robustsabn.attacks.model.outputs import kind_in_words, looks_like
+from robustsabn.attacks.model.verifier import Verifier
 from robustsabn.attacks.report import Flag
 from robustsabn.attacks.search.base import Search
-from robustsabn.attacks.autoattack.verdicts import Verdicts
 
 __all__ = ["by_attacks", "by_kind", "by_majority", "in_train_mode", "seen_on"]
 
@@ -77,13 +77,13 @@ def by_kind(
     return flags
 
 
-def seen_on(judge: Judge, x: Tensor, *, rand: bool = False) -> list[Flag]:
+def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
     """What a few forwards of a batch `x` tell: randomness, answers that depend on the batch, probabilities, gradients
     taken inside. `rand`: the attack is made for random models."""
     flags = []
     with _gradients_inside() as calls:
-        first = judge.logits(x)
-    again = [_without_absent(judge.logits(x)) for _ in range(4)]
+        first = verifier.logits(x)
+    again = [_without_absent(verifier.logits(x)) for _ in range(4)]
     present = _without_absent(first)
     size = present.norm(dim=1, keepdim=True) + 1e-12
     differ = torch.stack([((present - other) / size).abs().amax(1) > 1e-4 for other in again]).any(0)
@@ -100,7 +100,7 @@ def seen_on(judge: Judge, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 + ("Verdicts are by majority" if rand else "Use version rand (--version rand)"),
             )
         )
-    elif count := int(_in_other_company(judge, x, first).sum()):
+    elif count := int(_in_other_company(verifier, x, first).sum()):
         flags.append(
             Flag(
                 "batch-dependent",
@@ -112,7 +112,7 @@ def seen_on(judge: Judge, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 "their batches alone. Normalise with running statistics, draw noise anew, or evaluate what you deploy",
             )
         )
-    if found := kind_in_words(int(looks_like(first, judge.precision)), judge.differentiable, x):
+    if found := kind_in_words(int(looks_like(first, verifier.precision)), verifier.differentiable, x):
         name, words = found
         flags.append(Flag(name, "warning", len(x), (), words))
     if calls:
@@ -218,11 +218,11 @@ def _alone(who: str, of: int, n: int) -> str:
     )
 
 
-def _in_other_company(judge: Judge, x: Tensor, before: Tensor) -> Tensor:
+def _in_other_company(verifier: Verifier, x: Tensor, before: Tensor) -> Tensor:
     """Bool (N,): images whose logits, `before` (N, K), change beyond rounding with the order and the other images."""
     others = (x + x.amin()) / 2  # of half the contrast: inside the box, and with other statistics
-    again = judge.logits(torch.stack([others, x.flip(0)], 1).flatten(0, 1))[1::2].flip(0)
-    coarse = judge.precision in (torch.float16, torch.bfloat16)
+    again = verifier.logits(torch.stack([others, x.flip(0)], 1).flatten(0, 1))[1::2].flip(0)
+    coarse = verifier.precision in (torch.float16, torch.bfloat16)
     return Answers(before, half=coarse).apart(again) & usable(before)
 
 

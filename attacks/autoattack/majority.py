@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from robustsabn.attacks.model.inputs import usable
-from robustsabn.attacks.model.verifier import Judge
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.model.counted import mistaken
+from robustsabn.attacks.model.inputs import usable
+from robustsabn.attacks.model.verifier import Verifier
 
 __all__ = ["CLEAR", "LEAST", "MOST", "Votes", "convincing", "vote"]
 
@@ -77,41 +77,41 @@ class Votes:
         return cls(**columns)
 
 
-def vote(judge: Judge, x: Tensor, y: Tensor, *, unusable_is_wrong: bool = False) -> Votes:
+def vote(verifier: Verifier, x: Tensor, y: Tensor, *, unusable_is_wrong: bool = False) -> Votes:
     """The majority on images x (N, ...) with labels y (N,): 11 answers, then ten at a time up to 1001.
 
     An image is asked until its vote is 3 standard deviations from a tie. NaN and +inf count as right, for they are no
     success of an attack, unless `unusable_is_wrong`.
     """
-    return _ask(judge, x, y, MOST, lambda lead, clear: lead.abs() <= clear, unusable_is_wrong)
+    return _ask(verifier, x, y, MOST, lambda lead, clear: lead.abs() <= clear, unusable_is_wrong)
 
 
-def convincing(judge: Judge, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def convincing(verifier: Verifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Bool (N,): claims that may end a search, with 31 more wrong answers than right ones; and the answers taken.
 
     A claim is dropped as soon as a count finds no majority for it, or after 501 answers. An image that is wrong with
     probability .45 passes with probability (.45 / .55)^31 at most (Wald's sequential test). The final verdict asks
     anew: with as many claims as a search makes, some pass here by luck.
     """
-    votes = _ask(judge, x, y, SCREEN, lambda lead, clear: (lead > 0) & (lead < LEAD))
+    votes = _ask(verifier, x, y, SCREEN, lambda lead, clear: (lead > 0) & (lead < LEAD))
     return 2 * votes.errors - votes.asked >= LEAD, votes.asked
 
 
 def _ask(
-    judge: Judge,
+    verifier: Verifier,
     x: Tensor,
     y: Tensor,
     most: int,
     undecided: Callable[[Tensor, float], Tensor],
     unusable_is_wrong: bool = False,
 ) -> Votes:
-    x, y = x.to(judge.device), y.to(judge.device)
+    x, y = x.to(verifier.device), y.to(verifier.device)
     left, asked, errors = torch.arange(len(y), device=y.device), torch.zeros_like(y), torch.zeros_like(y)
     chosen: Tensor | None = None
     margins: list[Tensor] = []
     while len(left) and len(margins) < most:
         for _ in range(ROUND if margins else LEAST):
-            logits, label = judge.logits(x[left]), y[left]
+            logits, label = verifier.logits(x[left]), y[left]
             fine = usable(logits)
             errors[left] += mistaken(logits, label) & (fine | unusable_is_wrong)
             if chosen is None:

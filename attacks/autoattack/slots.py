@@ -8,29 +8,21 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.model.counted import CountedModel
+from robustsabn.attacks.model.rows import ROWS, slots_for
 from robustsabn.attacks.search.base import Points, Search, State
 
-__all__ = ["ROWS", "drive", "slots_for"]
+__all__ = ["drive"]
 
 S = TypeVar("S", bound=State)
 
-# Batches are multiples of this many rows. Matrix products of fewer rows take other kernels, which round
-# differently, and a point's verdict could then depend on the batch size. On one CPU thread this suffices but
-# for wide linear layers; with several, and on GPUs, larger batches may differ in the last bits as well.
-ROWS = 16
 # On an accelerator, reading a flag stops the queue of kernels: do it once in this many steps.
 _POLL = 8
 
 
-def slots_for(batch_size: int, points: int) -> int:
-    """Slots for at most `batch_size` of `points` points: a multiple of 16."""
-    return -(-max(1, min(batch_size, points)) // ROWS) * ROWS
-
-
 def drive(
     attack: Search[S],
-    oracle: Oracle,
+    counted: CountedModel,
     take: Callable[[int], list[int]],
     points: Callable[[list[int]], Points],
     slots: int,
@@ -53,7 +45,7 @@ def drive(
     while first := more(slots):
         batch = _Slots(attack, points, first, min(slots, slots_for(slots, len(first))))
         try:
-            yield from batch.work(oracle, more, confirm)
+            yield from batch.work(counted, more, confirm)
         except torch.OutOfMemoryError:
             if len(batch.numbers) <= ROWS:
                 raise
@@ -77,7 +69,7 @@ class _Slots(Generic[S]):
         self.numbers: list[int | None] = [*first, *[None] * (slots - len(first))]
 
     def work(
-        self, oracle: Oracle, more: Callable[[int], list[int]], confirm: Callable[[S], Tensor] | None
+        self, counted: CountedModel, more: Callable[[int], list[int]], confirm: Callable[[S], Tensor] | None
     ) -> Iterator[tuple[list[int], S]]:
         """Attack the first points, and `more` as slots fall vacant, until none is left."""
         vacant = len(self.numbers) - len(self.first)
@@ -85,7 +77,7 @@ class _Slots(Generic[S]):
         self.state.done[len(self.first) :] = True
         while self.occupied:
             for _ in range(1 if self.state.broken.is_cpu else _POLL):
-                self.attack.step(self.state, oracle)
+                self.attack.step(self.state, counted)
             if ended := self.ended(confirm):
                 yield self.finished(ended)
                 self.refill(ended, more(len(ended)))

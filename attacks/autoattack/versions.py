@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from robustsabn.attacks.search.apgd import APGD, APGDT
-from robustsabn.attacks.search.fab import FAB, FABT
 from robustsabn.attacks.search.apgd_focused import FocusedAPGDT
 from robustsabn.attacks.search.base import Search
+from robustsabn.attacks.search.fab import FAB, FABT
 from robustsabn.attacks.search.square import Square
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.overrides import TorchFunctionMode
 
+from robustsabn.attacks.folding.graph import Fold, lay_out, rewritten
 from robustsabn.attacks.model.logits import Gate, Model
 from robustsabn.attacks.model.mode import attack_mode
-from robustsabn.attacks.folding.graph import Fold, lay_out, rewritten
 
-__all__ = ["Folded", "Mirror", "folded", "mirrored", "same_randomness"]
+__all__ = ["Folded", "FoldedCopy", "folded", "following_copy", "same_randomness"]
 
 _WRAPPERS = ("torch.nn.parallel.", "torch.distributed.", "torch._dynamo.", "torch.jit.")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -29,7 +29,7 @@ class Folded(NamedTuple):
     why: str
 
 
-class Mirror(NamedTuple):
+class FoldedCopy(NamedTuple):
     """A folded copy, `network`, that can follow the weights of its model.
 
     `same` pairs tensors of the copy before it was folded with those of the model; `routed` does so with layers that
@@ -71,7 +71,7 @@ def folded(model: Model, x: Tensor) -> Folded:
         return Folded(None, str(refusal))
 
 
-def mirrored(model: Model, x: Tensor) -> Mirror | None:
+def following_copy(model: Model, x: Tensor) -> FoldedCopy | None:
     """Like `folded`, to be brought up to date as the weights move; None where there is no safe copy."""
     try:
         return _mirrored(model, x)
@@ -107,12 +107,12 @@ def _fit(model: Model, x: Tensor) -> nn.Module:
     return model
 
 
-def _mirrored(model: Model, x: Tensor) -> Mirror:
+def _mirrored(model: Model, x: Tensor) -> FoldedCopy:
     with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False), same_randomness(x):
         return _made(_fit(model, x), x)
 
 
-def _made(model: nn.Module, x: Tensor) -> Mirror:
+def _made(model: nn.Module, x: Tensor) -> FoldedCopy:
     truth, switches_gradients = _truth(model, x)
     with _refusing("it cannot be copied"):
         twin = _copied(model)
@@ -133,7 +133,7 @@ def _made(model: nn.Module, x: Tensor) -> Mirror:
         lay_out(network, last)
         trouble = _trouble(network, x, truth)
         if not trouble:
-            return Mirror(network, why, *_pairs(twin, model), [] if network is twin else folds)
+            return FoldedCopy(network, why, *_pairs(twin, model), [] if network is twin else folds)
         why = why or f"not rewritten: the rewritten network {trouble}"
     raise _Refusal(why)
 

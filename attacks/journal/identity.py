@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustsabn.attacks.autoattack.verdicts import Finished
+from robustsabn.attacks.autoattack.versions import described
 from robustsabn.attacks.model.logits import Model
 from robustsabn.attacks.search.base import Search
 from robustsabn.attacks.threat import ThreatModel
-from robustsabn.attacks.autoattack.verdicts import Finished
-from robustsabn.attacks.autoattack.versions import described
 
 __all__ = ["FORMAT", "difference", "identity_of"]
 

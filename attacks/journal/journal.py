@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from robustsabn.attacks.journal.same_model import Answers
-from robustsabn.attacks.journal.identity import difference
 from robustsabn.attacks.autoattack.majority import Votes
 from robustsabn.attacks.autoattack.verdicts import Finished
+from robustsabn.attacks.journal.identity import difference
+from robustsabn.attacks.journal.same_model import Answers
 from robustsabn.errors import InputError
 from robustsabn.files import make_folder, write_text, writing
 from robustsabn.text import shorten

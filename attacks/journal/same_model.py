@@ -8,8 +8,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from robustsabn.attacks.model.inputs import usable
 from robustsabn.attacks.losses import margin
+from robustsabn.attacks.model.inputs import usable
 from robustsabn.errors import InputError
 from robustsabn.files import replacing
 

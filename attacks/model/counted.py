@@ -8,7 +8,7 @@ from torch import Tensor
 from robustsabn.attacks.model.inputs import usable
 from robustsabn.attacks.model.logits import Gate, Model, gradient_scale, scaled_gradient
 
-__all__ = ["Oracle", "mistaken"]
+__all__ = ["CountedModel", "mistaken"]
 
 
 def mistaken(logits: Tensor, y: Tensor) -> Tensor:
@@ -16,7 +16,7 @@ def mistaken(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(1) != y) | ~usable(logits)
 
 
-class Oracle:
+class CountedModel:
     """A classifier seen by an attack; counts the images that went forward and backward through it.
 
     With `eot` > 1 a gradient is the mean of that many draws of a randomised network, and the loss and logits

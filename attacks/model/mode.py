@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from robustsabn.user_code import kept_alive
 from robustsabn.errors import InputError, ModelError
 from robustsabn.text import quote
+from robustsabn.user_code import kept_alive
 
 __all__ = [
     "BatchNormMode",

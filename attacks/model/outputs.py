@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks.graphs import unbounded
+from robustsabn.attacks.model.graphs import unbounded
 from robustsabn.errors import InputError, RobustsabnError
 from robustsabn.text import one_line, quote, shorten
 

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from robustsabn.attacks.autoattack.slots import ROWS, slots_for
-from robustsabn.attacks.model.inputs import usable
-from robustsabn.attacks.model.logits import Gate, Model
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.model.counted import mistaken
+from robustsabn.attacks.model.inputs import usable
+from robustsabn.attacks.model.logits import Gate, Model
+from robustsabn.attacks.model.rows import ROWS, slots_for
 from robustsabn.attacks.threat import ThreatModel
 
-__all__ = ["Judge", "device_of"]
+__all__ = ["Verifier", "device_of"]
 
 
 def device_of(model: Model, x: Tensor) -> torch.device:
@@ -19,7 +19,7 @@ def device_of(model: Model, x: Tensor) -> torch.device:
     return tensors[0].device if tensors else x.device
 
 
-class Judge:
+class Verifier:
     """Logits and verdicts of the untouched model in float32, without autocast, `batch_size` rows at a time.
 
     The last rows of a batch are filled up to a multiple of 16 by repetition, so that a row's logits do not depend on

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of, share_of
-from robustsabn.attacks.model.inputs import check_threat, usable
 from robustsabn.attacks.losses import LOSSES, Loss, margin, targeted_dlr
-from robustsabn.attacks.model.counted import Oracle, mistaken
+from robustsabn.attacks.model.counted import CountedModel, mistaken
+from robustsabn.attacks.model.inputs import check_threat, usable
 from robustsabn.attacks.projections import project_l1, project_l2, project_linf, sample_norm
 from robustsabn.attacks.search.base import ATTACKS, Points, Search, State, choose, per_row, update
 from robustsabn.attacks.steps import steepest
@@ -105,10 +105,10 @@ class APGD(Search[ApgdState]):
         """Rows at the start of the first run; `start` (S, ...) replaces its random image."""
         return self._enter(State.blank(points), None, start)
 
-    def step(self, state: ApgdState, oracle: Oracle) -> None:
+    def step(self, state: ApgdState, counted: CountedModel) -> None:
         s, points = state, state.points
         live = ~self.idle(s)
-        loss, logits, grad, undefined = oracle.gradient(s.x_cur, lambda z: self._value(z, s))
+        loss, logits, grad, undefined = counted.gradient(s.x_cur, lambda z: self._value(z, s))
         loss = loss.nan_to_num(nan=-math.inf)
         first, stage, scale = s.it == 0, self._stage(s.run, points), self._scale(s.run)
         zero = grad.flatten(1).abs().amax(1) == 0

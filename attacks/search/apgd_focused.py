@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustsabn.attacks.search.apgd import APGDT, ApgdState
 from robustsabn.attacks.counts import positive
+from robustsabn.attacks.search.apgd import APGDT, ApgdState
 from robustsabn.attacks.search.base import Points, State
 from robustsabn.attacks.threat import ThreatModel
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from robustsabn.attacks.model.counted import CountedModel, mistaken
 from robustsabn.attacks.model.inputs import (
     check_batch,
     check_classes,
@@ -24,7 +25,6 @@ from robustsabn.attacks.model.inputs import (
 )
 from robustsabn.attacks.model.logits import Gate, Model
 from robustsabn.attacks.model.mode import attack_mode
-from robustsabn.attacks.model.counted import Oracle, mistaken
 from robustsabn.attacks.model.outputs import looks_like, say_probabilities
 from robustsabn.attacks.model.verify import broken, logits_in_batches
 from robustsabn.attacks.threat import ThreatModel
@@ -213,7 +213,7 @@ class Search(ABC, Generic[S]):
         """Fresh rows for `points`; asks nothing of the network."""
 
     @abstractmethod
-    def step(self, state: S, oracle: Oracle) -> None:
+    def step(self, state: S, counted: CountedModel) -> None:
         """Advance every row that is not idle by one iteration, in place."""
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Tensor:
@@ -234,16 +234,16 @@ class Search(ABC, Generic[S]):
             largest = check_values(x, y, self.threat)
             x, y = ordinary(x).float(), ordinary(y)
             ids = torch.arange(len(x), device=x.device) if ids is None else ids.to(x.device, torch.int64)
-            oracle = Oracle(model, eot=self.eot)
-            clean = oracle.logits(x)
+            counted = CountedModel(model, eot=self.eot)
+            clean = counted.logits(x)
             check_classes(largest, clean)
             check_finite(int((~usable(clean)).sum()), 0, len(x))
-            kind = int(looks_like(clean, oracle.precision))
-            say_probabilities(kind, Gate(model, x, single=oracle.single), x, 4)
+            kind = int(looks_like(clean, counted.precision))
+            say_probabilities(kind, Gate(model, x, single=counted.single), x, 4)
             points = Points.of(x, y, ids, self.threat.fit(x), clean)
             state = self.begin(points)
             state.done |= mistaken(clean, y)
-            lost = self._search(model, state, oracle)
+            lost = self._search(model, state, counted)
             if not self.early_stop and bool(
                 lost.any()
             ):  # a sound claim before the refused one was overwritten
@@ -251,17 +251,17 @@ class Search(ABC, Generic[S]):
                 careful.early_stop = True
                 again = careful.begin(points)
                 again.done |= ~lost
-                careful._search(model, again, oracle)
+                careful._search(model, again, counted)
                 state.put(lost.nonzero()[:, 0], again.take(lost))
         return state
 
-    def _search(self, model: Model, state: S, oracle: Oracle) -> Tensor:
+    def _search(self, model: Model, state: S, counted: CountedModel) -> Tensor:
         """Steps until every row is idle and its claim verified; bool (S,) rows that end without after a refused one."""
         refused = torch.zeros_like(state.broken)
         while True:
             while not bool(self.idle(state).all()):
-                self.step(state, oracle)
-            now = state.broken & ~self._verified(model, state, oracle.single)
+                self.step(state, counted)
+            now = state.broken & ~self._verified(model, state, counted.single)
             if not bool(now.any()):
                 return refused & ~state.broken
             refused |= now

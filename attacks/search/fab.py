@@ -7,10 +7,10 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of
-from robustsabn.attacks.search.hyperplane import step_to_hyperplane
+from robustsabn.attacks.model.counted import CountedModel, mistaken
 from robustsabn.attacks.model.inputs import check_threat, usable
-from robustsabn.attacks.model.counted import Oracle, mistaken
 from robustsabn.attacks.search.base import ATTACKS, Points, Search, State, choose, per_row
+from robustsabn.attacks.search.hyperplane import step_to_hyperplane
 from robustsabn.attacks.threat import ThreatModel
 
 __all__ = ["FAB", "FABT"]
@@ -59,10 +59,10 @@ class FAB(Search[FabState]):
     def begin(self, points: Points) -> FabState:
         return self._enter(State.blank(points), torch.zeros_like(points.ids))
 
-    def step(self, state: FabState, oracle: Oracle) -> None:
+    def step(self, state: FabState, counted: CountedModel) -> None:
         s, x = state, state.points.x
         live = ~self.idle(s)
-        value, w, undefined, passes = self._boundary(s, oracle)
+        value, w, undefined, passes = self._boundary(s, counted)
         s.flat |= live & (s.it == 0) & (w == 0).all(1) & ~undefined
         s.undefined |= live & undefined
         flat, centre = s.v.flatten(1), x.flatten(1)
@@ -74,7 +74,7 @@ class FAB(Search[FabState]):
         near_to, far_to = here.mul_(_ETA).add_(flat), there.mul_(_ETA).add_(centre)
         v = near_to.mul_(1 - alpha).add_(far_to.mul_(alpha)).clamp_(*bounds).view_as(x)
 
-        logits = oracle.logits(v)
+        logits = counted.logits(v)
         s.count(live, 2, passes)
         s.strange |= live & ~usable(logits)
         wrong = live & mistaken(logits, s.points.y)
@@ -118,10 +118,10 @@ class FAB(Search[FabState]):
         best = torch.full_like(old.points.eps, 1e10)
         return FabState(**fields, run=run, it=torch.zeros_like(run), v=v.clone(), best=best)
 
-    def _boundary(self, s: FabState, oracle: Oracle) -> tuple[Tensor, Tensor, Tensor, int]:
+    def _boundary(self, s: FabState, counted: CountedModel) -> tuple[Tensor, Tensor, Tensor, int]:
         """Logit difference (S,) to the class whose boundary is nearest, its gradient (S, D), rows where that was not
         finite, and backwards used."""
-        logits, rows, undefined = oracle.jacobian(s.v)
+        logits, rows, undefined = counted.jacobian(s.v)
         classes, label = logits.shape[1], s.points.y[:, None]
         jacobian = rows.flatten(2).transpose(0, 1)
         own = label[..., None].expand(-1, 1, jacobian.shape[2])
@@ -160,12 +160,12 @@ class FABT(FAB):
     def aim(self, state: FabState) -> Tensor:
         return state.points.target(state.run // self.restarts)
 
-    def _boundary(self, s: FabState, oracle: Oracle) -> tuple[Tensor, Tensor, Tensor, int]:
+    def _boundary(self, s: FabState, counted: CountedModel) -> tuple[Tensor, Tensor, Tensor, int]:
         pair = torch.stack([self.aim(s), s.points.y], 1)
 
         def lead(logits: Tensor) -> Tensor:
             picked = logits.gather(1, pair)
             return picked[:, 0] - picked[:, 1]
 
-        value, _, grad, undefined = oracle.gradient(s.v, lead)
+        value, _, grad, undefined = counted.gradient(s.v, lead)
         return value, grad.flatten(1), undefined, 1

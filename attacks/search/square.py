@@ -7,9 +7,9 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of
-from robustsabn.attacks.model.inputs import check_threat, usable
 from robustsabn.attacks.losses import margin
-from robustsabn.attacks.model.counted import Oracle, mistaken
+from robustsabn.attacks.model.counted import CountedModel, mistaken
+from robustsabn.attacks.model.inputs import check_threat, usable
 from robustsabn.attacks.projections import project_l1, sample_norm
 from robustsabn.attacks.search.base import ATTACKS, Points, Search, State, choose, per_row, update
 from robustsabn.attacks.search.square_patterns import PHASES, pattern_table, sides
@@ -61,11 +61,11 @@ class Square(Search[SquareState]):
             **vars(State.blank(points)), x_best=self._stripes_or_tiles(points, key), best=worst, key=key
         )
 
-    def step(self, state: SquareState, oracle: Oracle) -> None:
+    def step(self, state: SquareState, counted: CountedModel) -> None:
         s, points = state, state.points
         live, first = ~self.idle(s), s.it == 0
         new = choose(first, s.x_best, self._propose(s))
-        logits = oracle.logits(new)
+        logits = counted.logits(new)
         score = margin(logits, points.y).nan_to_num(nan=-torch.inf)
         wrong = mistaken(logits, points.y)
         s.count(live, 1, 0)

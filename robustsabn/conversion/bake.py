@@ -11,7 +11,7 @@ from torch import nn
 from robustsabn import routing
 from robustsabn.errors import ConversionError
 from robustsabn.layers import RoutedNorm
-from robustsabn.layers.plain import Tied, plain_layer
+from robustsabn.layers.base import Tied
 from robustsabn.routing import Resolved, Router, Selection, is_whole_batch, routers_of
 from robustsabn.surgery import move_hooks, restore_fast_path, wrapper_of
 
@@ -45,7 +45,7 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
             for layer in layers:
                 if not isinstance(layer, RoutedNorm):
                     raise ConversionError(f"{type(layer).__name__} takes routes and has no plain counterpart")
-                memo[id(layer)] = plain[layer] = plain_layer(layer, chosen, tied)
+                memo[id(layer)] = plain[layer] = layer.as_plain(chosen, tied)
     for layer, new in plain.items():
         new._modules.update(copy.deepcopy(layer._modules, memo))
         _copy_hooks(layer, new, memo)

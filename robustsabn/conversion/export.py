@@ -87,7 +87,7 @@ def _safetensors(
 ) -> Net:
     from safetensors.torch import save
 
-    from robustsabn.models.versions import load_state, read_state, version_notes
+    from robustsabn.state_versions import load_state, read_state, version_notes
 
     own = plain.state_dict()
     state = {name: tensor.detach().clone().contiguous() for name, tensor in own.items()}

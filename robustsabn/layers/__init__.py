@@ -9,6 +9,7 @@ from robustsabn.layers.batchnorm import (
     RoutedBatchNorm2d,
     RoutedBatchNorm3d,
 )
+from robustsabn.layers.presets import PRESETS, AuxBN2d, CCBN2d, Preset, SaAuxBN2d, SaBN2d
 from robustsabn.layers.sample_norms import (
     RoutedGroupNorm,
     RoutedInstanceNorm1d,
@@ -16,7 +17,6 @@ from robustsabn.layers.sample_norms import (
     RoutedInstanceNorm3d,
     RoutedLayerNorm,
 )
-from robustsabn.layers.presets import PRESETS, AuxBN2d, CCBN2d, Preset, SaAuxBN2d, SaBN2d
 
 __all__ = [
     "PRESETS",

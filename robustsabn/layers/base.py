@@ -11,17 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.arguments import a_device, a_dtype, a_whole_number
-from robustsabn.errors import RouteError
+from robustsabn.errors import ConversionError, RouteError
 from robustsabn.layers.effective import effective
 from robustsabn.layers.moments import wide
 from robustsabn.routing import Resolved, Router, is_whole_batch
+from robustsabn.surgery import hollow
 from robustsabn.text import quote
 
-__all__ = ["Affine", "Init", "RoutedNorm", "Statistics"]
+__all__ = ["Affine", "Init", "RoutedNorm", "Statistics", "Tied"]
 
 Affine = Literal["shared", "independent", "sandwich", "none"]
 Statistics = Literal["shared", "per_route"]
 Init = Literal["identity", "paper"]
+
+Tied = dict[tuple[int, ...], nn.Parameter]
+"""Parameters of plain layers made so far, by the parameters that they come from."""
 
 
 class RoutedNorm(nn.Module):
@@ -190,14 +194,41 @@ class RoutedNorm(nn.Module):
                 f"{len(selection)} per-sample routes for a batch of {n}; give one route per sample{_folded(n, len(selection))}"
             )
 
+    def as_plain(self, selection: Resolved, tied: Tied) -> nn.Module:
+        """The plain layer, without children and hooks, that computes a whole-batch selection of this one.
+
+        `tied` keeps the parameters made so far: those that come from the same parameters are one again.
+        Raises ConversionError where torch has no such layer.
+        """
+        new: Any = self._fresh() if self.skeleton is None else hollow(self.skeleton)
+        new.training, new.eps = self.training, self.eps
+        own = {name: self._parameters[name] for name in ("weight", "route_weight", "bias", "route_bias")}
+        for name, value in zip(("weight", "bias"), self.effective_affine(selection), strict=True):
+            if value is None:
+                new._parameters[name] = None
+                continue
+            sources = [own[key] for key in (own if name == "bias" else ("weight", "route_weight"))]
+            key = (name == "bias", *map(id, sources))
+            if key not in tied:
+                trained = any(source.requires_grad for source in sources if source is not None)
+                tied[key] = nn.Parameter(value.detach().clone(), requires_grad=trained)
+            new._parameters[name] = tied[key]
+        return new  # type: ignore[no-any-return]
+
+    def _fresh(self) -> nn.Module:
+        """Torch's own layer for a routed one that was built by hand."""
+        raise ConversionError(
+            f"{type(self).__name__} built by hand has no counterpart in torch; "
+            "build the model with plain layers and convert it, then it bakes back to those"
+        )
+
     def plain_layer(self) -> nn.Module | None:
         """A plain layer that does what this one does under the selection in force; None if that differs by sample."""
-        from robustsabn.layers.plain import plain_layer  # which imports this module
 
         if not is_whole_batch(self.router.selection):
             return None
         with torch.no_grad():
-            new = plain_layer(self, self.router.selection, {})
+            new = self.as_plain(self.router.selection, {})
         new._modules.update(copy.deepcopy(self._modules))
         return new
 

@@ -241,16 +241,19 @@ class RoutedBatchNorm(RunningStatistics):
 class RoutedBatchNorm1d(RoutedBatchNorm, nn.BatchNorm1d):
     """`RoutedBatchNorm` over (N, C) or (N, C, L)."""
 
+    torch_layer = nn.BatchNorm1d
     ranks = (2, 3)
 
 
 class RoutedBatchNorm2d(RoutedBatchNorm, nn.BatchNorm2d):
     """`RoutedBatchNorm` over (N, C, H, W)."""
 
+    torch_layer = nn.BatchNorm2d
     ranks = (4,)
 
 
 class RoutedBatchNorm3d(RoutedBatchNorm, nn.BatchNorm3d):
     """`RoutedBatchNorm` over (N, C, D, H, W)."""
 
+    torch_layer = nn.BatchNorm3d
     ranks = (5,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -130,6 +130,11 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
     def extra_repr(self) -> str:
         return f"{self.shape}, eps={self.eps}, " + super().extra_repr()
 
+    def _fresh(self) -> nn.Module:
+        if self.channels_first:
+            return super()._fresh()
+        return nn.LayerNorm(list(self.shape), elementwise_affine=self.affine != "none", device="meta")
+
 
 class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
     """Group normalisation with a routed affine over x (N, C, *)."""
@@ -178,8 +183,12 @@ class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, " + super().extra_repr()
 
+    def _fresh(self) -> nn.Module:
+        return nn.GroupNorm(self.num_groups, self.num_channels, affine=self.affine != "none", device="meta")
+
 
 class _RoutedInstanceNorm(_SampleNorm):
+    torch_layer: ClassVar[type[nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d]]
     ranks: tuple[int, ...]
 
     def __init__(
@@ -221,20 +230,26 @@ class _RoutedInstanceNorm(_SampleNorm):
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, " + super().extra_repr()
 
+    def _fresh(self) -> nn.Module:
+        return self.torch_layer(self.num_features, affine=self.affine != "none", device="meta")
+
 
 class RoutedInstanceNorm1d(_RoutedInstanceNorm, nn.InstanceNorm1d):
     """Instance normalisation with a routed affine over x (N, C, L)."""
 
+    torch_layer = nn.InstanceNorm1d
     ranks = (3,)
 
 
 class RoutedInstanceNorm2d(_RoutedInstanceNorm, nn.InstanceNorm2d):
     """Instance normalisation with a routed affine over x (N, C, H, W)."""
 
+    torch_layer = nn.InstanceNorm2d
     ranks = (4,)
 
 
 class RoutedInstanceNorm3d(_RoutedInstanceNorm, nn.InstanceNorm3d):
     """Instance normalisation with a routed affine over x (N, C, D, H, W)."""
 
+    torch_layer = nn.InstanceNorm3d
     ranks = (5,)

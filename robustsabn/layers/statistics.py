@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
-from robustsabn.layers.base import RoutedNorm, mixed
+from robustsabn.layers.base import RoutedNorm, Tied, mixed
 from robustsabn.layers.moments import Moments, approach, wide
 from robustsabn.routing import Resolved
 
@@ -25,12 +25,35 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
     stays in eval mode.
     """
 
+    torch_layer: ClassVar[type[_BatchNorm]] = nn.SyncBatchNorm  # which is of any rank, too
     frozen = False
     momentum: float | None
     shares: Tensor | None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
+
+    def as_plain(self, selection: Resolved, tied: Tied) -> nn.Module:
+        new: Any = super().as_plain(selection, tied)
+        new.momentum, new.track_running_stats = self.momentum, self.track_running_stats
+        new._buffers.update(self._plain_statistics(selection))
+        return new  # type: ignore[no-any-return]
+
+    def _fresh(self) -> nn.Module:
+        return self.torch_layer(self.num_features, affine=self.affine != "none", device="meta")
+
+    def _plain_statistics(self, selection: Resolved) -> dict[str, Tensor | None]:
+        if self.running_mean is None:
+            return dict.fromkeys(("running_mean", "running_var", "num_batches_tracked"))
+        mean, var = self._running(selection)
+        count = self.num_batches_tracked
+        if count is not None and count.ndim:
+            count = count[selection] if isinstance(selection, int) else count.max()
+        return {
+            "running_mean": mean.detach().to(self.running_mean.dtype, copy=True),
+            "running_var": var.detach().to(self.running_mean.dtype, copy=True),
+            "num_batches_tracked": None if count is None else count.clone(),
+        }
 
     def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
         """Running statistics (C,) of a whole-batch selection; those of several routes in float32 at least."""
