@@ -18,7 +18,7 @@ from robustsabn.attacks import PGD, ThreatModel
 from robustsabn.data import load_test
 from robustsabn.routing import Blend
 from robustsabn.trainers import load_run_config, load_run_model
-from robustsabn.trainers.adversarial.evaluation import starting_noise
+from robustsabn.trainers.adversarial.evaluation.evaluation import starting_noise
 
 matplotlib.use("Agg")
 

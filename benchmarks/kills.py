@@ -35,8 +35,8 @@ from timing import write_table
 from robustsabn.attacks.journal.journal import Journal
 from robustsabn.cli import main as command
 from robustsabn.files import ASIDE
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.adversarial.trainer import Trainer
 
 NET = """
 from torch import nn
@@ -65,7 +65,7 @@ LATE = (  # what commands import when they need it, imported once
     "robustsabn.attacks.reporting",
     "robustsabn.cli._evaluation",
     "robustsabn.cli._subject",
-    "robustsabn.trainers.adversarial.comparison",
+    "robustsabn.trainers.adversarial.runs.comparison",
     "scipy.stats",
     "sklearn.datasets",
     "tensorboard.summary.writer.event_file_writer",
@@ -88,7 +88,7 @@ class Moments:
             (os, "rename"),
             (os, "replace"),
             (Journal, "append"),
-            (Trainer, "_update"),
+            (AdversarialTraining, "step"),
         ):
             setattr(owner, name, self._before(getattr(owner, name)))
 

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from robustsabn import convert
 from robustsabn.models import build
-from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers.adversarial.config import Attack
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.loop.compiling import compile_network
-from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import Method, Paired, Pgd, PgdAwp, Trades
 
 EPS, ALPHA = 8 / 255, 2 / 255
@@ -204,7 +204,7 @@ def ours(
     if compiled:
         compile_network(model)
     attack = Attack(eps=EPS, step_size=ALPHA, steps=steps, bn_mode=mode)
-    bench = StepBench(
+    bench = AdversarialStep(
         accelerator,
         model,
         model,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from robustsabn.conversion.bake import bake
     from robustsabn.conversion.convert import convert
+    from robustsabn.conversion.sabn_weights import load_official
     from robustsabn.layers import (
         AdaIN,
         AuxBN2d,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         SaAuxBN2d,
         SaBN2d,
     )
-    from robustsabn.conversion.sabn_weights import load_official
     from robustsabn.routing import Blend, Router, Split, checkpoint_context, route, routes_of
 
 __version__ = "0.1.0"

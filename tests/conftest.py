@@ -1,5 +1,6 @@
-"""Every test starts from the same seed, on one thread, and leaves no method of its own behind."""
+"""Every test starts from the same seed, on one thread unless OMP_NUM_THREADS says more, and leaves no method behind."""
 
+import os
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -17,4 +18,4 @@ def _alike() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

@@ -51,7 +51,7 @@ def run_all(cases: list[Case], folder: Path) -> dict[str, str]:
             return found
         pid, status = os.wait()
         case, place = running.pop(pid)
-        problem = _judge(case, place, status)
+        problem = _verifier(case, place, status)
         if problem:
             found[case.name] = problem
 
@@ -96,7 +96,7 @@ def _outcome(case: Case) -> int:
     return 0
 
 
-def _judge(case: Case, place: Path, status: int) -> str:
+def _verifier(case: Case, place: Path, status: int) -> str:
     printed = [(place / name).read_text(encoding="utf-8", errors="replace") for name in ("out", "err")]
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

@@ -62,27 +62,30 @@ def perform(
     With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main process writes `trace`, process r `trace`.r.
     """
     from robustsabn.config import load
-    from robustsabn.trainers.loop import stopping
-    from robustsabn.trainers.config import TrainConfig
-    from robustsabn.trainers.loop.signals import Interrupted
-    from robustsabn.trainers.adversarial.trainer import Trainer, run
+    from robustsabn.trainers.adversarial.config import TrainConfig
+    from robustsabn.trainers.adversarial.task import AdversarialTraining
+    from robustsabn.trainers.loop.loop import run
+    from robustsabn.trainers.processes import stopping
+    from robustsabn.trainers.processes.signals import Interrupted
 
     steps: list[dict[str, torch.Tensor]] = []
 
-    class Traced(Trainer):
-        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
-            if self.step == die:
+    class Traced(AdversarialTraining):
+        def step(self, step: int) -> dict[str, torch.Tensor]:
+            acc = self.accelerator
+            if step == die:
                 os.kill(os.getpid(), signal.SIGKILL)
-            if self.step == stop and self.accelerator.is_last_process:
+            if step == stop and acc.is_last_process:
                 os.kill(os.getpid(), signal.SIGTERM)
-            super()._update(x, y)
+            logged = super().step(step)
             if trace is not None:
                 steps.append({name: value.clone() for name, value in self.model.state_dict().items()})
-                torch.save(steps, trace if self.main else f"{trace}.{self.accelerator.process_index}")
+                torch.save(steps, trace if acc.is_main_process else f"{trace}.{acc.process_index}")
+            return logged
 
     # processes exchange signals after every step
     with mock.patch.object(stopping, "SECONDS", 0), nullcontext() if stop is None else suppress(Interrupted):
-        run(load(TrainConfig, config), resume=resume, trainer=Traced)
+        run(load(TrainConfig, config), Traced, resume=resume)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import ThreatModel
 from robustsabn.routing import Selection
-from robustsabn.trainers.adversarial.step import StepBench
-from robustsabn.trainers.config import Attack
+from robustsabn.trainers.adversarial.config import Attack
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.methods import Bench, Losses, Method
 
 __all__ = [
@@ -86,11 +86,11 @@ def images(n: int = 6) -> tuple[Tensor, Tensor]:
     return torch.rand(n, 1, 4, 4, generator=source), torch.arange(n) % 3
 
 
-def bench_for(model: nn.Module, n: int, **attack: object) -> StepBench:
+def bench_for(model: nn.Module, n: int, **attack: object) -> AdversarialStep:
     """The bench of one process for batches of n images."""
     config = Attack(**{"eps": 0.06, "steps": 2, **attack})  # type: ignore[arg-type]
     acc = Accelerator(cpu=True)
-    return StepBench(acc, model, model, config, seed=0, batch_size=n, share=slice(0, n), classes=3)
+    return AdversarialStep(acc, model, model, config, seed=0, batch_size=n, share=slice(0, n), classes=3)
 
 
 X = torch.tensor(

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from robustsabn.config import load
 from robustsabn.conversion.convert import convert
-from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers.adversarial.config import Attack, TrainConfig
+from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.loop.compiling import compile_network
-from robustsabn.trainers.config import Attack, TrainConfig
-from robustsabn.trainers.adversarial.evaluation import Evaluation
+from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.loop.run import Run
 from robustsabn.trainers.methods import METHODS, Bench, Method
-from robustsabn.trainers.loop.distributed import accelerator, average_statistics, prepare
-from robustsabn.trainers.adversarial.trainer import Trainer, run
+from robustsabn.trainers.processes.distributed import accelerator, average_statistics, prepare
 
 __all__ = ["OPTIONS", "RUN", "main", "steps"]
 
@@ -54,11 +56,12 @@ def steps(acc: Accelerator, name: str, sync: bool, count: int = 3, compiles: boo
     model = convert(network(), norm="saauxbn", sync=sync).train()
     if compiles:
         compile_network(model, backend="aot_eager")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
-    wrapped, optimizer = prepare(acc, model, optimizer)  # type: ignore[assignment]
+    sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
+    networks, optimizers = prepare(acc, {"model": model}, {"model": sgd})
+    wrapped, optimizer = networks["model"].wrapped, optimizers["model"]
     # L2: no signs, which amplify the order of float32 sums
     attack = Attack("L2", eps=0.5, steps=2)
-    bench = StepBench(acc, model, wrapped, attack, seed=0, batch_size=N, share=share, classes=3)
+    bench = AdversarialStep(acc, model, wrapped, attack, seed=0, batch_size=N, share=share, classes=3)
     said = {"attack": 0, "backward": 0}
 
     def counted(function: Callable[..., Any], kind: str) -> Callable[..., Any]:
@@ -85,12 +88,12 @@ def steps(acc: Accelerator, name: str, sync: bool, count: int = 3, compiles: boo
     return {"trace": trace, "end": state(model), "said": said}
 
 
-class Watched(Trainer):
+class Watched(AdversarialTraining):
     """Writes down what the steps of a run see."""
 
     stop: int | None = None
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, run: Run[TrainConfig]) -> None:
         self.seen: dict[str, list[Any]] = {
             "rates": [],
             "places": [],
@@ -98,11 +101,11 @@ class Watched(Trainer):
             "averaged": [],
             "types": [],
         }
-        self.phase = "?"
-        super().__init__(*args)
-        for owner, name in ((self.bench, "attack"), (self.bench, "forward"), (self.validator, "validate")):
-            setattr(owner, name, self._during(name, getattr(owner, name)))
-        if self.config.precision == "bf16":  # a hook keeps attacks from folding the network
+        self.phase, self.now = "?", 0
+        super().__init__(run)
+        for name in ("attack", "forward"):
+            setattr(self.bench, name, self._during(name, getattr(self.bench, name)))
+        if self.options.precision == "bf16":  # a hook keeps attacks from folding the network
             self.model.get_submodule("0").register_forward_hook(self._typed)
 
     def _during(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -113,21 +116,26 @@ class Watched(Trainer):
         return call
 
     def _typed(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        self.seen["types"].append((self.step, self.phase, str(output.dtype)))
+        self.seen["types"].append((self.now, self.phase, str(output.dtype)))
 
-    def _update(self, x: Tensor, y: Tensor) -> None:
-        if self.step == self.stop:
+    def step(self, step: int) -> dict[str, Tensor]:
+        if step == self.stop:
             raise MemoryError
-        self.seen["places"].append(self.batches._places(self.step)[self.batches.share].clone())
-        super()._update(x, y)
-        self.seen["rates"].append(self.optimizer.param_groups[0]["lr"])
+        self.now = step
+        self.seen["places"].append(self.batches._places(step)[self.batches.share].clone())
+        logged = super().step(step)
+        self.now = step + 1
+        self.seen["rates"].append(self.updates["model"].rate)
         self.seen.setdefault("states", []).append(state(self.model))
+        return logged
 
-    def _validate(self) -> dict[str, Evaluation]:
-        self.seen["validated"].append(state(self.model))
-        averaged = self.averages["ema"].values
-        self.seen["averaged"].append({name: value.clone() for name, value in averaged.items()})
-        return super()._validate()
+    def validate(self, step: int, kind: str, heading: str) -> Evaluation:
+        if kind == "validation":
+            self.seen["validated"].append(state(self.model))
+            averaged = self.averages["ema"].values
+            self.seen["averaged"].append({name: value.clone() for name, value in averaged.items()})
+        self.phase = "validate"
+        return super().validate(step, kind, heading)
 
 
 def watched(config: dict[str, Any], stop: int | None = None, resume: bool = False) -> dict[str, list[Any]]:
@@ -135,13 +143,13 @@ def watched(config: dict[str, Any], stop: int | None = None, resume: bool = Fals
     made: list[Watched] = []
 
     class Kept(Watched):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
+        def __init__(self, run: Run[TrainConfig]) -> None:
+            super().__init__(run)
             self.stop = stop
             made.append(self)
 
     try:
-        run(load(TrainConfig, config), resume=resume, trainer=Kept)
+        run(load(TrainConfig, config), Kept, resume=resume)
     except MemoryError:
         assert stop is not None
     return made[0].seen

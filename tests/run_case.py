@@ -9,8 +9,9 @@ import torch
 
 from robustsabn.config import load
 from robustsabn.trainers import TrainConfig
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.adversarial.trainer import Trainer, run
+from robustsabn.trainers.loop.loop import run
 
 __all__ = ["CONFIG", "die", "metrics", "same"]
 
@@ -34,14 +35,16 @@ TIMES = ("images_per_second",)
 def die(config: dict[str, Any], step: int, resume: bool = False) -> None:
     """Train in this process, and fail when `step` begins."""
 
-    class Dying(Trainer):
-        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
-            if self.step == step:
+    at = step
+
+    class Dying(AdversarialTraining):
+        def step(self, step: int) -> dict[str, torch.Tensor]:
+            if step == at:
                 raise MemoryError
-            super()._update(x, y)
+            return super().step(step)
 
     with pytest.raises(MemoryError):
-        run(load(TrainConfig, config), resume=resume, trainer=Dying)
+        run(load(TrainConfig, config), Dying, resume=resume)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

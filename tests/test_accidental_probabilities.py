@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, PGD, AutoAttack, ProbabilitiesWarning, Square, ThreatModel
-from robustsabn.attacks.graphs import unbounded
+from robustsabn.attacks.model.graphs import unbounded
 from robustsabn.attacks.model.inputs import ZeroGradientWarning
 from robustsabn.attacks.model.outputs import looks_like
-from robustsabn.trainers.adversarial.first_batch import try_network
+from robustsabn.trainers.adversarial.step.first_batch import try_network
 
 THREAT = ThreatModel("Linf", 0.01)
 

@@ -45,7 +45,7 @@ def compared(tmp_path: Path) -> None:
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5, msg=f"step {step}")
 
 
-WHOLE = {name for name, cls in METHODS.items() if getattr(cls, "whole_batch", False)}
+WHOLE = {name for name, cls in METHODS.items() if cls.whole_batch}
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - WHOLE))

@@ -12,7 +12,7 @@ from torch import Tensor
 from robustsabn.conversion.convert import convert
 from robustsabn.errors import ConfigError
 from robustsabn.routing import route
-from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.methods import AdvProp, FastAdvProp
 
 Row = list[float]
@@ -40,7 +40,7 @@ def test_targets_are_wrong_classes_of_every_kind_and_those_of_the_whole_batch() 
         (a, b) for a in range(3) for b in range(3) if a != b
     }
     parts = [
-        StepBench(
+        AdversarialStep(
             bench.accelerator,
             bench.raw,
             bench.raw,
@@ -57,7 +57,7 @@ def test_targets_are_wrong_classes_of_every_kind_and_those_of_the_whole_batch() 
         assert not torch.equal(bench.other_classes(y), found)
 
 
-def fast(n: int, every: int) -> tuple[StepBench, dict[str, Any], Tensor, Tensor, Tensor, Tensor]:
+def fast(n: int, every: int) -> tuple[AdversarialStep, dict[str, Any], Tensor, Tensor, Tensor, Tensor]:
     x, y = batch(n)
     bench = bench_for(routed(), n, eps=EPS)
     chosen = torch.tensor([i % every == every - 1 for i in range(n)])

@@ -9,9 +9,9 @@ from attack_helpers import ATTACK_NORMS, conv_case, linear_case
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, APGDT, FABT, ThreatModel
+from robustsabn.attacks.model.counted import CountedModel
 from robustsabn.attacks.search.apgd import checkpoints
 from robustsabn.attacks.search.apgd_focused import FocusedAPGDT
-from robustsabn.attacks.model.counted import Oracle
 from robustsabn.attacks.search.base import Points, Search
 from robustsabn.errors import InputError
 
@@ -79,10 +79,10 @@ def test_is_the_authors_algorithm(norm: str, loss: str) -> None:
         torch.random.set_rng_state(generator)
 
     state = ours.begin(points, start=start)
-    oracle = Oracle(model)
+    counted = CountedModel(model)
     while not bool(ours.idle(state).all()):
-        ours.step(state, oracle)
-    assert oracle.forwards == oracle.backwards == (steps + 1) * len(x)
+        ours.step(state, counted)
+    assert counted.forwards == counted.backwards == (steps + 1) * len(x)
     assert torch.equal(state.broken, ~correct)
     assert 0 < int(state.broken.sum()) < len(x)
     if norm == "Linf":
@@ -114,10 +114,10 @@ def test_the_large_eps_schedule_is_the_authors_algorithm() -> None:
     start = x + noise
     start = start + reference.L1_projection(x, start - x, 3 * eps)
     state = ours.begin(points, start=start)
-    oracle = Oracle(model)
+    counted = CountedModel(model)
     while not bool(ours.idle(state).all()):
-        ours.step(state, oracle)
-    assert oracle.forwards == (steps + 3) * len(x)
+        ours.step(state, counted)
+    assert counted.forwards == (steps + 3) * len(x)
     assert torch.equal(state.broken, ~correct)
     assert 0 < int(state.broken.sum()) < len(x)
 

@@ -11,12 +11,12 @@ def loop(x: Tensor, draws: Tensor, padding: int) -> Tensor:
     out = torch.zeros_like(x)
     n, channels, height, width = x.shape
     for i in range(n):
-        top, left, mirrored = (int(v) for v in draws[i])
+        top, left, following_copy = (int(v) for v in draws[i])
         for c in range(channels):
             for row in range(height):
                 for column in range(width):
                     r = row + top - padding
-                    k = (width - 1 - column if mirrored else column) + left - padding
+                    k = (width - 1 - column if following_copy else column) + left - padding
                     if 0 <= r < height and 0 <= k < width:
                         out[i, c, row, column] = x[i, c, r, k]
     return out

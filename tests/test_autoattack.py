@@ -18,7 +18,7 @@ from robustsabn.attacks import (
     ThreatModel,
     verify,
 )
-from robustsabn.attacks.model.verifier import Judge
+from robustsabn.attacks.model.verifier import Verifier
 from robustsabn.errors import InputError
 
 
@@ -156,14 +156,14 @@ def test_running_out_of_memory_halves_every_batch_and_changes_nothing() -> None:
 
 def test_forwards_that_verify_claims_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, y = conv_case(count=40)
-    claims, plain = 0, Judge.broken
+    claims, plain = 0, Verifier.broken
 
-    def refuse_some(judge: Judge, x_adv: Tensor, *rest: Any) -> Tensor:
+    def refuse_some(verifier: Verifier, x_adv: Tensor, *rest: Any) -> Tensor:
         nonlocal claims
         claims += len(x_adv)
-        return plain(judge, x_adv, *rest) & (torch.rand(len(x_adv)) < 0.8)
+        return plain(verifier, x_adv, *rest) & (torch.rand(len(x_adv)) < 0.8)
 
-    monkeypatch.setattr(Judge, "broken", refuse_some)
+    monkeypatch.setattr(Verifier, "broken", refuse_some)
     report = attack(model, x, y)
     assert claims > int((report.clean & ~report.robust).sum())
     assert sum(cost.checks for cost in report.attacks) == claims

@@ -21,8 +21,8 @@ from robustsabn.attacks import (
     Square,
     ThreatModel,
 )
-from robustsabn.attacks.journal.same_model import Answers
 from robustsabn.attacks.autoattack.versions import described
+from robustsabn.attacks.journal.same_model import Answers
 from robustsabn.errors import InputError
 
 

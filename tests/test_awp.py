@@ -15,10 +15,10 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from robustsabn.conversion.convert import convert
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import train
-from robustsabn.trainers.adversarial.step import StepBench
-from robustsabn.trainers.config import Attack
+from robustsabn.trainers.adversarial.config import Attack
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
+from robustsabn.trainers.adversarial.step.weight_perturbation import layer_weights
 from robustsabn.trainers.methods import MartAwp, PairedAwp, Pgd, PgdAwp, TradesAwp
-from robustsabn.trainers.adversarial.weight_perturbation import layer_weights
 
 Row = list[float]
 
@@ -111,7 +111,7 @@ def test_weights_come_back_when_a_step_fails() -> None:
 def test_warm_up_epochs_are_those_of_the_method_inside() -> None:
     x, y = images()
     model = network().train()
-    bench = StepBench(
+    bench = AdversarialStep(
         Accelerator(cpu=True),
         model,
         model,
@@ -184,7 +184,7 @@ def test_autocast_sees_the_moved_weights() -> None:
     try:
         acc = Accelerator(cpu=True, mixed_precision="bf16")
         model = network().train()
-        bench = StepBench(
+        bench = AdversarialStep(
             acc, model, model, Attack(eps=0.1, steps=2), seed=0, batch_size=6, share=slice(0, 6)
         )
         x_adv = bench.attack(x, y)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, AutoAttack, ThreatModel
 from robustsabn.attacks.autoattack.flags import seen_on
-from robustsabn.attacks.model.verifier import Judge
+from robustsabn.attacks.model.verifier import Verifier
 
 
 def _without_statistics() -> nn.Module:
@@ -61,7 +61,7 @@ def _softly(z: Tensor, x: Tensor) -> Tensor:
 def test_each_kind_is_flagged(how: Callable[[Tensor, Tensor], Tensor], count: int) -> None:
     inner, x, _ = conv_case(count=count)
     model = Wrapped(inner, how).eval()
-    flags = {flag.name: flag for flag in seen_on(Judge(model, x, batch_size=64), x)}
+    flags = {flag.name: flag for flag in seen_on(Verifier(model, x, batch_size=64), x)}
     assert list(flags) == ["batch-dependent"]
     assert flags["batch-dependent"].severity == "warning"
 
@@ -87,7 +87,7 @@ def test_models_that_are_not_are_not_flagged(dtype: torch.dtype) -> None:
 
     for model in (inner, Wrapped(inner, masked), Wrapped(inner, cast), Wrapped(inner, lambda z, _: z * 1e-6)):
         plain = model.to(dtype).eval()
-        assert not seen_on(Judge(plain, x, batch_size=16), x)
+        assert not seen_on(Verifier(plain, x, batch_size=16), x)
 
 
 def test_random_models_are_called_random() -> None:

@@ -14,7 +14,7 @@ from robustsabn import files
 from robustsabn.attacks import PGD, AutoAttack
 from robustsabn.cli import main
 from robustsabn.trainers import train
-from robustsabn.trainers.adversarial.trainer import Trainer
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 
 CONFIG: dict[str, Any] = {
     "images": 32,
@@ -76,7 +76,7 @@ def forbid_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(AutoAttack, "__call__", work)
     monkeypatch.setattr(PGD, "__call__", work)
-    monkeypatch.setattr(Trainer, "_update", work)
+    monkeypatch.setattr(AdversarialTraining, "step", work)
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ def test_two_processes_write_one_report_the_same(setting: list[str]) -> None:
     assert rows(Path("two")) == rows(Path("one"))
 
 
+@pytest.mark.slow  # test_autoattack_processes.py kills at one moment
 def test_killed_at_three_moments_the_command_line_goes_on_to_the_same_files(setting: list[str]) -> None:
     command = ["autoattack", *setting, "--attacks", "apgd-ce,square", "--batch-size", "4", "--device", "cpu"]
     assert main([*command, "--out", "whole"]) == 0

@@ -114,7 +114,7 @@ def test_long_lists_of_differences_give_way_to_the_names_of_folders(
     assert [group.name for group in compare([tmp_path]).groups] == ["other", "trades"]
     printed = capsys.readouterr().out
     assert (
-        "trades: norm=bn method=trades method.forward=separate optim.lr=0.3 batch_size=50 validation.every=1"
+        "trades: batch_size=50 validation.every=1 norm=bn method=trades method.forward=separate optim.lr=0.3"
         in printed
     )
 

@@ -17,11 +17,12 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from robustsabn.conversion.convert import convert
-from robustsabn.trainers import evaluate_run, train, trainer
-from robustsabn.trainers.adversarial.step import StepBench
+from robustsabn.trainers import evaluate_run, train
+from robustsabn.trainers.adversarial import task
+from robustsabn.trainers.adversarial.config import Attack
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.loop.compiling import compile_network, compiled, many_graphs, uncompiled
-from robustsabn.trainers.config import Attack
 from robustsabn.trainers.methods import METHODS, Bench, Method
 
 GRAPHS = {
@@ -59,7 +60,7 @@ def trained(name: str, mode: str, backend: Any) -> tuple[list[float], dict[str, 
         compile_network(model, backend=backend)
     (x, y), acc = images(8), Accelerator(cpu=True)
     attack = Attack("L2", eps=0.5, steps=2, bn_mode=mode)  # type: ignore[arg-type]
-    bench = StepBench(acc, model, model, attack, seed=0, batch_size=8, share=slice(0, 8), classes=3)
+    bench = AdversarialStep(acc, model, model, attack, seed=0, batch_size=8, share=slice(0, 8), classes=3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     method = cast(Method, METHODS[name](**OPTIONS.get(name, {})))
     losses, graphs = [], []
@@ -108,7 +109,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
     """Counts the graphs of runs."""
     torch._dynamo.reset()
     counts = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(trainer, "compile_network", functools.partial(compile_network, backend=counts))
+    monkeypatch.setattr(task, "compile_network", functools.partial(compile_network, backend=counts))
     return counts
 
 

@@ -13,7 +13,7 @@ from run_case import CONFIG, same
 
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.loop.distributed import accelerator, launch_note
+from robustsabn.trainers.processes.distributed import accelerator, launch_note
 
 SYNCED: dict[str, Any] = {**CONFIG, "optim": {"name": "sgd", "lr": 0.02}, "sync_bn": True, "steps": 8}
 SYNCED["swa"] = {"start": 1.0, "batches": 2}
@@ -93,6 +93,6 @@ def test_a_launcher_that_started_one_process_of_several_is_said() -> None:
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
 def test_a_launch_that_splits_the_parameters_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = SimpleNamespace(distributed_type=DistributedType(kind))
-    monkeypatch.setattr("robustsabn.trainers.loop.distributed.Accelerator", lambda **options: found)
+    monkeypatch.setattr("robustsabn.trainers.processes.distributed.Accelerator", lambda **options: found)
     with pytest.raises(ConfigError, match=f"set up for {kind}; attacks need whole parameters"):
         accelerator(cpu=True)

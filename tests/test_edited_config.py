@@ -91,7 +91,7 @@ def test_resume_with_an_edited_file_says_so_and_signs_it(
 ) -> None:
     edit(run, steps=3, attack={"eps": 0.2})
     assert main(["train", str(run / "config.yaml"), "--resume", f"out={run}"]) == 0
-    assert "resuming with other settings: attack.eps 0.1 -> 0.2, steps 2 -> 3" in capsys.readouterr().out
+    assert "resuming with other settings: steps 2 -> 3, attack.eps 0.1 -> 0.2" in capsys.readouterr().out
     assert load_run_config(run).attack.eps == 0.2
     assert evaluate_run(run, attack="pgd-1", n=4).eps == 0.2
 
@@ -113,7 +113,7 @@ def test_a_resumed_run_keeps_its_file_until_it_has_done_something(run: Path) -> 
 
 def test_runs_of_earlier_versions_are_read_as_they_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "robustsabn.trainers.checkpoints.edited.read_facts",
+        "robustsabn.trainers.adversarial.runs.edited.read_facts",
         lambda *given: {k: v for k, v in read_facts(*given).items() if k != "config_file"},
     )
     edit(run, attack={"eps": 0.3})

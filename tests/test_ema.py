@@ -12,9 +12,10 @@ from robustsabn.cli import main
 from robustsabn.config import load
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
-from robustsabn.trainers.loop.averages import Ema
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.adversarial.trainer import Trainer, run
+from robustsabn.trainers.loop.averages import Ema
+from robustsabn.trainers.loop.loop import run
 
 DECAY = 0.6
 
@@ -64,14 +65,15 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
     """A run with averaged weights, and its parameters before and after every step."""
     out, trace = tmp_path_factory.mktemp("runs") / "run", list[dict[str, Tensor]]()
 
-    class Traced(Trainer):
-        def _update(self, x: Tensor, y: Tensor) -> None:
+    class Traced(AdversarialTraining):
+        def step(self, step: int) -> dict[str, Tensor]:
             state = self.model.state_dict
             trace.append({name: value.clone() for name, value in state().items()}) if not trace else None
-            super()._update(x, y)
+            logged = super().step(step)
             trace.append({name: value.clone() for name, value in state().items()})
+            return logged
 
-    run(load(TrainConfig, {**CONFIG, "ema": DECAY, "out": str(out)}), trainer=Traced)
+    run(load(TrainConfig, {**CONFIG, "ema": DECAY, "out": str(out)}), Traced)
     return out, trace
 
 

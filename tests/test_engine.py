@@ -9,10 +9,11 @@ from attack_helpers import conv_case
 from torch import Tensor
 
 from robustsabn.attacks import APGD, APGDT, FABT, Square, ThreatModel
-from robustsabn.attacks.search.apgd import ApgdState
-from robustsabn.attacks.autoattack.slots import ROWS, drive, slots_for
+from robustsabn.attacks.autoattack.slots import drive
+from robustsabn.attacks.model.counted import CountedModel
 from robustsabn.attacks.model.logits import Model
-from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.model.rows import ROWS, slots_for
+from robustsabn.attacks.search.apgd import ApgdState
 from robustsabn.attacks.search.base import Points, Search, State
 
 THREAT = ThreatModel("Linf", 0.02)
@@ -38,7 +39,7 @@ class Run:
         own, x, y = conv_case(count=count)
         threat, clean = attack.threat, own(x).detach()
         left = list(range(count))
-        self.oracle = Oracle(model or own)
+        self.counted = CountedModel(model or own)
 
         def take(most: int) -> list[int]:
             taken, left[:] = left[:most], left[most:]
@@ -52,7 +53,7 @@ class Run:
         self.x_adv = torch.zeros_like(x)
         self.forwards = torch.zeros(count, dtype=torch.long)
         self.seen: list[int] = []
-        for numbers, rows in drive(attack, self.oracle, take, points, slots, confirm):
+        for numbers, rows in drive(attack, self.counted, take, points, slots, confirm):
             assert isinstance(rows, State)
             assert torch.equal(rows.points.ids, torch.tensor(numbers))
             self.seen += numbers
@@ -151,4 +152,4 @@ def test_slots() -> None:
 
 
 def test_no_work_is_no_step() -> None:
-    assert Run(ATTACKS[0](), 16, count=0).oracle.forwards == 0
+    assert Run(ATTACKS[0](), 16, count=0).counted.forwards == 0

@@ -14,7 +14,7 @@ from robustsabn.data import load_test
 from robustsabn.errors import ConfigError
 from robustsabn.routing import route
 from robustsabn.trainers import evaluate, evaluate_run, load_run_model, train
-from robustsabn.trainers.adversarial.evaluation import parse_attack
+from robustsabn.trainers.adversarial.evaluation.evaluation import parse_attack
 from robustsabn.trainers.loop.draws import generator
 
 CONFIG: dict[str, Any] = {

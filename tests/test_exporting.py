@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustsabn.errors import ConfigError, ConversionError
 from robustsabn.conversion.export import export
+from robustsabn.errors import ConfigError, ConversionError
 
 
 def net() -> nn.Module:

@@ -15,8 +15,8 @@ from robustsabn.data import ArraySet, ImageSet, load, load_extra
 from robustsabn.data.joined import JoinedSet
 from robustsabn.errors import DataError
 from robustsabn.trainers import train
-from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.config import Augment, Extra
+from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.loop.order import spread
 
 OWN, OTHER = 22, 31
@@ -32,7 +32,18 @@ def numbered(n: int, label: int) -> ArraySet:
 def batches(rank: int = 0, world: int = 1, other: ImageSet | None = None, **how: Any) -> Batches:
     extra = (other or numbered(OTHER, 1), 5)
     augment = how.pop("augment", Augment())
-    return Batches(numbered(OWN, 0), 8, 3, augment, CPU, rank, world, classes=2, extra=extra, **how)
+    return Batches(
+        numbered(OWN, 0),
+        batch_size=8,
+        seed=3,
+        augment=augment,
+        device=CPU,
+        rank=rank,
+        world=world,
+        classes=2,
+        extra=extra,
+        **how,
+    )
 
 
 def numbers(x: Tensor) -> list[int]:
@@ -100,7 +111,7 @@ def test_image_folders_are_read_ahead_beside_arrays(tmp_path: Path) -> None:
     like = load(f"imagefolder:{tmp_path},size=2")
     folder = load_extra(f"imagefolder:{tmp_path},size=2", like)
     assert len(folder) == 12  # all of it: none is for validation or tests
-    made = Batches(own, 8, 3, Augment(), CPU, extra=(folder, 3))
+    made = Batches(own, batch_size=8, seed=3, device=CPU, extra=(folder, 3))
     everything, _ = folder.batch(torch.arange(12))
     for step, (x, _) in enumerate(made.run(0, 5)):
         places = made.whole(step)["places"]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from robustsabn.errors import DataError, InputError
 from robustsabn.trainers import train
-from robustsabn.trainers.adversarial.first_batch import try_network
-from robustsabn.trainers.adversarial.trainer import Trainer
+from robustsabn.trainers.adversarial.step.first_batch import try_network
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 
 NETS = """
 import random
@@ -147,7 +147,7 @@ def test_runs_are_bit_equal_with_and_without_being_asked(
     net: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = run(net, "asked", method=method)
-    monkeypatch.setattr(Trainer, "_try", lambda self, data: [])
+    monkeypatch.setattr(AdversarialTraining, "_try", lambda self: [])
     assert same(run(net, "unasked", method=method), asked)
 
 

@@ -16,8 +16,8 @@ from robustsabn import files
 from robustsabn.cli import main
 from robustsabn.errors import CheckpointError, ConfigError, WriteError
 from robustsabn.locks import LOCK
-from robustsabn.trainers.checkpoints import files as store
 from robustsabn.trainers import sweep, train
+from robustsabn.trainers.checkpoints import files as store
 from robustsabn.trainers.runs.folder import RunFolder
 
 NET = """

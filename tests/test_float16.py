@@ -10,8 +10,8 @@ from method_helpers import bench_for
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, ThreatModel
+from robustsabn.attacks.model.counted import CountedModel
 from robustsabn.attacks.model.logits import Gate, gradient_scale, value_and_gradient
-from robustsabn.attacks.model.counted import Oracle
 
 X = torch.rand(5, 1, 4, 4, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.2
 Y = torch.zeros(5, dtype=torch.long)
@@ -77,8 +77,8 @@ def test_gradients_too_large_for_the_scale_keep_their_sign(how: str) -> None:
 def test_so_are_those_of_the_searches_of_autoattack(how: str) -> None:
     expected = exact(network(12.0, 1 / 256))
     with half(how, network(12.0, 1 / 256)) as model:
-        gradient, undefined = Oracle(model).gradient(X, losses)[2:]
-        _, rows, _ = Oracle(model).jacobian(X)
+        gradient, undefined = CountedModel(model).gradient(X, losses)[2:]
+        _, rows, _ = CountedModel(model).jacobian(X)
     assert not undefined.any()
     torch.testing.assert_close(gradient.double(), expected, rtol=0.1, atol=0)
     weight = network(12.0, 1 / 256).get_parameter("1.weight").detach()

@@ -5,8 +5,8 @@ import torch
 from attack_helpers import conv_case
 
 from robustsabn.attacks import AutoAttack, ThreatModel
+from robustsabn.attacks.model.counted import CountedModel
 from robustsabn.attacks.search.apgd_focused import FocusedAPGDT, FocusedState
-from robustsabn.attacks.model.counted import Oracle
 from robustsabn.attacks.search.base import Points
 from robustsabn.attacks.threat import Norm
 
@@ -14,7 +14,7 @@ from robustsabn.attacks.threat import Norm
 def test_the_targets_that_came_nearest_are_tried_again() -> None:
     model, x, y = conv_case(count=8)
     attack = FocusedAPGDT(ThreatModel("Linf", 1e-4), targets=5, steps=4, most=2, long=7)
-    oracle = Oracle(model)
+    counted = CountedModel(model)
     with torch.no_grad():
         state = attack.begin(Points.of(x, y, torch.arange(8), attack.threat, model(x)))
         aims: list[list[int]] = []
@@ -22,7 +22,7 @@ def test_the_targets_that_came_nearest_are_tried_again() -> None:
         while not bool(attack.idle(state).all()):
             before = state.run.clone()
             aim = attack.aim(state)
-            attack.step(state, oracle)
+            attack.step(state, counted)
             if bool((before != last).any()):
                 aims.append(aim.tolist())
             last = before

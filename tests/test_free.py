@@ -8,9 +8,10 @@ from method_helpers import X, Y, bench_for, linear, log_softmax, mean, one_hot, 
 
 from robustsabn.data import load
 from robustsabn.errors import ConfigError
-from robustsabn.trainers.adversarial.accumulation import check_accumulation
+from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.adversarial.step.accumulation import check_accumulation
+from robustsabn.trainers.config import Augment
 from robustsabn.trainers.loop.batches import Batches
-from robustsabn.trainers.config import Augment, TrainConfig
 from robustsabn.trainers.methods import Free
 
 EPS = 0.1
@@ -61,7 +62,14 @@ def test_every_batch_is_given_so_many_times_and_resumed_inside() -> None:
     augment = Augment(crop=1)
 
     def batches(replays: int) -> Batches:
-        return Batches(images, 100, 0, augment, torch.device("cpu"), replays=replays)
+        return Batches(
+            images,
+            batch_size=100,
+            seed=0,
+            augment=augment,
+            device=torch.device("cpu"),
+            replays=replays,
+        )
 
     plain, thrice = batches(1), batches(3)
     assert thrice.steps_per_epoch == 3 * plain.steps_per_epoch

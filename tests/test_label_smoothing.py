@@ -15,7 +15,7 @@ from robustsabn.trainers.methods import METHODS, Bench, Method, Paired, Pgd, Sta
 
 X = torch.tensor([[0.3], [-1.2], [2.0]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 1])
-SMOOTHS = [name for name, cls in METHODS.items() if getattr(cls, "smooths", False)]
+SMOOTHS = [name for name, cls in METHODS.items() if cls.smooths]
 
 
 def smoothed(logits: Tensor, share: float) -> float:

@@ -3,8 +3,8 @@
 import pytest
 
 from robustsabn.errors import ConfigError
-from robustsabn.trainers.loop.launching import check_environment
-from robustsabn.trainers.loop.distributed import accelerator
+from robustsabn.trainers.processes.distributed import accelerator
+from robustsabn.trainers.processes.launching import check_environment
 
 TWO = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 

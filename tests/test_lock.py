@@ -13,7 +13,7 @@ import pytest
 from robustsabn.errors import CheckpointError, TrainingError
 from robustsabn.locks import LOCK, locked
 from robustsabn.trainers import train
-from robustsabn.trainers.adversarial.models import RunFolder
+from robustsabn.trainers.runs.folder import RunFolder
 
 HOLD = """
 import sys

@@ -11,8 +11,8 @@ from autoattack_case import THREAT, attack
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, AutoAttack, Report, Square, ThreatModel
-from robustsabn.attacks.model.verifier import Judge
 from robustsabn.attacks.autoattack.majority import Votes, convincing, vote
+from robustsabn.attacks.model.verifier import Verifier
 
 
 class Coin(nn.Module):
@@ -136,24 +136,24 @@ def test_votes_end_when_they_are_clear() -> None:
     torch.manual_seed(0)
     x, y = torch.rand(400, 1, 4, 4), torch.zeros(400, dtype=torch.long)
     for p, most in ((0.0, 11), (1.0, 11), (0.8, 101), (0.5, 1001)):
-        judge = Judge(Coin(p).eval(), x, batch_size=400)
-        votes = vote(judge, x, y)
+        verifier = Verifier(Coin(p).eval(), x, batch_size=400)
+        votes = vote(verifier, x, y)
         assert (votes.asked % 10 == 1).all()
         assert votes.asked.float().quantile(0.9) <= most
         assert torch.equal(votes.margin < 0, votes.wrong)
         assert votes.wrong.float().mean() == pytest.approx(float(p <= 0), abs=0.01) or p == 0.5
         assert bool(votes.close.any()) == (p == 0.5)
     for p, share in ((0.0, 1.0), (0.55, (0.45 / 0.55) ** 31), (0.8, 0.0)):
-        granted, asked = convincing(Judge(Coin(p).eval(), x, batch_size=400), x, y)
+        granted, asked = convincing(Verifier(Coin(p).eval(), x, batch_size=400), x, y)
         assert granted.float().mean() == pytest.approx(share, abs=0.01)
         assert asked.max() <= 501
 
 
 def test_nan_is_wrong_on_clean_images_and_no_success_on_others() -> None:
     x, y = torch.rand(3, 1, 4, 4), torch.zeros(3, dtype=torch.long)
-    judge = Judge(lambda images: Coin(1.0)(images) * math.nan, x, batch_size=16)
-    assert vote(judge, x, y, unusable_is_wrong=True).wrong.all()
-    assert not vote(judge, x, y).wrong.any()
+    verifier = Verifier(lambda images: Coin(1.0)(images) * math.nan, x, batch_size=16)
+    assert vote(verifier, x, y, unusable_is_wrong=True).wrong.all()
+    assert not vote(verifier, x, y).wrong.any()
 
 
 def test_votes_of_several_processes_are_put_in_order() -> None:

@@ -8,9 +8,11 @@ from run_case import CONFIG, die, same
 
 from robustsabn.config import load
 from robustsabn.trainers import TrainConfig, train
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.methods import METHODS
-from robustsabn.trainers.adversarial.trainer import Trainer, run
+from robustsabn.trainers.runs.monitor import Monitor
 
 NET = """
 from torch import nn
@@ -65,14 +67,14 @@ def test_what_free_carries_begins_anew_in_batches_of_another_size(
     assert read(tmp_path / "run/checkpoints", "last").tensors["method"]["delta"].any()
     capsys.readouterr()
 
-    class Looking(Trainer):
-        def _train(self) -> None:
+    class Looking(AdversarialTraining):
+        def start(self, step: int, total: int, monitor: Monitor) -> None:
             assert self.bench.carried == {}
-            super()._train()
+            super().start(step, total, monitor)
 
     changed = load(TrainConfig, {**config, "batch_size": size})
-    run(changed, resume=True, trainer=Looking)
-    said = [line for line in capsys.readouterr().out.splitlines() if "other settings" in line]
-    words = "; what the method carried from batch to batch begins anew"
-    assert said == [f"resuming with other settings: batch_size 8 -> {size}{words}"]
+    run(changed, Looking, resume=True)
+    said = capsys.readouterr().out.splitlines()
+    assert f"resuming with other settings: batch_size 8 -> {size}" in said
+    assert "what the method carried from batch to batch begins anew" in said
     assert len(read(tmp_path / "run/checkpoints", "last").tensors["method"]["delta"]) == size

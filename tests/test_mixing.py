@@ -18,12 +18,12 @@ from robustsabn.data import load_test
 from robustsabn.data.mixing import draw_mixing
 from robustsabn.errors import ConfigError
 from robustsabn.trainers import TrainConfig, train
-from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.config import Augment
+from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.methods import METHODS, Method, Paired, Pgd, Standard, Trades
 
 N, SIZE = 6, (5, 7)
-MIXES = [name for name, cls in METHODS.items() if getattr(cls, "mixes", False)]
+MIXES = [name for name, cls in METHODS.items() if cls.mixes]
 
 
 def pixels() -> tuple[Tensor, Tensor]:
@@ -86,7 +86,17 @@ def test_shares_of_processes_make_the_batch(mix: Any) -> None:
     digits, augment = load_test("digits", 50), Augment(crop=1, flip=True, mix=mix)
 
     def make(rank: int, world: int, replays: int = 1) -> Batches:
-        return Batches(digits, 16, 7, augment, torch.device("cpu"), rank, world, replays, classes=10)
+        return Batches(
+            digits,
+            batch_size=16,
+            seed=7,
+            augment=augment,
+            device=torch.device("cpu"),
+            rank=rank,
+            world=world,
+            replays=replays,
+            classes=10,
+        )
 
     whole = list(make(0, 1).run(0, 6))
     quarters = [list(make(rank, 4).run(0, 6)) for rank in range(4)]
@@ -104,7 +114,11 @@ def test_shares_of_processes_make_the_batch(mix: Any) -> None:
     replayed = list(make(0, 1, replays=2).run(0, 3))
     assert torch.equal(replayed[0][0], replayed[1][0])
     assert torch.equal(replayed[2][0], whole[1][0])
-    plain = next(Batches(digits, 16, 7, Augment(crop=1, flip=True), torch.device("cpu")).run(4, 5))
+    plain = next(
+        Batches(
+            digits, batch_size=16, seed=7, augment=Augment(crop=1, flip=True), device=torch.device("cpu")
+        ).run(4, 5)
+    )
     assert not torch.equal(plain[0], later[0])
     assert torch.equal(later[1].gather(1, plain[1][:, None]) > 0, torch.ones(16, 1, dtype=torch.bool))
 

@@ -188,7 +188,7 @@ def test_torchvision_networks_take_pixels(tmp_path: Path) -> None:
     again = resolve("torchvision:resnet18", num_classes=5, weights=tmp_path / "resnet18.pth")
     assert torch.equal(again(x), model(x))
     fails("torchvision:resnet18", "3 channels, not 1", in_channels=1)
-    fails("torchvision:resnet18", "cannot be built", num_classes=-1)
+    fails("torchvision:resnet18", "num_classes is -1; give a whole number", num_classes=-1)
 
 
 def test_timm_networks_bring_their_normalisation() -> None:
@@ -210,12 +210,12 @@ def test_run_folders_are_handed_to_the_trainers(tmp_path: Path, monkeypatch: pyt
     fails(tmp_path, "is not a run folder")
     (tmp_path / "config.yaml").touch()
     (tmp_path / "checkpoints").mkdir()
-    runs: Any = ModuleType("robustsabn.trainers.adversarial.models")
+    runs: Any = ModuleType("robustsabn.trainers.adversarial.runs.models")
     made = nn.Dropout()
     runs.load_run_model = lambda folder, checkpoint: (
         made if (folder, checkpoint) == (tmp_path, "best") else None
     )
-    monkeypatch.setitem(sys.modules, "robustsabn.trainers.adversarial.models", runs)
+    monkeypatch.setitem(sys.modules, "robustsabn.trainers.adversarial.runs.models", runs)
     assert resolve(str(tmp_path)) is made
     assert not made.training
     fails(tmp_path, "has its own weights", weights="w.pt")

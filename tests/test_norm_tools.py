@@ -14,8 +14,8 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from robustsabn import Split, _torchvision, convert, route
 from robustsabn.errors import ConversionError
 from robustsabn.layers import PRESETS, RoutedBatchNorm
-from robustsabn.trainers.loop.averages import Ema
 from robustsabn.trainers.checkpoints.files import optimizer_tensors, restore_optimizer
+from robustsabn.trainers.loop.averages import Ema
 
 SYNCHRONISE: Any = nn.SyncBatchNorm.convert_sync_batchnorm
 ROUTED = ("ccbn", "sabn", "auxbn", "saauxbn")

@@ -13,11 +13,17 @@ from torch import Tensor
 from robustsabn.attacks import FGSM, PGD, ThreatModel
 from robustsabn.data import load
 from robustsabn.trainers import evaluate_run, load_run_model, train
-from robustsabn.trainers.adversarial.step import StepBench
-from robustsabn.trainers.adversarial.evaluation import starting_noise
+from robustsabn.trainers.adversarial.evaluation.evaluation import starting_noise
+from robustsabn.trainers.adversarial.evaluation.overfitting import (
+    Reading,
+    collapse,
+    collapsed,
+    course,
+    decline,
+)
+from robustsabn.trainers.adversarial.runs.page import write_run_page
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.methods import METHODS, Bench, Losses, score
-from robustsabn.trainers.adversarial.overfitting import Reading, collapse, collapsed, course, decline
-from robustsabn.trainers.adversarial.page import write_run_page
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,7 @@ class Forgetful:
 
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
         fallen = bench.epoch >= 2
-        cast(StepBench, bench).raw.get_buffer("masked").fill_(float(fallen))
+        cast(AdversarialStep, bench).raw.get_buffer("masked").fill_(float(fallen))
         found = score("adv", bench.forward(x if fallen else bench.attack(x, y), bench.adv), y)
         return {"loss": found["adv_loss"], **found}
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -13,8 +13,9 @@ from torch import Tensor
 from robustsabn.config import load, to_dict
 from robustsabn.errors import ConfigError, InputError, TrainingError
 from robustsabn.trainers import TrainConfig, load_run_config
-from robustsabn.trainers.methods import METHODS, Bench, Losses, method
-from robustsabn.trainers.adversarial.trainer import run
+from robustsabn.trainers.adversarial.task import AdversarialTraining
+from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.methods import METHODS, Bench, Losses, Method, complete, method
 
 FILE = """
 from dataclasses import dataclass
@@ -160,10 +161,12 @@ class Returns:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_what_a_method_must_not_do_is_told_in_words(tmp_path: Path, mistake: str) -> None:
     tiny = {"images": 16, "batch_size": 8, "steps": 1, "validation": {"images": 4}, "device": "cpu"}
-    config = replace(load(TrainConfig, {**tiny, "out": str(tmp_path / "run")}), method=Returns(mistake))
+    config = replace(
+        load(TrainConfig, {**tiny, "out": str(tmp_path / "run")}), method=cast(Any, Returns(mistake))
+    )
     _, error, said = MISTAKES[mistake]
     with pytest.raises(error, match=said) as caught:
-        run(config)
+        run(config, AdversarialTraining)
     assert "\n" not in str(caught.value)
 
 
@@ -179,3 +182,32 @@ def test_the_configuration_of_a_run_is_read_without_its_method(tmp_path: Path, n
         config.method.losses(None, None, None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"unknown|no such file"):
         load(TrainConfig, tmp_path / "config.yaml")
+
+
+def test_a_misspelt_trait_is_an_error() -> None:
+    @dataclass(frozen=True)
+    class Careless:
+        whole_batches = True
+
+        def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
+            return {}
+
+    with pytest.raises(ConfigError, match=r"whole_batches says nothing .* \(did you mean whole_batch\?\)"):
+        method("careless")(Careless)
+
+
+def test_a_method_without_losses_is_an_error() -> None:
+    @dataclass(frozen=True)
+    class Empty(Method):
+        pass
+
+    with pytest.raises(ConfigError, match="which lacks losses"):
+        method("empty")(Empty)
+
+
+def test_traits_that_are_not_said_have_their_defaults() -> None:
+    complete(Returns, "method returns")
+    assert [getattr(Returns, name) for name in ("trains", "smooths", "mixes", "whole_batch", "replays")] == [
+        *(None, False, False, False),
+        1,
+    ]

@@ -10,8 +10,8 @@ from test_pgd import NORMS, threat_of
 from torch import Tensor, nn
 
 from robustsabn.attacks import PGD, verify
-from robustsabn.attacks.model.logits import value_and_gradient
 from robustsabn.attacks.losses import cross_entropy
+from robustsabn.attacks.model.logits import value_and_gradient
 
 
 def test_determinism_and_generators() -> None:

@@ -16,13 +16,14 @@ from test_method_resume import NET
 from torch import Tensor, nn
 
 from robustsabn import Split, convert, route
+from robustsabn.trainers.adversarial.config import Attack
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
+from robustsabn.trainers.config import Cosine
 from robustsabn.trainers.loop.averages import Ema
-from robustsabn.trainers.adversarial.step import StepBench
-from robustsabn.trainers.config import Attack, Cosine
-from robustsabn.trainers.methods import METHODS
-from robustsabn.trainers.loop.updates import learning_rate
-from robustsabn.trainers.loop.distributed import accelerator
 from robustsabn.trainers.loop.draws import epoch_order
+from robustsabn.trainers.loop.updates import learning_rate
+from robustsabn.trainers.methods import METHODS
+from robustsabn.trainers.processes.distributed import accelerator
 
 WORKER = Path(__file__).parent / "pitfalls_worker.py"
 NAMES = tuple(METHODS)
@@ -146,7 +147,7 @@ def test_autocast_sees_averaged_weights() -> None:
         ema, x = Ema(model, 0.9), torch.rand(4, 1, 4, 4)
         with torch.no_grad():
             model.get_parameter("1.weight").mul_(3)
-        bench = StepBench(acc, model, model, Attack(), seed=0, batch_size=4, share=slice(0, 4))
+        bench = AdversarialStep(acc, model, model, Attack(), seed=0, batch_size=4, share=slice(0, 4))
         before = bench.forward(x, 0)
         with ema.in_place():
             swapped = bench.forward(x, 0)
@@ -196,7 +197,7 @@ def test_channels_last_has_the_gradients_of_contiguous(name: str) -> None:
         x = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(1)).double()
         x = x.contiguous(memory_format=layout)
         acc, attack = Accelerator(cpu=True), Attack("L2", eps=0.3, steps=2)
-        bench = StepBench(
+        bench = AdversarialStep(
             acc, model, model, attack, seed=0, batch_size=6, share=slice(0, 6), classes=3, fold=True
         )
         with bench.at(0):

@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from launch import launch
@@ -10,8 +12,9 @@ from run_case import CONFIG, die, metrics, same
 from robustsabn.config import load
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import TrainConfig, evaluate_run, train
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.adversarial.trainer import RunResult, Trainer, run
+from robustsabn.trainers.loop.loop import Loop, RunResult, run
 
 STEPS = 12
 
@@ -82,12 +85,14 @@ def test_without_a_sound_best_the_table_is_of_the_last(
 ) -> None:
     config = {**CONFIG, "out": str(tmp_path / "run")}
 
-    class Damaged(Trainer):
-        def _close(self) -> RunResult:
-            hurt(self.folder.path)
-            return super()._close()
+    close = Loop[Any, Any]._close
 
-    result = run(load(TrainConfig, config), trainer=Damaged)
+    def damaged(loop: Loop[Any, Any]) -> RunResult[Any]:
+        hurt(loop.folder.path)
+        return close(loop)
+
+    with mock.patch.object(Loop, "_close", damaged):
+        result = run(load(TrainConfig, config), AdversarialTraining)
     assert result.best_step == STEPS
     said = capsys.readouterr().out
     assert "; the table below is of the last checkpoint instead" in said

@@ -19,7 +19,7 @@ from robustsabn.data.sources import read
 from robustsabn.errors import DataError
 from robustsabn.models import build
 from robustsabn.trainers import evaluate_run, train
-from robustsabn.trainers.adversarial.chance import chance_note
+from robustsabn.trainers.adversarial.evaluation.chance import chance_note
 
 CONFIG: dict[str, Any] = {
     "model": "resnet-digits",

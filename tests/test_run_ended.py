@@ -12,8 +12,12 @@ from robustsabn.cli import main
 from robustsabn.config import load
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import TrainConfig, compare, load_run_config, train
-from robustsabn.trainers.runs.metrics import closing, read_records
-from robustsabn.trainers.adversarial.trainer import Trainer, run
+from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
+from robustsabn.trainers.adversarial.evaluation.metrics import closing
+from robustsabn.trainers.adversarial.task import AdversarialTraining
+from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.runs.metrics import read_records
+from robustsabn.trainers.runs.monitor import Monitor
 
 CONFIG: dict[str, Any] = {
     "images": 48,
@@ -28,18 +32,17 @@ CONFIG: dict[str, Any] = {
 }
 
 
-class Fails(Trainer):
+class Fails(AdversarialTraining):
     """A run in which nothing may be computed."""
 
-    def fit(self) -> Any:
-        with self.monitor.running():
-            raise AssertionError("computed")
+    def start(self, step: int, total: int, monitor: Monitor) -> None:
+        raise AssertionError("computed")
 
 
-class Stops(Trainer):
+class Stops(AdversarialTraining):
     """A run that is killed before its closing evaluations."""
 
-    def _close(self) -> Any:
+    def close(self, step: int, kind: str, heading: str) -> Evaluation:
         raise MemoryError
 
 
@@ -56,7 +59,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def resume(config: dict[str, Any], **more: Any) -> Any:
-    return run(load(TrainConfig, {**config, **more}), resume=True, trainer=Fails)
+    return run(load(TrainConfig, {**config, **more}), Fails, resume=True)
 
 
 def test_its_tables_are_shown_and_nothing_is_computed_or_written(
@@ -89,7 +92,7 @@ def test_another_closing_evaluation_is_said_and_done(
     folder = Path(ended["out"])
     asked = {**ended, "test": {"images": 6, "steps": 2}, "log_every": 7}
     with pytest.raises(MemoryError):
-        run(load(TrainConfig, asked), resume=True, trainer=Stops)
+        run(load(TrainConfig, asked), Stops, resume=True)
     said = capsys.readouterr().out
     assert "from now on: test.images 10 -> 6" in said
     assert "from now on: log_every 10 -> 7" in said
@@ -110,12 +113,8 @@ def test_a_run_that_goes_on_keeps_its_table_and_is_not_taken_for_ended(
 ) -> None:
     folder, longer = Path(ended["out"]), {**ended, "steps": 6}
 
-    class Dies(Trainer):
-        def _close(self) -> Any:
-            raise MemoryError
-
     with pytest.raises(MemoryError):
-        run(load(TrainConfig, longer), resume=True, trainer=Dies)
+        run(load(TrainConfig, longer), Stops, resume=True)
     assert "steps 3 -> 6" in capsys.readouterr().out
     records = list(read_records(folder / "metrics.jsonl"))
     assert [record["step"] for record in records if record["kind"] == "test"] == [3]

@@ -13,8 +13,8 @@ from robustsabn import config
 from robustsabn.attacks.reporting import write
 from robustsabn.cli import main
 from robustsabn.trainers import TrainConfig
+from robustsabn.trainers.adversarial.runs.page import write_run_page
 from robustsabn.trainers.runs.monitor import Monitor
-from robustsabn.trainers.adversarial.page import write_run_page
 
 
 def run_folder(folder: Path, robust: Sequence[float], **settings: Any) -> Path:
@@ -113,7 +113,7 @@ def test_the_last_adversarial_images_of_the_run_are_shown(tmp_path: Path) -> Non
     monitor = Monitor(folder / "metrics.jsonl", folder / "tb", 20, 10, True)
     with monitor.running():
         for step in (10, 20):
-            monitor.images(step, torch.rand(4, 1, 8, 8), torch.rand(4, 1, 8, 8), 0.1)
+            monitor.picture("images/grid", torch.rand(1, 24, 32), step)
     page = write_run_page(folder).read_text()
     assert page.count("data:image/png;base64,") == 1
     assert "Step 20: clean images" in page

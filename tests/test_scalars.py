@@ -10,8 +10,8 @@ import torch
 from attack_helpers import ATTACK_NORMS, conv_case
 
 from robustsabn.attacks import APGD, APGDT, FABT, FGSM, PGD, AutoAttack, Square, ThreatModel
-from robustsabn.attacks.search.apgd_focused import FocusedAPGDT
 from robustsabn.attacks.model.verify import accuracy, verify
+from robustsabn.attacks.search.apgd_focused import FocusedAPGDT
 from robustsabn.errors import InputError
 from robustsabn.scalars import real, whole
 

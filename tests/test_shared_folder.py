@@ -17,7 +17,7 @@ from robustsabn.cli import main
 from robustsabn.errors import ConfigError, FolderInUseError, TrainingError
 from robustsabn.locks import LOCK, locked
 from robustsabn.trainers import sweep, train
-from robustsabn.trainers.adversarial.reported import attack_run
+from robustsabn.trainers.adversarial.evaluation.reported import attack_run
 from robustsabn.trainers.runs.folder import RunFolder
 
 HOLD = """

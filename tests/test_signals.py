@@ -18,10 +18,11 @@ import torch
 from launch import ROOT
 from run_case import CONFIG, metrics
 
-from robustsabn.trainers import Interrupted, stopping, sweep, train
+from robustsabn.trainers import Interrupted, sweep, train
+from robustsabn.trainers.adversarial.evaluation.validation import Validator
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.loop.signals import Signals, noted
-from robustsabn.trainers.adversarial.validation import Validator
+from robustsabn.trainers.processes import stopping
+from robustsabn.trainers.processes.signals import Signals, noted
 
 SHORT = {**CONFIG, "steps": 4, "ema": 0.9, "validation": {"images": 10, "steps": 1}}
 
@@ -85,7 +86,7 @@ def test_a_sweep_ends_with_the_run_that_is_interrupted(
 def test_a_sweep_begins_no_run_after_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    def run(config: Any, resume: bool = False) -> None:
+    def run(config: Any, task: object, resume: bool = False) -> None:
         begun.append(config.seed)
         with noted():  # a run notes signals as well; this one comes when nothing of it is left to do
             os.kill(os.getpid(), signal.SIGTERM)

@@ -6,7 +6,7 @@ from attack_helpers import ATTACK_NORMS, conv_case, linear_case
 from torch import Tensor
 
 from robustsabn.attacks import Square, ThreatModel
-from robustsabn.attacks.model.counted import Oracle
+from robustsabn.attacks.model.counted import CountedModel
 from robustsabn.attacks.search.base import Points
 from robustsabn.attacks.search.square_patterns import PHASES, bump, pattern, sides
 from robustsabn.errors import InputError
@@ -50,10 +50,10 @@ def test_odd_sizes_stay_in_budget(norm: str, shape: tuple[int, ...]) -> None:
     threat = ThreatModel(norm, (0.7 * model.distance(x, y, norm)).float())  # type: ignore[arg-type]
     attack = Square(threat, steps=40)
     points = Points.of(x, y, torch.arange(8), threat, model(x).detach())
-    state, oracle = attack.begin(points), Oracle(model)
+    state, counted = attack.begin(points), CountedModel(model)
     seen = set()
     for _ in range(41):
-        attack.step(state, oracle)
+        attack.step(state, counted)
         assert bool(threat.contains(state.x_best, x).all())
         seen.add(float(state.best.sum()))
     assert bool(state.done.all())

@@ -14,7 +14,7 @@ from torch import nn
 from robustsabn.cli import main
 from robustsabn.errors import CheckpointError, ModelError
 from robustsabn.models import load_weights, resolve
-from robustsabn.models.versions import load_state, read_state, version_notes
+from robustsabn.state_versions import load_state, read_state, version_notes
 from robustsabn.trainers import evaluate_run, load_run_model, train
 from robustsabn.trainers.checkpoints.files import Checkpoint, read, write
 

@@ -16,13 +16,14 @@ from robustsabn.data import load_test
 from robustsabn.layers import RoutedBatchNorm
 from robustsabn.routing import Blend, Split
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
-from robustsabn.trainers.loop.averages import Swa, averages
-from robustsabn.trainers.loop.batches import Batches
+from robustsabn.trainers.adversarial.step.averages import averages
+from robustsabn.trainers.adversarial.step.bn_statistics import Rehearsal, estimate_statistics
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.config import Augment
+from robustsabn.trainers.loop.averages import Swa
+from robustsabn.trainers.loop.batches import Batches
+from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.methods import METHODS, Method
-from robustsabn.trainers.adversarial.bn_statistics import Rehearsal, estimate_statistics
-from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def estimated(
     net[4] = nn.Linear(64, 10)
     model = nn.Sequential(nn.AdaptiveAvgPool2d(4), *net)
     convert(model, norm=norm).train()
-    batches = Batches(load_test("digits", 32), 8, 0, Augment(), torch.device("cpu"))
+    batches = Batches(load_test("digits", 32), batch_size=8, seed=0, device=torch.device("cpu"))
     for buffer in (b for b in model.buffers() if b.is_floating_point()):
         buffer.fill_(5.0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -164,12 +165,13 @@ def traced(config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     """A run and its parameters after every step."""
     out, trace = tmp_path_factory.mktemp("runs") / "run", Traces()
 
-    class Traced(Trainer):
-        def _update(self, x: Tensor, y: Tensor) -> None:
-            super()._update(x, y)
+    class Traced(AdversarialTraining):
+        def step(self, step: int) -> dict[str, Tensor]:
+            logged = super().step(step)
             trace.append({name: value.clone() for name, value in self.model.state_dict().items()})
+            return logged
 
-    run(load(TrainConfig, {**config, "out": str(out)}), trainer=Traced)
+    run(load(TrainConfig, {**config, "out": str(out)}), Traced)
     return out, trace
 
 

@@ -9,8 +9,9 @@ from test_compare import ended_run
 from robustsabn.cli import main
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.trainers import TrainConfig, load_run_config, sweep
-from robustsabn.trainers.runs.metrics import closing, read_records
-from robustsabn.trainers.adversarial.models import RunFolder
+from robustsabn.trainers.adversarial.evaluation.metrics import closing
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.metrics import read_records
 
 TINY = [
     "images=32",
@@ -32,7 +33,7 @@ def begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, bo
     """Runs that take no time: the folder and `resume` of each, in the order in which they came."""
     runs: list[tuple[str, bool]] = []
 
-    def run(config: TrainConfig, resume: bool = False) -> None:
+    def run(config: TrainConfig, task: object, resume: bool = False) -> None:
         assert config.out is not None
         runs.append((config.out, resume))
         if not resume:

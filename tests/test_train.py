@@ -26,12 +26,13 @@ from robustsabn.trainers import (
     load_run_model,
     train,
 )
-from robustsabn.trainers.adversarial.step import build_attack
-from robustsabn.trainers.config import Attack
-from robustsabn.trainers.runs.monitor import image_grid
-from robustsabn.trainers.loop.distributed import start as start_processes
-from robustsabn.trainers.adversarial.models import RunFolder
-from robustsabn.trainers.adversarial.trainer import Trainer, run
+from robustsabn.trainers.adversarial.config import Attack
+from robustsabn.trainers.adversarial.evaluation.tables import image_grid
+from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
+from robustsabn.trainers.adversarial.task import AdversarialTraining
+from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.processes.distributed import start as start_processes
+from robustsabn.trainers.runs.folder import RunFolder
 
 TINY: dict[str, Any] = {
     "data": "digits",
@@ -271,13 +272,13 @@ def test_a_used_folder_is_not_overwritten(finished: Path) -> None:
 
 
 def test_a_folder_of_which_nothing_came_is_used_again(tmp_path: Path) -> None:
-    class Failing(Trainer):
-        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+    class Failing(AdversarialTraining):
+        def step(self, step: int) -> dict[str, torch.Tensor]:
             raise ConfigError("at the first step")
 
     config = robustsabn.config.load(TrainConfig, {**TINY, "steps": 1, "out": str(tmp_path / "run")})
     with pytest.raises(ConfigError, match="at the first step"):
-        run(config, trainer=Failing)
+        run(config, Failing)
     assert (tmp_path / "run" / "config.yaml").exists()
     assert tiny(tmp_path / "run", "steps=1", "norm=bn").steps == 1
     assert load_run_config(tmp_path / "run").norm == "bn"

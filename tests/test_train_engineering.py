@@ -12,9 +12,10 @@ from robustsabn.config import load
 from robustsabn.data import load as load_data
 from robustsabn.errors import ConfigError, TrainingError
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read, write
+from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.loop.precision import tensor_float32
-from robustsabn.trainers.adversarial.trainer import Trainer, run
 
 TINY: dict[str, Any] = {
     "images": 32,
@@ -204,10 +205,10 @@ def test_tf32_is_chosen_for_training_off_for_tests_and_left_as_it_was(
 ) -> None:
     before, seen = switches(), list[tuple[object, object]]()
 
-    class Watched(Trainer):
-        def _update(self, x: torch.Tensor, y: torch.Tensor) -> None:
+    class Watched(AdversarialTraining):
+        def step(self, step: int) -> dict[str, torch.Tensor]:
             seen.append(switches())
-            super()._update(x, y)
+            return super().step(step)
 
     real = torch.nn.Linear.forward
 
@@ -215,7 +216,7 @@ def test_tf32_is_chosen_for_training_off_for_tests_and_left_as_it_was(
         seen.append(switches())
         return real(self, x)
 
-    result = run(load(TrainConfig, {**TINY, "tf32": tf32, "out": str(tmp_path / "run")}), trainer=Watched)
+    result = run(load(TrainConfig, {**TINY, "tf32": tf32, "out": str(tmp_path / "run")}), Watched)
     assert seen == [(tf32, tf32)]
     assert switches() == before
     monkeypatch.setattr(torch.nn.Linear, "forward", forward)

@@ -11,8 +11,8 @@ from torch import nn
 from robustsabn.conversion.convert import convert
 from robustsabn.layers.presets import PRESETS
 from robustsabn.routing import route
-from robustsabn.trainers.adversarial.step import StepBench
-from robustsabn.trainers.config import Attack
+from robustsabn.trainers.adversarial.config import Attack
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.methods import METHODS, Bench, Method, Paired, Pgd, Standard
 
 X = torch.tensor([[0.3], [-1.2], [2.0]], dtype=torch.float64)
@@ -112,7 +112,7 @@ def test_noise_of_a_share_is_the_share_of_the_noise() -> None:
     acc = Accelerator(cpu=True)
     config = Attack(eps=0.06, steps=2)
     parts = [
-        StepBench(acc, model, model, config, seed=0, batch_size=6, share=share).noise(x[share])
+        AdversarialStep(acc, model, model, config, seed=0, batch_size=6, share=share).noise(x[share])
         for share in (slice(0, 3), slice(3, 6))
     ]
     assert torch.equal(torch.cat(parts), whole)

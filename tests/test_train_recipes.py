@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ import torch
 from robustsabn.config import load, recipes
 from robustsabn.routing import route, routes_of
 from robustsabn.trainers import RunResult, TrainConfig, train
+from robustsabn.trainers.adversarial.runs.models import build_model
 from robustsabn.trainers.config import Augment, MultiStep, Sgd
-from robustsabn.trainers.methods import METHODS, Paired
 from robustsabn.trainers.loop.updates import learning_rate
-from robustsabn.trainers.adversarial.models import build_model
+from robustsabn.trainers.methods import METHODS, Paired
 
 NAMES = sorted(recipes())
 LARGE = [name for name in NAMES if name.startswith("cifar10-") and name != "cifar10-small"]
@@ -153,7 +154,7 @@ def test_the_papers_starting_point_scatters_the_sandwich_only() -> None:
 
 @pytest.mark.slow
 def test_the_default_meets_its_bars(tmp_path: Path) -> None:
-    found: dict[str, RunResult] = {}
+    found: dict[str, RunResult[Any]] = {}
     for name in ("digits", "digits-standard"):
         found[name] = train(name, [f"out={tmp_path / name}"])
     routed, normal = (found[name].evaluation for name in ("digits", "digits-standard"))

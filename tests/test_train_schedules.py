@@ -18,8 +18,8 @@ from robustsabn.trainers.config import (
     Schedule,
     Sgd,
 )
-from robustsabn.trainers.loop.updates import build_optimizer, learning_rate, set_learning_rate
 from robustsabn.trainers.loop.draws import derive, epoch_order, generator, restored
+from robustsabn.trainers.loop.updates import build_optimizer, learning_rate, set_learning_rate
 
 
 def ours(schedule: Schedule, total: int, peak: float = 0.1) -> list[float]:

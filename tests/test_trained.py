@@ -10,9 +10,9 @@ from torch import nn
 
 from robustsabn import convert
 from robustsabn.trainers import TrainConfig, compare, evaluate_run, train
-from robustsabn.trainers.config import Validation
+from robustsabn.trainers.adversarial.config import RobustValidation
+from robustsabn.trainers.adversarial.evaluation.trained_routes import trained_routes, untrained_note
 from robustsabn.trainers.methods import METHODS, Pgd, Standard
-from robustsabn.trainers.adversarial.trained_routes import trained_routes, untrained_note
 
 TINY = {
     "model": "resnet-digits",
@@ -90,5 +90,5 @@ def test_the_best_checkpoint_of_standard_training_is_the_most_accurate_one() -> 
     assert chosen()
     assert chosen(method=Pgd())
     assert not chosen(method=Standard())
-    assert chosen(method=Standard(), validation=Validation(select="robust"))
-    assert not chosen(validation=Validation(select="clean"))
+    assert chosen(method=Standard(), validation=RobustValidation(select="robust"))
+    assert not chosen(validation=RobustValidation(select="clean"))

@@ -76,8 +76,8 @@ class Outside(APGD):
 
     place = 0.2
 
-    def step(self, state: Any, oracle: Any) -> None:
-        super().step(state, oracle)
+    def step(self, state: Any, counted: Any) -> None:
+        super().step(state, counted)
         state.x_adv = state.points.x + self.place
         state.broken = torch.ones_like(state.broken)
 

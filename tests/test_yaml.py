@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from robustsabn.config import yaml_lines as _yaml
 from robustsabn.config import number
+from robustsabn.config import yaml_lines as _yaml
 from robustsabn.errors import ConfigError
 
 

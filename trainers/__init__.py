@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from robustsabn.trainers.adversarial.comparison import Comparison, compare
-    from robustsabn.trainers.config import TrainConfig
-    from robustsabn.trainers.adversarial.evaluation import Evaluation, evaluate, evaluate_run
+    from robustsabn.trainers.adversarial.config import TrainConfig
+    from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, evaluate, evaluate_run
+    from robustsabn.trainers.adversarial.runs.comparison import Comparison, compare
+    from robustsabn.trainers.adversarial.runs.models import load_run_config, load_run_model
+    from robustsabn.trainers.config import RunConfig
     from robustsabn.trainers.loop.result import RunResult
-    from robustsabn.trainers.adversarial.models import load_run_config, load_run_model
-    from robustsabn.trainers.loop.signals import Interrupted
+    from robustsabn.trainers.processes.signals import Interrupted
     from robustsabn.trainers.sweeps import sweep
 
 __all__ = [
@@ -36,25 +37,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "adversarial.comparison",
-    "Evaluation": "adversarial.evaluation",
-    "Interrupted": "loop.signals",
+    "Comparison": "adversarial.runs.comparison",
+    "Evaluation": "adversarial.evaluation.evaluation",
+    "Interrupted": "processes.signals",
     "RunResult": "loop.result",
-    "TrainConfig": "config",
-    "compare": "adversarial.comparison",
-    "evaluate": "adversarial.evaluation",
-    "evaluate_run": "adversarial.evaluation",
-    "load_run_config": "adversarial.models",
-    "load_run_model": "adversarial.models",
+    "TrainConfig": "adversarial.config",
+    "compare": "adversarial.runs.comparison",
+    "evaluate": "adversarial.evaluation.evaluation",
+    "evaluate_run": "adversarial.evaluation.evaluation",
+    "load_run_config": "adversarial.runs.models",
+    "load_run_model": "adversarial.runs.models",
     "sweep": "sweeps",
 }
 
 
 def train(
-    config: str | Path | Mapping[str, Any] | TrainConfig = "digits",
+    config: str | Path | Mapping[str, Any] | RunConfig = "digits",
     overrides: Sequence[str] = (),
     resume: bool = False,
-) -> RunResult:
+) -> RunResult[Any]:
     """Train a classifier, evaluate its best checkpoint, and leave both in a run folder.
 
     `config`: a YAML file, the name of a packaged recipe, a mapping or a TrainConfig; `overrides` such as
@@ -62,12 +63,12 @@ def train(
     SIGINT, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; the closing evaluations end at once. The caller's global random state is restored.
     Raises ConfigError, DataError, ModelError, CheckpointError or TrainingError, each in one line.
     """
-    from robustsabn.config import load
-    from robustsabn.trainers.config import TrainConfig
-    from robustsabn.trainers.adversarial.models import run_name
-    from robustsabn.trainers.adversarial.trainer import run
+    from robustsabn.trainers.loop.loop import run
+    from robustsabn.trainers.runs.folder import run_name
+    from robustsabn.trainers.tasks import load_config, task_class
 
-    return run(load(TrainConfig, config, overrides), run_name(config), resume)
+    chosen = load_config(config, overrides)
+    return run(chosen, task_class(chosen), run_name(config), resume)
 
 
 def __getattr__(name: str) -> object:

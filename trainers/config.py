@@ -1,20 +1,15 @@
-"""What a training run is made of: the keys of a recipe, their defaults and ranges."""
+"""What every run is made of: the keys of a recipe, their defaults and ranges, and what a resume may do with them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from robustsabn.routing.names import what_is_wrong
-from robustsabn.config import choices
-from robustsabn.text import quote
-from robustsabn.trainers.methods import METHODS, Method, Paired, Standard
-from robustsabn.config.checks import Augment, Extra, Swa
-from robustsabn.config.checks import check as _check
-from robustsabn.config.checks import count as _count
+from robustsabn.config.checks import check, count
 
 __all__ = [
+    "OPTIMISERS",
+    "SCHEDULES",
     "AdamW",
-    "Attack",
     "Augment",
     "Constant",
     "Cosine",
@@ -23,45 +18,108 @@ __all__ = [
     "MultiStep",
     "OneCycle",
     "Optim",
+    "RunConfig",
     "Schedule",
     "Sgd",
     "Swa",
-    "Test",
-    "TrainConfig",
     "Validation",
+    "at_start",
+    "fixed",
+    "fixed_choice",
+    "free",
+    "resume_rule",
 ]
+
+Rule = Literal["fixed", "free", "at start"]
+
+
+def fixed() -> dict[str, Rule]:
+    """Metadata of a field that a resumed run must have as before: another value fits no stored tensor."""
+    return {"resume": "fixed"}
+
+
+def free() -> dict[str, Rule]:
+    """Metadata of a field that changes nothing that is trained."""
+    return {"resume": "free"}
+
+
+def at_start() -> dict[str, Rule]:
+    """Metadata of a field that is read when a run begins, and not when it is resumed."""
+    return {"resume": "at start"}
+
+
+def fixed_choice() -> dict[str, Rule]:
+    """Metadata of a field that is one of several dataclasses, of which a resumed run must have the same one."""
+    return {"resume name": "fixed"}
+
+
+def resume_rule(config: Any, key: str) -> Rule | None:
+    """What a resume may do with the dotted `key` of `config`, or of a class of these; None: change it, and tell."""
+    for name, rest in zip(key.split("."), [*key.split(".")[1:], ""], strict=True):
+        if not is_dataclass(config):
+            return None
+        own = next((f for f in fields(config) if f.name == name), None)
+        if own is None:
+            return None
+        rule: Rule | None = own.metadata.get(
+            "resume name" if rest == "name" else "resume"
+        ) or own.metadata.get("resume")
+        if rule is not None:
+            return rule
+        config = getattr(config, name, None)
+    return None
 
 
 @dataclass(frozen=True)
-class Attack:
-    """The attack of training: PGD in the `norm` ball of radius `eps`, in units of images in [0, 1].
+class Augment:
+    """Random crops of the image padded by `crop` pixels, and horizontal flips; then `mix`.
 
-    `steps`, `start` and `loss` left out are those of the method; evaluation then starts uniformly and maximises the
-    cross-entropy. `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says what batch normalisation does during
-    the attack: `eval` running statistics; `train` batch statistics, and the running ones follow (as the official code);
-    `frozen` batch statistics, the running ones untouched. With `fold` an attack in `eval` mode searches on a copy of the
-    network with batch norms folded away, brought up to date every step, where one can be made safely (float32 alone).
+    `mix` makes every image, and its label, a mixture with another one of the batch, in shares from Beta(mix_alpha, mix_alpha).
     """
 
-    norm: Literal["Linf", "L2", "L1"] = "Linf"
-    eps: float = 8 / 255
-    step_size: float | None = None
-    steps: int | None = None
-    start: Literal["uniform", "normal", "none"] | None = None
-    loss: Literal["ce", "margin", "dlr"] | None = None
-    bn_mode: Literal["eval", "train", "frozen"] = "eval"
-    fold: bool = True
+    crop: int = 0
+    flip: bool = False
+    mix: Literal["none", "cutmix", "mixup"] = "none"
+    mix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.eps > 0, f"eps must be positive, got {self.eps:g}")
-        _check(
-            self.norm != "Linf" or self.eps <= 1,
-            f"eps {self.eps:g} is wider than images in [0, 1]; write {self.eps:g}/255?",
-        )
-        _check(
-            self.step_size is None or self.step_size > 0, f"step_size must be positive, got {self.step_size}"
-        )
-        _count("steps", self.steps)
+        count("crop", self.crop, 0)
+        check(self.mix_alpha > 0, f"mix_alpha must be positive, got {self.mix_alpha:g}")
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Further images to train on, such as generated ones: the share `fraction` of every batch is of the data set `data`.
+
+    Of a set in parts that is the training part, of one without all. Gowal et al., NeurIPS 2021, with fraction 0.7.
+    """
+
+    data: str
+    fraction: float = 0.7
+
+    def __post_init__(self) -> None:
+        check(0 < self.fraction < 1, f"fraction is a share of the batch in (0, 1), got {self.fraction:g}")
+
+    def count(self, batch_size: int) -> int:
+        """How many images of a batch are extra ones."""
+        return int(self.fraction * batch_size + 0.5)
+
+
+@dataclass(frozen=True)
+class Swa:
+    """Equal average of the weights at the end of every `every`-th epoch from the fraction `start` of the run on, and at its end.
+
+    Running statistics for it are those of `batches` batches of training images, at most one pass.
+    """
+
+    start: float = 0.75
+    every: int = 1
+    batches: int = 50
+
+    def __post_init__(self) -> None:
+        check(0 <= self.start <= 1, f"start is a fraction of the run in [0, 1], got {self.start:g}")
+        count("every", self.every)
+        count("batches", self.batches)
 
 
 @dataclass(frozen=True)
@@ -73,13 +131,13 @@ class Optim:
 
     lr: float = 0.1
     weight_decay: float = 5e-4
-    decay: Literal["all", "weights"] = "all"
+    decay: Literal["all", "weights"] = field(default="all", metadata=fixed())
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self.lr > 0, f"lr must be positive, got {self.lr:g}")
-        _check(self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay:g}")
-        _check(self.clip is None or self.clip > 0, f"clip must be positive, got {self.clip}")
+        check(self.lr > 0, f"lr must be positive, got {self.lr:g}")
+        check(self.weight_decay >= 0, f"weight_decay must be at least 0, got {self.weight_decay:g}")
+        check(self.clip is None or self.clip > 0, f"clip must be positive, got {self.clip}")
 
 
 @dataclass(frozen=True)
@@ -89,8 +147,8 @@ class Sgd(Optim):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum:g}")
-        _check(self.momentum > 0 or not self.nesterov, "nesterov needs momentum above 0")
+        check(0 <= self.momentum < 1, f"momentum must be in [0, 1), got {self.momentum:g}")
+        check(self.momentum > 0 or not self.nesterov, "nesterov needs momentum above 0")
 
 
 @dataclass(frozen=True)
@@ -100,7 +158,7 @@ class AdamW(Optim):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(all(0 <= b < 1 for b in self.betas), f"betas must be in [0, 1), got {self.betas}")
+        check(all(0 <= b < 1 for b in self.betas), f"betas must be in [0, 1), got {self.betas}")
 
 
 @dataclass(frozen=True)
@@ -111,8 +169,8 @@ class Schedule:
     warmup_start: float = 0.0
 
     def __post_init__(self) -> None:
-        _count("warmup_steps", self.warmup_steps, 0)
-        _check(0 <= self.warmup_start <= 1, f"warmup_start must be in [0, 1], got {self.warmup_start:g}")
+        count("warmup_steps", self.warmup_steps, 0)
+        check(0 <= self.warmup_start <= 1, f"warmup_start must be in [0, 1], got {self.warmup_start:g}")
 
 
 @dataclass(frozen=True)
@@ -130,8 +188,8 @@ class MultiStep(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         fine = all(0 < m <= 1 for m in self.milestones) and list(self.milestones) == sorted(self.milestones)
-        _check(fine, f"milestones are rising fractions of the run in (0, 1], got {list(self.milestones)}")
-        _check(0 < self.gamma <= 1, f"gamma must be in (0, 1], got {self.gamma:g}")
+        check(fine, f"milestones are rising fractions of the run in (0, 1], got {list(self.milestones)}")
+        check(0 < self.gamma <= 1, f"gamma must be in (0, 1], got {self.gamma:g}")
 
 
 @dataclass(frozen=True)
@@ -142,7 +200,7 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
+        check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
 
 
 @dataclass(frozen=True)
@@ -155,9 +213,9 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
-        _check(0 <= self.start <= 1, f"start must be in [0, 1], got {self.start:g}")
-        _check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
+        check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
+        check(0 <= self.start <= 1, f"start must be in [0, 1], got {self.start:g}")
+        check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
 
 
 @dataclass(frozen=True)
@@ -168,51 +226,19 @@ class Cyclic(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
+        check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images.
-
-    The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on the first,
-    by default for the method `standard` alone; the other one decides between equals. With `gap`, also PGD accuracy on as many training images, for as much time again.
-    """
+    """Every `every` epochs and at the end, on `images` of the training set that are held out."""
 
     images: int = 1000
     every: int = 1
-    steps: int = 10
-    select: Literal["robust", "clean"] | None = None
-    gap: bool = True
 
     def __post_init__(self) -> None:
-        _count("images", self.images)
-        _count("every", self.every)
-        _count("steps", self.steps)
-
-
-@dataclass(frozen=True)
-class Test:
-    """The closing table, of the best checkpoint: PGD-`steps` on `images` of the test set (all by default).
-
-    With `autoattack`, also AutoAttack standard on at most that many images, through the last route.
-    """
-
-    images: int | None = None
-    steps: int = 20
-    autoattack: int | None = None
-    batch_size: int = 500
-
-    def __post_init__(self) -> None:
-        _count("images", self.images)
-        _count("steps", self.steps)
-        _count("autoattack", self.autoattack)
-        _count("batch_size", self.batch_size)
-
-    @property
-    def asked(self) -> list[int | None]:
-        """What the closing table depends on besides the weights."""
-        return [self.images, self.steps, self.autoattack]
+        count("images", self.images)
+        count("every", self.every)
 
 
 OPTIMISERS: Mapping[str, type[Optim]] = {"sgd": Sgd, "adamw": AdamW}
@@ -225,121 +251,38 @@ SCHEDULES: Mapping[str, type[Schedule]] = {
 }
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training run.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every training run has, whatever its task.
 
-    `model` is a name of the registry or a model specification, `model_options` its arguments, `weights` a file to start
-    from, all but the last layer with `fresh_head`. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
-    `steps` when given. `batch_size` counts all processes together; the last images of an epoch that do not fill a batch
-    wait for the next one. Each process takes its share in `accumulate` parts one after the other. `ema` is the decay of an average of the weights, `swa` says of which epochs to take an equal
-    average; both are evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
+    The run is `epochs` long, or `steps` when given. `batch_size` counts all processes together; the last images of an
+    epoch that do not fill a batch wait for the next one. `images` trains on a fixed subset of that size, and `download`
+    fetches a published set that is missing. `task` is the kind of training. `ema` is the decay of an average of the weights.
     """
 
-    model: str = "resnet-digits"
-    model_options: dict[str, Any] = field(default_factory=dict)
-    weights: str | None = None
-    fresh_head: bool = False
+    task: str = field(default="adversarial", metadata=fixed())
     data: str = "digits"
-    download: bool = False
+    download: bool = field(default=False, metadata=free())
     images: int | None = None
-    extra: Extra | None = None
-    augment: Augment = field(default_factory=Augment)
-
-    norm: Literal["none", "bn", "ccbn", "sabn", "auxbn", "saauxbn"] = "saauxbn"
-    routes: tuple[str, ...] = ("clean", "adv")
-    init: Literal["identity", "paper"] = "identity"
-    sync_bn: bool = False
-
-    method: Method = field(default_factory=Paired, metadata=choices(METHODS))
-    attack: Attack = field(default_factory=Attack)
-    label_smoothing: float = 0.0
-
-    optim: Optim = field(default_factory=Sgd, metadata=choices(OPTIMISERS))
-    schedule: Schedule = field(default_factory=Cosine, metadata=choices(SCHEDULES))
     epochs: int = 20
     steps: int | None = None
     batch_size: int = 128
-    accumulate: int = 1
     ema: float | None = None
-    swa: Swa | None = None
     seed: int = 0
 
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu"] = field(default="auto", metadata=free())
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     tf32: bool = True
     compile: bool = False
     channels_last: bool = False
 
     validation: Validation = field(default_factory=Validation)
-    test: Test = field(default_factory=Test)
-    log_every: int = 10
-    checkpoint_every: int | None = None
-    out: str | None = None
+    log_every: int = field(default=10, metadata=free())
+    checkpoint_every: int | None = field(default=None, metadata=free())
+    out: str | None = field(default=None, metadata=free())
 
     def __post_init__(self) -> None:
-        _count("images", self.images)
-        _count("epochs", self.epochs)
-        _count("steps", self.steps)
-        _count("batch_size", self.batch_size)
-        _count("accumulate", self.accumulate)
-        _count("log_every", self.log_every)
-        _count("checkpoint_every", self.checkpoint_every)
-        _count("seed", self.seed, 0)
-        _check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
-        fine = self.weights is not None or not self.fresh_head
-        _check(fine, "fresh_head leaves out the last layer of weights, which is missing; give weights=FILE")
-        named = type(self.method).__name__
-        _check(
-            is_dataclass(self.method),
-            f"method: {named} is no dataclass; put @dataclass(frozen=True) above it",
-        )
-        smoothing = self.label_smoothing
-        _check(0 <= smoothing < 1, f"label_smoothing must be in [0, 1), got {smoothing:g}")
-        self._check_extra()
-        self._check_method("label_smoothing", smoothing > 0, "smooths")
-        self._check_method("augment.mix", self.augment.mix != "none", "mixes")
-        fine = self.augment.mix == "none" or self.attack.loss in (None, "ce")
-        _check(
-            fine,
-            f"augment.mix gives no single label, which attack.loss {self.attack.loss} needs; allowed: ce",
-        )
-        wrong = what_is_wrong(self.routes)
-        _check(
-            not wrong,
-            f"routes are distinct names such as clean, adv: {wrong}; got {quote(list(self.routes))}",
-        )
-
-    @property
-    def by_robustness(self) -> bool:
-        """Whether the best checkpoint is the most robust one, rather than that of highest clean accuracy."""
-        if self.validation.select is None:
-            return not isinstance(self.method, Standard)
-        return self.validation.select == "robust"
-
-    @property
-    def soft_labels(self) -> str:
-        """The settings that spread a label over several classes, as they are written; "" without."""
-        mix, smoothing = self.augment.mix, self.label_smoothing
-        given = [f"augment.mix={mix}"] * (mix != "none") + [f"label_smoothing={smoothing:g}"] * (
-            smoothing > 0
-        )
-        return " with ".join(given)
-
-    def _check_extra(self) -> None:
-        if self.extra is None:
-            return
-        fine = self.extra.data != self.data
-        _check(
-            fine,
-            f"extra.data is {self.data}, the training data, of which images are held out; name another set",
-        )
-        found = self.extra.count(self.batch_size)
-        fine = 0 < found < self.batch_size
-        words = f"extra.fraction {self.extra.fraction:g} of batch_size {self.batch_size} is {found} images"
-        _check(fine, f"{words}; choose one that leaves some of both sets")
-
-    def _check_method(self, key: str, wanted: bool, attribute: str) -> None:
-        able = ", ".join(name for name, cls in METHODS.items() if getattr(cls, attribute, False))
-        fine = not wanted or getattr(self.method, attribute, False)
-        _check(fine, f"{key} is not for this method; methods with it: {able}")
+        for name in ("images", "epochs", "steps", "batch_size", "log_every", "checkpoint_every"):
+            count(name, getattr(self, name))
+        count("seed", self.seed, 0)
+        check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")

@@ -13,17 +13,17 @@ from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.locks import LOCK, locked
 from robustsabn.scalars import whole
 from robustsabn.text import quote
-from robustsabn.trainers.adversarial.comparison import Comparison, compare
-from robustsabn.trainers.adversarial.comparison_page import tell_comparison
-from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.adversarial.runs.comparison import Comparison, compare
+from robustsabn.trainers.adversarial.runs.comparison_page import tell_comparison
+from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.loop.ended import ended_run
-from robustsabn.trainers.runs.folder import RunFolder
-from robustsabn.trainers.loop.distributed import shared, start
-from robustsabn.trainers.runs.metrics import closing, read_records
-from robustsabn.trainers.adversarial.models import load_run_config, run_name
-from robustsabn.trainers.loop.signals import Interrupted, noted
-from robustsabn.trainers.loop.stopping import Stop
-from robustsabn.trainers.adversarial.trainer import run
+from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.processes.distributed import shared, start
+from robustsabn.trainers.processes.signals import Interrupted, noted
+from robustsabn.trainers.processes.stopping import Stop
+from robustsabn.trainers.runs.folder import RunFolder, run_name
+from robustsabn.trainers.runs.metrics import read_records
+from robustsabn.trainers.tasks import load_config, task_class
 
 __all__ = ["Seeds", "common", "split", "sweep"]
 
@@ -42,7 +42,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class _Job:
-    config: TrainConfig
+    config: RunConfig
     begun: bool
     ended: bool
 
@@ -54,18 +54,16 @@ def split(overrides: Sequence[str]) -> tuple[tuple[int, ...] | None, list[str]]:
     return (robustsabn.config.load(Seeds, overrides=asked).seeds if asked else None), rest
 
 
-def common(
-    config: str | Path | Mapping[str, Any] | TrainConfig, overrides: Sequence[str] = ()
-) -> TrainConfig:
+def common(config: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration that the runs of a sweep share; ConfigError where `overrides` give one seed."""
     clash = [word for word in overrides if word.startswith("seed=")]
     if clash:
         raise ConfigError(f"{clash[0]} beside seeds=: leave it out, or seeds= for a single run")
-    return robustsabn.config.load(TrainConfig, config, overrides)
+    return load_config(config, overrides)
 
 
 def sweep(
-    config: str | Path | Mapping[str, Any] | TrainConfig = "digits",
+    config: str | Path | Mapping[str, Any] | RunConfig = "digits",
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (0, 1, 2),
     resume: bool = False,
@@ -93,7 +91,7 @@ def sweep(
             state = "has ended" if job.ended else "continues" if job.begun else "begins"
             console.print(f"seed {job.config.seed} {state}: {job.config.out}", markup=False)
             if not job.ended:
-                run(job.config, resume=job.begun)
+                run(job.config, task_class(job.config), resume=job.begun)
     found = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
     if acc.is_main_process:
         tell_comparison(found)
@@ -101,7 +99,7 @@ def sweep(
 
 
 def _plan(
-    config: TrainConfig, name: str, seeds: Sequence[int], resume: bool, held: contextlib.ExitStack
+    config: RunConfig, name: str, seeds: Sequence[int], resume: bool, held: contextlib.ExitStack
 ) -> list[_Job]:
     """The runs to do, in a folder that is locked until `held` closes."""
     place, killed = _claim(config.out, name, resume, held)
@@ -117,12 +115,12 @@ def _plan(
     return jobs
 
 
-def _ended(folder: RunFolder, config: TrainConfig) -> bool:
+def _ended(folder: RunFolder, config: RunConfig) -> bool:
     """Whether the run has ended, and was asked for what is asked for now; its checkpoints may have been removed since."""
     if folder.checkpoints.is_dir():
-        return ended_run(folder, config) is not None
-    told = closing(list(read_records(folder.metrics)))
-    return told is not None and replace(load_run_config(folder.path), out=config.out) == config
+        return ended_run(folder, config, task_class(config)) is not None
+    told = any(record["kind"] == "test" for record in read_records(folder.metrics))
+    return told and replace(load_config(folder.config), out=config.out) == config
 
 
 def _claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> tuple[Path, bool]:

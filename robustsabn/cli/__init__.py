@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn.user_code import kept_alive
 from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, train
 from robustsabn.cli._failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError
+from robustsabn.user_code import kept_alive
 
 __all__ = ["main"]
 

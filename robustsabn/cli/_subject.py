@@ -14,9 +14,9 @@ from robustsabn.models import names, resolve
 from robustsabn.models.spec import run_folder
 from robustsabn.routing import routes_of
 from robustsabn.text import quote
-from robustsabn.trainers.adversarial.chance import chance_note
-from robustsabn.trainers.adversarial.evaluated import evaluated
-from robustsabn.trainers.adversarial.models import load_run
+from robustsabn.trainers.adversarial.evaluation.chance import chance_note
+from robustsabn.trainers.adversarial.evaluation.images import evaluated
+from robustsabn.trainers.adversarial.runs.models import load_run
 
 __all__ = ["Subject", "prepare"]
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.cli import _common, _evaluation
     from robustsabn.cli._subject import prepare
     from robustsabn.files import make_folder
-    from robustsabn.trainers.loop.distributed import accelerator, shared
+    from robustsabn.trainers.processes.distributed import accelerator, shared
 
     evaluate = _engine(args, ThreatModel(args.norm, _common.above_zero("--eps", args.eps) or 0.0), size)
     device = _common.device(args.device)

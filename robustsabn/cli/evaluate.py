@@ -65,9 +65,9 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
     from robustsabn.cli._common import above_zero, device
     from robustsabn.files import write_text
     from robustsabn.trainers import evaluate_run
+    from robustsabn.trainers.adversarial.evaluation.tables import results_table
     from robustsabn.trainers.checkpoints.files import read_facts
     from robustsabn.trainers.runs.folder import RunFolder
-    from robustsabn.trainers.runs.monitor import results_table
 
     # read now: a run that goes on may keep another one meanwhile
     step = read_facts(RunFolder(args.run_folder).checkpoints, args.checkpoint)["step"]
@@ -114,7 +114,7 @@ def _warn(found: "Evaluation") -> None:
 def _reported(args: argparse.Namespace, data: str) -> "Evaluation":
     from robustsabn.attacks.reporting import live
     from robustsabn.cli import _common, _evaluation
-    from robustsabn.trainers.adversarial.reported import attack_run
+    from robustsabn.trainers.adversarial.evaluation.reported import attack_run
 
     if args.step_size is not None:
         raise UsageError(f"--step-size is for PGD, not for {args.attack}")

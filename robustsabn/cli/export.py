@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from robustsabn.errors import UsageError
 
 if TYPE_CHECKING:
-    from robustsabn.trainers.adversarial.models import LoadedRun
+    from robustsabn.trainers.adversarial.runs.models import LoadedRun
 
 __all__ = ["HELP", "configure", "run"]
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.files import check_name
     from robustsabn.locks import LOCK, locked
     from robustsabn.paths import given_path
-    from robustsabn.trainers.adversarial.models import load_run
+    from robustsabn.trainers.adversarial.runs.models import load_run
 
     target = args.out = given_path(args.out, "--out", UsageError)
     check_name(target)
@@ -42,8 +42,8 @@ def _export(args: argparse.Namespace, loaded: "LoadedRun") -> None:
     import torch
 
     from robustsabn.conversion.bake import bake
-    from robustsabn.errors import RouteError
     from robustsabn.conversion.export import export
+    from robustsabn.errors import RouteError
     from robustsabn.routing import maybe_route, routes_of
 
     routes = routes_of(loaded.model)

@@ -15,6 +15,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write RUN/report/index.html."""
-    from robustsabn.trainers.adversarial.page import write_run_page
+    from robustsabn.trainers.adversarial.runs.page import write_run_page
 
     print(f"written to {write_run_page(args.run_folder)}")

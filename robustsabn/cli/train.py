@@ -30,16 +30,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, once or with each of several seeds, or print the configuration."""
-    from robustsabn.config import dump, load
-    from robustsabn.trainers import TrainConfig, sweep, train
+    from robustsabn.config import dump
+    from robustsabn.trainers import sweep, train
     from robustsabn.trainers.sweeps import common, split
+    from robustsabn.trainers.tasks import load_config
 
     seeds, overrides = split(args.overrides)
     if args.print_config:
         note = "" if seeds is None else f"# seeds {', '.join(map(str, seeds))} in turn, in folders seed-N\n"
-        config = (
-            load(TrainConfig, args.config, overrides) if seeds is None else common(args.config, overrides)
-        )
+        config = load_config(args.config, overrides) if seeds is None else common(args.config, overrides)
         print(note + dump(config), end="")
     elif seeds is not None:
         sweep(args.config, overrides, seeds, resume=args.resume)

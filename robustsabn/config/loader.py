@@ -29,7 +29,7 @@ from robustsabn.paths import given_path
 from robustsabn.scalars import LARGEST
 from robustsabn.text import nearest, quote, shorten
 
-__all__ = ["choices", "dump", "load", "number", "recipes", "to_dict"]
+__all__ = ["choices", "dump", "load", "number", "read_mapping", "recipes", "to_dict"]
 
 T = TypeVar("T")
 SWITCH = {"yes": True, "on": True, "no": False, "off": False}
@@ -45,7 +45,7 @@ def load(
     """
     node = _Node(cls, {}, {})
     if isinstance(given, (str, Path)):
-        given = read(_find(given))
+        given = read_mapping(given)
     if isinstance(given, cls):
         node = _explode(given)
     elif isinstance(given, Mapping):
@@ -59,6 +59,15 @@ def load(
         _overlay(node, _override(text), "", f"override {shorten(text)}")
     built: T = _construct(node, "")
     return built
+
+
+def read_mapping(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The keys and values that a YAML file, a recipe's name or a mapping gives, as they are written."""
+    if isinstance(given, (str, Path)):
+        return read(_find(given))
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"a configuration is a file, a recipe or a mapping, not {type(given).__name__}")
+    return given or {}
 
 
 def to_dict(config: object) -> dict[str, Any]:

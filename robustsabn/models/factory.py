@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from robustsabn.user_code import OwnCode
 from robustsabn.errors import ModelError
+from robustsabn.user_code import OwnCode
 
 __all__ = ["from_code"]
 

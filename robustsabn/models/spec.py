@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from robustsabn.user_code import OwnCode
 from robustsabn.arguments import a_whole_number
 from robustsabn.errors import ModelError
 from robustsabn.models.factory import from_code
@@ -15,6 +14,7 @@ from robustsabn.models.registry import build, names
 from robustsabn.models.weights import fill, read_weights
 from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote
+from robustsabn.user_code import OwnCode
 
 __all__ = ["SPECS", "as_made", "resolve", "run_folder"]
 
@@ -53,7 +53,7 @@ def as_made(
         raise ModelError(f"the model is {quote(spec)}; give text: {SPECS}, {', '.join(names())}")
     if (folder := run_folder(spec, weights)) is not None:
         # by name and late: trainers stand above this package
-        runs = importlib.import_module("robustsabn.trainers.adversarial.models")
+        runs = importlib.import_module("robustsabn.trainers.adversarial.runs.models")
         trained: nn.Module = runs.load_run_model(folder, checkpoint="best")
         return trained
     for what, size in (("num_classes", num_classes), ("in_channels", in_channels)):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from robustsabn.arguments import a_module
 from robustsabn.errors import ModelError
 from robustsabn.models.head import head_of, other_head
-from robustsabn.models.versions import load_state, read_state, versioned
 from robustsabn.paths import given_path
+from robustsabn.state_versions import load_state, read_state, versioned
 from robustsabn.text import one_line, quote, shorten
 
 __all__ = ["fill", "load_weights", "read_weights"]

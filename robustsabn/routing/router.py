@@ -22,8 +22,8 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
-from robustsabn.routing.names import what_is_wrong
 from robustsabn.errors import RouteError
+from robustsabn.routing.names import what_is_wrong
 from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_integer, is_whole_batch
 from robustsabn.text import nearest, quote
 

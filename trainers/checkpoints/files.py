@@ -26,7 +26,7 @@ from torch import Tensor
 import robustsabn
 from robustsabn.errors import CheckpointError
 from robustsabn.files import ASIDE, flush, replacing, write_text, writing
-from robustsabn.models.versions import read_state, version_notes
+from robustsabn.state_versions import read_state, version_notes
 from robustsabn.text import quote
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-_FILE = re.compile(r"[a-z_]+\.safetensors")
+_FILE = re.compile(r"\w[\w-]*\.safetensors", re.ASCII)
 _REMEDY = "; restore it from a copy or take another checkpoint"
 
 Tensors = dict[str, Tensor]

@@ -1,101 +1,83 @@
-"""The checkpoints of a run: what goes into them, which are kept for their validation accuracy, how a run takes one up."""
+"""The checkpoints of a run: what goes into them, which are kept for their score, how a run takes one up.
 
+`best` has the weights of highest score; every average of weights has a checkpoint of its name, of its highest score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 import robustsabn.config
-from robustsabn.data import Data, ImageSet
 from robustsabn.errors import CheckpointError
-from robustsabn.models.versions import load_state
+from robustsabn.files import require_space
+from robustsabn.state_versions import load_state
 from robustsabn.text import one_line
-from robustsabn.trainers.checkpoints import files as store
-from robustsabn.trainers.loop.averages import Average
-from robustsabn.trainers.adversarial.step import StepBench
-from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.adversarial.content import content
-from robustsabn.trainers.checkpoints.edited import digest
-from robustsabn.trainers.adversarial.evaluation import Evaluation
-from robustsabn.trainers.runs.folder import RunFolder
-from robustsabn.trainers.loop.distributed import gathered, restore_statistics, shared
-from robustsabn.trainers.checkpoints.resume import KEPT, Found, carries_over
+from robustsabn.trainers.checkpoints import files
+from robustsabn.trainers.checkpoints.changes import digest
+from robustsabn.trainers.config import AdamW, RunConfig
+from robustsabn.trainers.processes.distributed import gathered, restore_statistics, shared
 
-__all__ = ["Keeper"]
+if TYPE_CHECKING:
+    from robustsabn.trainers.checkpoints.resume import Found
+    from robustsabn.trainers.loop.run import Run
+    from robustsabn.trainers.loop.task import Measured, Task
+
+__all__ = ["CheckpointManager"]
+
+Statistics = dict[str, dict[str, Tensor]]
+"""By network: the running statistics of each process, (processes, ...) by name."""
 
 
-class Keeper:
-    """Saves and restores one run. `best` keeps the weights of highest score, `ema` and `swa` the averaged ones of highest score."""
+class CheckpointManager:
+    """Saves and restores the networks, updates and averages of a task."""
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        folder: RunFolder,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        bench: StepBench,
-        config: TrainConfig,
-        data: Data,
-        averages: dict[str, Average],
-        extra: tuple[ImageSet, int] | None = None,
-    ) -> None:
-        self.accelerator, self.folder, self.model, self.optimizer = accelerator, folder, model, optimizer
-        self.bench, self.config, self.classes, self.shape = bench, config, data.classes, data.train.shape
-        self.averages, self.content = averages, content(data, extra)
-        self.resolved = robustsabn.config.dump(replace(config, out=str(folder.path)))
-        self.kept: dict[str, dict[str, Any]] = {name: {"score": [-1.0, -1.0], "step": -1} for name in KEPT}
+    def __init__(self, run: Run[Any], task: Task[Any, Any]) -> None:
+        self.config, self.accelerator, self.folder = run.config, run.accelerator, run.folder.checkpoints
+        self.task = task
+        self.resolved = self.resolve(run.config)
+        self.kept: dict[str, dict[str, Any]] = {
+            name: {"score": [], "step": -1} for name in ("best", *task.averages)
+        }
 
-    def save(self, step: int, epoch: float, found: dict[str, Evaluation], own: dict[str, Tensor]) -> None:
-        """Store the run after `step` steps as `last`, and under each of the names in `found` if that beats what is kept.
+    def resolve(self, config: RunConfig) -> str:
+        """The text of config.yaml."""
+        return robustsabn.config.dump(replace(config, out=str(self.folder.parent)))
 
-        `own` are the running statistics to go on with where those of the processes differ, (processes, ...) by name.
+    def save(self, step: int, epoch: float, found: Mapping[str, Measured], own: Statistics) -> None:
+        """Store the run after `step` steps as `last`, and under each name in `found` if that beats what is kept.
+
+        `own` are the running statistics to go on with, where those of the processes differ.
         """
-        better = [name for name, evaluation in found.items() if self._beats(name, step, evaluation)]
-        carried = {name: gathered(self.accelerator, value) for name, value in self.bench.carried.items()}
-        shared(self.accelerator, lambda: self._write(step, epoch, found, own, better, carried))
+        better = [name for name, measured in found.items() if self._beats(name, step, measured)]
+        carried = {name: gathered(self.accelerator, value) for name, value in self.task.carried().items()}
+        state = self._state(step, epoch, found)
+        shared(self.accelerator, lambda: self._write(state, better, own, carried))
         self.accelerator.wait_for_everyone()
 
     def _write(
-        self,
-        step: int,
-        epoch: float,
-        found: dict[str, Evaluation],
-        own: dict[str, Tensor],
-        better: list[str],
-        carried: dict[str, Tensor],
+        self, state: dict[str, Any], better: list[str], own: Statistics, carried: dict[str, Tensor]
     ) -> None:
-        scaler = self.accelerator.scaler
-        state = {
-            "step": step,
-            "epoch": epoch,
-            **self.kept,
-            "averages": {name: average.counts for name, average in self.averages.items()},
-            "validation": {name: evaluation.to_dict() for name, evaluation in found.items()},
-            "classes": list(self.classes),
-            "shape": list(self.shape),
-            "content": self.content,
-            "scaler": None if scaler is None else scaler.state_dict(),
-            "config": robustsabn.config.to_dict(self.config),
-            "config_file": digest(self.resolved),
-        }
-        tensors = {"model": self.model.state_dict(), "optimizer": store.optimizer_tensors(self.optimizer)}
+        tensors = self._networks()
+        for name, update in self.task.updates.items():
+            tensors[_named("optimizer", name)] = files.optimizer_tensors(update.optimizer)
         if carried:
             tensors["method"] = carried
-        if own:
-            tensors["statistics"] = own
-        for name, average in self.averages.items():
+        tensors |= {_named("statistics", name): each for name, each in own.items() if each}
+        for name, average in self.task.averages.items():
             tensors[name] = average.values
             if name in better:
                 with average.in_place():
-                    averaged = store.Checkpoint({"model": self.model.state_dict()}, state)
-                    store.write(self.folder.checkpoints, averaged, (name,))
+                    files.write(self.folder, files.Checkpoint(self._networks(), state), (name,))
         names = ("last", "best") if "best" in better else ("last",)
-        store.write(self.folder.checkpoints, store.Checkpoint(tensors, state), names)
+        files.write(self.folder, files.Checkpoint(tensors, state), names)
 
-    def restore(self, found: Found) -> int:
-        """Bring model, optimiser and scores to where they were, and say after how many steps that was.
+    def restore(self, found: Found) -> tuple[int, str]:
+        """Bring everything to where it was: after how many steps that was, and a line where something begins anew.
 
         Raises CheckpointError where the tensors are not those of such a run.
         """
@@ -105,43 +87,79 @@ class Keeper:
             raise
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"the checkpoint in {self.folder.checkpoints} does not fit this run ({one_line(error)}); has the model's code "
+                f"the checkpoint in {self.folder} does not fit this run ({one_line(error)}); has the model's code "
                 "changed since?"
             ) from error
 
-    def _restore(self, found: Found) -> int:
-        stored = found.stored
-        load_state(self.model, stored.tensors["model"])
-        restore_statistics(self.accelerator, self.model, stored.tensors.get("statistics", {}))
-        store.restore_optimizer(self.optimizer, stored.tensors["optimizer"])
-        if self.accelerator.scaler is not None and stored.state["scaler"]:
-            self.accelerator.scaler.load_state_dict(stored.state["scaler"])
-        if carries_over(stored, self.config.batch_size, self.shape):
-            carried, device = stored.tensors["method"], self.accelerator.device
-            self.bench.carried = {name: value[self.bench.share].to(device) for name, value in carried.items()}
-        for name, average in self.averages.items():
-            average.load(stored.tensors.get(name), stored.state.get("averages", {}).get(name))
-        for name in KEPT:
-            if name in stored.state and name not in found.damaged:
-                self.kept[name] = stored.state[name]
-        step: int = stored.state["step"]
-        return step
+    def _restore(self, found: Found) -> tuple[int, str]:
+        tensors, state = found.stored.tensors, found.stored.state
+        for name, network in self.task.networks.items():
+            load_state(network.raw, tensors[name])
+            own = tensors.get(_named("statistics", name), {})
+            restore_statistics(self.accelerator, network.raw, own)
+        for name, update in self.task.updates.items():
+            files.restore_optimizer(update.optimizer, tensors[_named("optimizer", name)])
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        for name, average in self.task.averages.items():
+            average.load(tensors.get(name), state.get("averages", {}).get(name))
+        for name in self.kept:
+            if state.get(name, {}).get("step", -1) >= 0 and name not in found.damaged:
+                self.kept[name] = state[name]
+        return state["step"], self.task.restore(tensors.get("method", {}), state)
 
     def weights(self, name: str) -> int:
-        """Give the model the weights kept as `name`, and say of which step; CheckpointError where they are damaged."""
+        """Give the networks the weights kept as `name`, and say of which step; CheckpointError where they are damaged."""
 
-        def read() -> tuple[store.Tensors, int]:
-            found = store.read(self.folder.checkpoints, name)
-            return found.tensors["model"], found.state["step"]
+        def read() -> tuple[dict[str, files.Tensors], int]:
+            stored = files.read(self.folder, name)
+            return {own: stored.tensors[own] for own in self.task.networks}, stored.state["step"]
 
         tensors, step = shared(self.accelerator, read)
-        load_state(self.model, tensors)
+        for own, network in self.task.networks.items():
+            load_state(network.raw, tensors[own])
         return step
 
-    def _beats(self, name: str, step: int, found: Evaluation) -> bool:
-        score = [found.robust_accuracy, found.clean_accuracy]
-        score = score if self.config.by_robustness else score[::-1]
+    def check_space(self) -> None:
+        """WriteError unless the disk has room for the checkpoints that are kept, and for the next one beside them."""
+        weights = sum(
+            t.numel() * t.element_size() for each in self._networks().values() for t in each.values()
+        )
+        moments = sum(
+            (2 if isinstance(update.config, AdamW) else 1) * p.numel() * p.element_size()
+            for update in self.task.updates.values()
+            for p in update.parameters
+        )
+        averages = len(self.task.averages)
+        whole = weights * (1 + averages) + moments
+        there = sum(file.stat().st_size for file in self.folder.glob("*/*.safetensors"))
+        require_space(self.folder.parent, max(4 * whole + weights * averages - there, whole))
+
+    def _networks(self) -> dict[str, files.Tensors]:
+        return {name: network.raw.state_dict() for name, network in self.task.networks.items()}
+
+    def _state(self, step: int, epoch: float, found: Mapping[str, Measured]) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {
+            "step": step,
+            "epoch": epoch,
+            **self.kept,
+            "averages": {name: average.counts for name, average in self.task.averages.items()},
+            "validation": {name: measured.to_dict() for name, measured in found.items()},
+            **self.task.facts(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "config": robustsabn.config.to_dict(self.config),
+            "config_file": digest(self.resolved),
+        }
+
+    def _beats(self, name: str, step: int, measured: Measured) -> bool:
+        score = self.task.score(measured)
         if score <= self.kept[name]["score"]:
             return False
         self.kept[name] = {"score": score, "step": step}
         return True
+
+
+def _named(what: str, name: str) -> str:
+    """The file of `what` belongs to `name`; that of the one network of a classifier needs no name."""
+    return what if name == "model" else f"{what}-{name}"

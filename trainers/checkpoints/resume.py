@@ -2,24 +2,20 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.text import quote
-from robustsabn.trainers.checkpoints.changes import FREE, changed
+from robustsabn.trainers.checkpoints.changes import changed, changes_training
 from robustsabn.trainers.checkpoints.files import Checkpoint, read, read_newest
-from robustsabn.trainers.config import TrainConfig
+from robustsabn.trainers.checkpoints.state import checked
+from robustsabn.trainers.config import RunConfig, resume_rule
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records
-from robustsabn.trainers.checkpoints.state import checked
 
-__all__ = ["KEPT", "Found", "carries_over", "compare", "find"]
+__all__ = ["Found", "find", "kept_names", "told_changes"]
 
-# checkpoints that are kept for their validation accuracy
-KEPT = ("best", "ema", "swa")
-
-# other values of these fit no stored tensor
-_SHAPING = ("model", "model_options", "norm", "routes", "optim.name", "optim.decay")
 # nothing to tell about these
 _UNTOLD = ("out", "download")
 
@@ -37,16 +33,25 @@ def find(folder: RunFolder) -> Found | None:
     if not any((folder.checkpoints / name).is_dir() for name in ("last", "previous")):
         _check_nothing_lost(folder)
         return None
-    stored, damage = read_newest(folder.checkpoints)
+    try:
+        stored, damage = read_newest(folder.checkpoints)
+    except CheckpointError as error:
+        begin = "" if "out=" in str(error) else ", or begin another run with out="
+        raise CheckpointError(f"{error}{begin}") from error
     checked(stored.state, folder.checkpoints)
     damaged = {"last": f"{damage}; resuming from the checkpoint before it"} if damage else {}
-    for name in KEPT:
-        if stored.state.get(name, {"step": -1})["step"] >= 0:
-            try:
-                read(folder.checkpoints, name)
-            except CheckpointError as error:
-                damaged[name] = f"{error}; the best of the steps to come takes its place"
+    for name in kept_names(stored):
+        try:
+            read(folder.checkpoints, name)
+        except CheckpointError as error:
+            damaged[name] = f"{error}; the best of the steps to come takes its place"
     return Found(stored, damaged)
+
+
+def kept_names(stored: Checkpoint) -> list[str]:
+    """The checkpoints that the run had kept for their score by then."""
+    state = stored.state
+    return [name for name in ("best", *state.get("averages", {})) if state.get(name, {}).get("step", -1) >= 0]
 
 
 def _check_nothing_lost(folder: RunFolder) -> None:
@@ -56,7 +61,7 @@ def _check_nothing_lost(folder: RunFolder) -> None:
     """
     records = list(read_records(folder.metrics))
     saved = [record["step"] for record in records if record["kind"] == "validation"]
-    for name in KEPT:
+    for name in _scored(folder):
         with contextlib.suppress(CheckpointError):
             saved.append(read(folder.checkpoints, name).state["step"])
     first = min(saved, default=math.inf)
@@ -67,33 +72,31 @@ def _check_nothing_lost(folder: RunFolder) -> None:
         )
 
 
-def carries_over(stored: Checkpoint, batch_size: int, shape: tuple[int, ...]) -> bool:
-    """Whether the method kept something for each image of a batch, and batches are still of that shape."""
-    tensors = stored.tensors.get("method", {}).values()
-    fits = all(len(value) == batch_size for value in tensors) and stored.state["shape"] == list(shape)
-    return bool(tensors) and fits
+def _scored(folder: RunFolder) -> Iterator[str]:
+    """Checkpoints in a folder that were kept for their score."""
+    for place in folder.checkpoints.glob("[!.]*"):
+        if place.is_dir() and not place.name.startswith("damaged-"):
+            yield place.name
 
 
-def compare(folder: RunFolder, stored: Checkpoint, config: TrainConfig, shape: tuple[int, ...]) -> list[str]:
-    """What differs between the run so far and `config`, on images of `shape` (C, H, W), lines for the reader.
+def told_changes(folder: RunFolder, stored: Checkpoint, config: RunConfig) -> list[str]:
+    """What differs between the run so far and `config`, lines for the reader.
 
-    Raises ConfigError where the network or the optimiser would be another one.
+    Raises ConfigError where what is stored would not fit: a network or an optimiser would be another one.
     """
     changes, lines = [], []
     for key, old, new in changed(stored.state["config"], config):
-        if key.startswith(_SHAPING):
+        if resume_rule(config, key) == "fixed":
             raise ConfigError(
                 f"{key} is {quote(new)}, the run in {folder.path} has {quote(old)}; "
                 f"resume it with its own configuration, {folder.config}"
             )
-        if not key.startswith(FREE):
+        if changes_training(config, key):
             changes.append(f"{key} {old} -> {new}")
         elif key == "weights":
             lines.append("weights are those of the run; what the configuration names is not read again")
         elif key not in _UNTOLD:
             lines.append(f"from now on: {key} {old} -> {new}")
     if changes:
-        lost = "method" in stored.tensors and not carries_over(stored, config.batch_size, shape)
-        words = "; what the method carried from batch to batch begins anew" if lost else ""
-        lines.insert(0, f"resuming with other settings: {', '.join(changes)}{words}")
+        lines.insert(0, f"resuming with other settings: {', '.join(changes)}")
     return lines

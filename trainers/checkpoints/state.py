@@ -1,34 +1,25 @@
-"""What the state of a run's checkpoint has to hold: files come from elsewhere, too."""
+"""What the state of a checkpoint has to hold: files come from elsewhere, too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from robustsabn.errors import CheckpointError
 from robustsabn.text import quote
 
-__all__ = ["checked"]
+__all__ = ["check_state", "checked", "is_whole"]
 
 
-def _whole(value: Any, least: int = 0) -> bool:
+def is_whole(value: Any, least: int = 0) -> bool:
+    """Whether a value is a whole number from `least` on."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_whole(size, 1) for size in value)
-
-
-def _names(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)
-
-
 def _score(value: Any) -> bool:
-    if not isinstance(value, dict) or not _whole(value.get("step"), -1):
+    if not isinstance(value, dict) or not is_whole(value.get("step"), -1):
         return False
     score = value.get("score")
-    return (
-        isinstance(score, list) and len(score) == 2 and all(isinstance(part, (int, float)) for part in score)
-    )
+    return isinstance(score, list) and all(isinstance(part, (int, float)) for part in score)
 
 
 def _mapping(value: Any) -> bool:
@@ -36,11 +27,9 @@ def _mapping(value: Any) -> bool:
 
 
 _NEEDED: dict[str, Callable[[Any], bool]] = {
-    "step": _whole,
+    "step": is_whole,
     "epoch": lambda value: isinstance(value, (int, float)) and value >= 0,
     "best": _score,
-    "classes": _names,
-    "shape": _shape,
     "config": _mapping,
 }
 # of younger versions, or of some runs
@@ -54,10 +43,17 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {
 
 def checked(state: dict[str, Any], file: Path) -> dict[str, Any]:
     """`state`; CheckpointError, which names `file`, where it is not the state of a run."""
-    for key, fine in {**_NEEDED, **_ALLOWED}.items():
-        if (key in state or key in _NEEDED) and not fine(state.get(key)):
+    check_state(state, file, _NEEDED)
+    check_state(state, file, {key: fine for key, fine in _ALLOWED.items() if key in state})
+    check_state(state, file, {name: _score for name in state.get("averages", {}) if name in state})
+    return state
+
+
+def check_state(state: dict[str, Any], file: Path, needed: Mapping[str, Callable[[Any], bool]]) -> None:
+    """CheckpointError, which names `file`, unless each of the `needed` entries is there and passes its check."""
+    for key, fine in needed.items():
+        if not fine(state.get(key)):
             given = "missing" if key not in state else quote(state[key])
             raise CheckpointError(
                 f"{file} is not the state of a run: {key} is {given}; restore it from a copy"
             )
-    return state

@@ -8,10 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.loop.distributed import running_statistics
+from robustsabn.trainers.processes.distributed import running_statistics
 
-__all__ = ["Average", "Ema", "Swa", "averages"]
+__all__ = ["Average", "Ema", "Swa"]
 
 
 class Average(ABC):
@@ -90,7 +89,7 @@ class Swa(Average):
     """Equal average of the trained parameters after every `stride` steps from step `start` on, and after the last, `total`.
 
     Batch norms have running statistics of their own here, which belong to the averaged weights and are to be
-    estimated (`trainers/adversarial/bn_statistics.py`) inside `in_place`. Izmailov et al., UAI 2018.
+    estimated inside `in_place`. Izmailov et al., UAI 2018.
     """
 
     words = "weights averaged over epochs"
@@ -120,13 +119,3 @@ class Swa(Average):
                 self.values[name].copy_(buffer)
         with super().in_place():
             yield
-
-
-def averages(config: TrainConfig, model: nn.Module, per_epoch: int, total: int) -> dict[str, Average]:
-    """The averages that a run of `total` steps keeps, by the names of their checkpoints."""
-    found: dict[str, Average] = {}
-    if config.ema is not None:
-        found["ema"] = Ema(model, config.ema)
-    if config.swa is not None:
-        found["swa"] = Swa(model, config.swa.start * total, config.swa.every * per_epoch, total)
-    return found

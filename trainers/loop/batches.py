@@ -12,8 +12,8 @@ from robustsabn.data.joined import JoinedSet
 from robustsabn.data.mixing import Mixing, draw_mixing
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.config import Augment
-from robustsabn.trainers.loop.order import Passes, spread
 from robustsabn.trainers.loop.draws import derive, generator
+from robustsabn.trainers.loop.order import Passes, spread
 
 __all__ = ["Batches"]
 
@@ -30,15 +30,18 @@ class Batches:
 
     `extra`, where given, is another set and how many images of every batch are of it, spread evenly over the batch. Either set is then
     gone through without end, all of it before any of it again; an epoch has as many steps as without. The other set stays where it is held.
+    Another `purpose` is another order of the same images, with draws of its own: a run may have several.
     """
 
     def __init__(
         self,
         images: ImageSet,
+        *,
         batch_size: int,
         seed: int,
-        augment: Augment,
         device: torch.device,
+        augment: Augment | None = None,
+        purpose: str = "order",
         rank: int = 0,
         world: int = 1,
         replays: int = 1,
@@ -53,12 +56,13 @@ class Batches:
             raise ConfigError(
                 f"batch_size {batch_size} does not divide by {world} processes; it counts all of them"
             )
-        own = images.to(device)
+        own, self.purpose = images.to(device), purpose
         self.images = own if extra is None else JoinedSet(own, extra[0])
-        self.shape, self._passes = images.shape, Passes(len(images), seed)
-        self._other = None if extra is None else Passes(len(extra[0]), seed, "extra")
+        self.shape, self._passes = images.shape, Passes(len(images), seed, purpose)
+        self._other = None if extra is None else Passes(len(extra[0]), seed, self._for("extra"))
         self._foreign = spread(0 if extra is None else extra[1], batch_size)
-        self.batch_size, self.seed, self.augment, self.device = batch_size, seed, augment, device
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self.augment = augment or Augment()
         self.classes, self.replays, self._batches = classes, replays, len(images) // batch_size
         self.steps_per_epoch = self._batches * replays
         self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
@@ -78,8 +82,7 @@ class Batches:
 
     def _run(self, start: int, stop: int) -> Iterator[Batch]:
         if self.images.in_memory if isinstance(self.images, JoinedSet) else isinstance(self.images, ArraySet):
-            for index in range(start, stop):
-                yield self._augmented(index, self._read(index, self.share), self.share)
+            yield from map(self.at, range(start, stop))
             return
         ahead: list[Future[Read]] = []
         with ThreadPoolExecutor(1) as reader:
@@ -92,15 +95,19 @@ class Batches:
                 for future in ahead:
                     future.cancel()
 
+    def at(self, index: int, share: slice | None = None) -> Batch:
+        """The batch number `index`, or the rows `share` of it instead of this process's own."""
+        rows = share or self.share
+        return self._augmented(index, self._read(index, rows), rows)
+
     def whole(self, step: int) -> dict[str, Tensor]:
         """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places`, on the CPU.
 
         Places count through the training set and on into the extra one.
         """
         index = step // self.replays
-        places, share = self._places(index), slice(0, self.batch_size)
-        x, y = self._augmented(index, self._read(index, share), share)
-        return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": places.clone()}
+        x, y = self.at(index, slice(0, self.batch_size))
+        return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": self._places(index).clone()}
 
     def _places(self, index: int) -> Tensor:
         if self._other is None:  # an epoch leaves out what fills no batch
@@ -113,6 +120,10 @@ class Batches:
         places[~self._foreign] = self._passes.places(index * count, count)
         return places
 
+    def _for(self, what: str) -> str:
+        """The name of draws of `what`, another one for batches in another order."""
+        return what if self.purpose == "order" else f"{self.purpose} {what}"
+
     def _read(self, index: int, share: slice) -> Read:
         mixing = self._mixing(index, share)
         rows = share if mixing is None else mixing.rows
@@ -122,7 +133,7 @@ class Batches:
         x, y, mixing = read
         crop, flip = self.augment.crop, self.augment.flip
         if crop or flip:
-            source = generator(self.device, self.seed, "augment", index)
+            source = generator(self.device, self.seed, self._for("augment"), index)
             draws = draw_crop_flip(self.batch_size, source, padding=crop, flip=flip)
             rows = share if mixing is None else mixing.rows.to(self.device, non_blocking=True)
             x = apply_crop_flip(x, draws[rows], padding=crop)
@@ -133,5 +144,5 @@ class Batches:
         if kind == "none":
             return None
         _, height, width = self.shape
-        seed = derive(self.seed, "mix", index)
+        seed = derive(self.seed, self._for("mix"), index)
         return draw_mixing(kind, self.batch_size, (height, width), alpha, seed, share)

@@ -1,50 +1,71 @@
 """A run that has ended: what it ended with is read again, and nothing is computed."""
 
-from typing import Any
+from dataclasses import replace
 
 from rich.console import Console
 
+import robustsabn.config
 from robustsabn.errors import CheckpointError
-from robustsabn.trainers.checkpoints.changes import FREE, changed
-from robustsabn.trainers.checkpoints.files import read_newest
-from robustsabn.trainers.config import TrainConfig
-from robustsabn.trainers.runs.folder import RunFolder
-from robustsabn.trainers.runs.monitor import results_table
-from robustsabn.trainers.runs.metrics import AVERAGES, Record, closing, read_records
-from robustsabn.trainers.loop.result import RunResult
+from robustsabn.files import write_text
+from robustsabn.trainers.checkpoints.changes import changed, changes_training, digest
+from robustsabn.trainers.checkpoints.files import read, read_facts, read_newest
+from robustsabn.trainers.checkpoints.resume import kept_names
 from robustsabn.trainers.checkpoints.state import checked
-from robustsabn.trainers.adversarial.models import load_run_config
+from robustsabn.trainers.config import RunConfig
+from robustsabn.trainers.loop.result import RunResult
+from robustsabn.trainers.loop.task import C, M, Task
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.metrics import read_records
 
-__all__ = ["ended_run", "tell_ended"]
+__all__ = ["ended_run", "repair_config", "tell_ended"]
 
 # of a run that has got as far as it was to
 _LENGTH = ("epochs", "steps")
 
 
-def ended_run(folder: RunFolder, config: TrainConfig) -> RunResult | None:
+def ended_run(folder: RunFolder, config: C, task: type[Task[C, M]]) -> RunResult[M] | None:
     """What the run ended with; None where steps or closing evaluations are left to do, or `config` is not that of the run."""
     try:
         stored, damage = read_newest(folder.checkpoints)
-        checked(stored.state, folder.checkpoints)
+        state = checked(stored.state, folder.checkpoints)
     except CheckpointError:
         return None
-    step, epoch = stored.state["step"], stored.state["epoch"]
+    step, epoch, best = state["step"], state["epoch"], state["best"]["step"]
     total = config.steps or config.epochs * round(step / epoch if epoch else 0)
-    keys = [key for key, _, _ in changed(stored.state["config"], config)]
-    if damage or step < total or any(not key.startswith((*FREE, *_LENGTH)) for key in keys):
+    keys = [key for key, _, _ in changed(state["config"], config) if key not in _LENGTH]
+    if damage or step < total or any(changes_training(config, key) for key in keys):
         return None
+    if any(_is_damaged(folder, name) for name in kept_names(stored)):
+        return None
+    before = robustsabn.config.load(type(config), state["config"])
     records = list(read_records(folder.metrics))
-    best = stored.state["best"]["step"]
-    wanted = ["test"] + ["test_last"] * (best < step)
-    wanted += [f"test_{name}" for name in AVERAGES if stored.state.get(name, {"step": -1})["step"] >= 0]
-    tables = {kind: table for kind in wanted if (table := closing(records, kind)) is not None}
-    if len(tables) < len(wanted) or not _as_asked(records, folder, config):
+    averages = [name for name in kept_names(stored) if name != "best"]
+    wanted = ["test", *["test_last"] * (best < step), *(f"test_{name}" for name in averages)]
+    tables = {kind: task.read_closing(records, kind, before, config) for kind in wanted}
+    known = {kind: found for kind, found in tables.items() if found is not None}
+    if len(known) < len(wanted):
         return None
-    averages = {name: tables[f"test_{name}"] for name in AVERAGES if f"test_{name}" in tables}
-    return RunResult(folder.path, step, best, tables["test"], tables.get("test_last"), averages)
+    closed = {name: known[f"test_{name}"] for name in averages}
+    return RunResult(folder.path, step, best, known["test"], known.get("test_last"), closed)
 
 
-def tell_ended(ended: RunResult) -> None:
+def _is_damaged(folder: RunFolder, name: str) -> bool:
+    try:
+        read(folder.checkpoints, name)
+    except CheckpointError:
+        return True
+    return False
+
+
+def repair_config(folder: RunFolder, config: RunConfig) -> None:
+    """Write config.yaml again where it is missing or is not that of the checkpoint."""
+    signed = read_facts(folder.checkpoints, "last").get("config_file")
+    text = folder.config.read_bytes() if folder.config.is_file() else b""
+    if signed is not None and digest(text.decode("utf-8", "replace")) != signed:
+        write_text(folder.config, robustsabn.config.dump(replace(config, out=str(folder.path))))
+
+
+def tell_ended(ended: RunResult[M], task: type[Task[C, M]]) -> None:
     """Say that there is nothing to do, and show the tables again."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(
@@ -55,14 +76,6 @@ def tell_ended(ended: RunResult) -> None:
     tables = {f"best checkpoint (step {ended.best_step})": ended.evaluation}
     if ended.last is not None:
         tables[f"last checkpoint (step {ended.steps})"] = ended.last
-    tables |= {f"averaged weights ({AVERAGES[name]})": found for name, found in ended.averages.items()}
-    for words, found in tables.items():
-        console.print(results_table(found, f"{words}, {found.setting}"))
-        if found.warning:
-            console.print(f"warning: {found.warning}", markup=False)
-
-
-def _as_asked(records: list[Record], folder: RunFolder, config: TrainConfig) -> bool:
-    """Whether the closing evaluation is one that `config` asks for; older ones do not tell what they were asked."""
-    told: Any = [record for record in records if record["kind"] == "test"][-1].get("asked")
-    return told == config.test.asked if told is not None else load_run_config(folder.path).test == config.test
+    tables |= {f"averaged weights ({name.upper()})": found for name, found in ended.averages.items()}
+    for heading, found in tables.items():
+        task.show_closing(found, heading, console)

@@ -1,6 +1,7 @@
 """A run that has come to NaN or infinity stops, before that is saved, and keeps the batch at which it began."""
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,8 +13,7 @@ from torch.nn.utils import get_total_norm
 
 from robustsabn.errors import TrainingError
 from robustsabn.files import replacing
-from robustsabn.trainers.loop.batches import Batches
-from robustsabn.trainers.loop.distributed import reduced
+from robustsabn.trainers.processes.distributed import reduced
 
 __all__ = ["Guard"]
 
@@ -23,10 +23,17 @@ _NEVER = 2**62
 class Guard:
     """Remembers on the device, without waiting for it, the first step whose loss or weights were not finite."""
 
-    def __init__(self, accelerator: Accelerator, batches: Batches, folder: Path, model: nn.Module) -> None:
-        self.accelerator, self.batches, self.folder = accelerator, batches, folder
-        self.weights = [p for p in model.parameters() if p.requires_grad]
-        named = model.state_dict(keep_vars=True).items()
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        folder: Path,
+        networks: Sequence[nn.Module],
+        batch: Callable[[int], dict[str, Tensor]],
+    ) -> None:
+        """`batch` gives what is to be kept of the batch of a step; `folder` is where."""
+        self.accelerator, self.batch, self.folder = accelerator, batch, folder
+        self.weights = [p for network in networks for p in network.parameters() if p.requires_grad]
+        named = [pair for network in networks for pair in network.state_dict(keep_vars=True).items()]
         self.statistics = [t for name, t in named if name.endswith(("running_mean", "running_var"))]
         self.first = torch.full((2,), _NEVER, device=accelerator.device)
 
@@ -59,7 +66,7 @@ class Guard:
         file = self.folder / f"batch-of-step-{step + 1}.safetensors"
         if self.accelerator.is_main_process:
             with replacing(file) as aside:
-                save_file(self.batches.whole(step), aside)
+                save_file(self.batch(step), aside)
         self.accelerator.wait_for_everyone()  # or a launcher would end the main process in the middle of it
         raise TrainingError(
             f"{what} at step {step + 1}, whose images, labels and their places in the training set are in {file}; "

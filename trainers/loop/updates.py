@@ -1,20 +1,24 @@
-"""Optimisers, and the learning rate as a pure function of the step."""
+"""Optimisers, the learning rate as a pure function of the step, and the step of one optimiser."""
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from robustsabn.conversion.plain_norms import is_norm
 from robustsabn.layers import RoutedNorm
 from robustsabn.trainers.config import AdamW, Cosine, Cyclic, MultiStep, OneCycle, Optim, Schedule, Sgd
+from robustsabn.trainers.processes.distributed import Network
 
-__all__ = ["build_optimizer", "learning_rate", "set_learning_rate"]
+__all__ = ["Update", "build_optimizer", "learning_rate", "set_learning_rate"]
 
 
-def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: Optim) -> Optimizer:
     """The optimiser over every parameter of `model` that is to be trained."""
     trained, weights = [p for p in model.parameters() if p.requires_grad], _weights(model)
     groups: list[dict[str, Any]] = [{"params": trained}]
@@ -31,6 +35,46 @@ def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
     )
 
 
+class Update:
+    """One optimiser of a run: it moves its parameters at the rate of its schedule."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        optimizer: Optimizer,
+        config: Optim,
+        schedule: Schedule,
+        networks: Mapping[str, Network],
+    ) -> None:
+        self.accelerator, self.optimizer = accelerator, optimizer
+        self.config, self.schedule, self.networks = config, schedule, networks
+        own = {p for group in optimizer.param_groups for p in group["params"]}
+        everything = (p for network in networks.values() for p in network.raw.parameters())
+        self.parameters = [p for p in everything if p in own]
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    def __call__(self, step: int, total: int) -> dict[str, Tensor]:
+        """Take step `step` (from 0) of `total` with the gradients that are there; what there is to log.
+
+        Afterwards no network of the run has a gradient: those of other networks, which a loss left, are not mixed into
+        the next step.
+        """
+        set_learning_rate(self.optimizer, learning_rate(self.schedule, self.config.lr, step, total))
+        logged = {}
+        if self.config.clip is not None:
+            norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.clip)
+            logged["gradient_norm"] = norm
+        self.optimizer.step()
+        for network in self.networks.values():
+            network.raw.zero_grad()
+        return logged
+
+
 def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> float:
     """The learning rate of step `step` (from 0) of a run of `total` steps."""
     rate = peak * _factor(schedule, step, total)
@@ -40,7 +84,7 @@ def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> flo
     return min(rate, peak * (start + (1 - start) * step / schedule.warmup_steps))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Give every parameter group this learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -6,12 +6,12 @@ bench lends it the attack, the forward through each route, and nothing of the lo
 
 from robustsabn.trainers.methods.advprop import AdvProp, FastAdvProp
 from robustsabn.trainers.methods.awp import Awp, MartAwp, PairedAwp, PgdAwp, TradesAwp
-from robustsabn.trainers.methods.base import Bench, Crafting, Losses, Method, both, check_run, checked, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Losses, Method, both, checked, score
 from robustsabn.trainers.methods.fgsm import FgsmRs, GradAlign, NFgsm
 from robustsabn.trainers.methods.free import Free
 from robustsabn.trainers.methods.oat import Oat
 from robustsabn.trainers.methods.plain import Paired, Pgd, Standard
-from robustsabn.trainers.methods.registry import METHODS, check, elsewhere, method
+from robustsabn.trainers.methods.registry import METHODS, check, complete, elsewhere, method
 from robustsabn.trainers.methods.trades import Mart, Trades
 
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
     "TradesAwp",
     "both",
     "check",
-    "check_run",
     "checked",
+    "complete",
     "elsewhere",
     "method",
     "score",

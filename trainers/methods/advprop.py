@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, need_routes, score
+from robustsabn.trainers.methods.base import (
+    Bench,
+    Crafting,
+    Forward,
+    Losses,
+    Method,
+    both,
+    need_routes,
+    score,
+)
 from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["AdvProp", "FastAdvProp"]
@@ -41,7 +50,7 @@ class AdvProp(Crafting):
 
 @method("fast-advprop")
 @dataclass(frozen=True)
-class FastAdvProp:
+class FastAdvProp(Method):
     """Every image either clean or adversarial, one in `every` the latter: mean CE, and no gradient taken for x' alone.
 
     x' is one step of `alpha` eps from a uniform start. The forward and backward that make it are a training pass as well (of

@@ -1,5 +1,6 @@
 """What a training method is, and what it works with during one step."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
@@ -13,7 +14,7 @@ from robustsabn.attacks.noise import Start
 from robustsabn.errors import TrainingError
 from robustsabn.routing import Selection, Split
 from robustsabn.text import quote
-from robustsabn.trainers.methods.registry import check
+from robustsabn.trainers.methods.registry import Traits, check
 
 __all__ = [
     "Bench",
@@ -22,7 +23,6 @@ __all__ = [
     "Losses",
     "Method",
     "both",
-    "check_run",
     "need_routes",
     "score",
 ]
@@ -138,15 +138,20 @@ class Bench(Protocol):
         ...
 
 
-class Method(Protocol):
-    """One that trains a single route says which by `trains: ClassVar[str]`, "clean" (the first) or "adv" (the last)."""
+class Method(Traits, ABC):
+    """A frozen dataclass of hyperparameters that says what is lost on one batch; what it is like, its class says.
 
+    `trains` is the one route that it trains, "clean" (the first) or "adv" (the last), where it leaves others untrained.
+    `smooths`: takes `bench.smoothing` into its loss. `mixes`: takes mixed labels (N, K). `whole_batch`: takes more than
+    one gradient of a batch, so that a batch cannot be taken in parts. `replays`: steps that see the same batch.
+    """
+
+    @abstractmethod
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
-        """`x` (N, C, H, W) in [0, 1], `y` (N,), or where images are mixed (N, K) that sum to 1, for methods that say `mixes`."""
-        ...
+        """`x` (N, C, H, W) in [0, 1], `y` (N,), or where images are mixed (N, K) that sum to 1."""
 
 
-class Crafting:
+class Crafting(Method):
     """A method in two parts: adversarial images, then what is lost on them. Others can be wrapped around the second."""
 
     def __post_init__(self) -> None:
@@ -159,15 +164,9 @@ class Crafting:
         """Adversarial images like x (N, C, H, W): by default PGD on the cross-entropy."""
         return bench.attack(x, y)
 
+    @abstractmethod
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
         """What is lost on the pair."""
-        raise NotImplementedError
-
-
-def check_run(method: Method, bench: Bench, n: int) -> None:
-    """ConfigError where `method` has a `check_bench(bench, n)` that refuses the run; n images of a batch are each process's."""
-    if (own := getattr(method, "check_bench", None)) is not None:
-        own(bench, n)
 
 
 def checked(losses: Losses, method: Method) -> Losses:

@@ -17,7 +17,7 @@ __all__ = ["FgsmRs", "GradAlign", "NFgsm"]
 
 
 class _Adversarial(Crafting):
-    trains: ClassVar[str] = "adv"
+    trains: ClassVar[Literal["clean", "adv"] | None] = "adv"
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 

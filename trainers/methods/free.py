@@ -1,13 +1,13 @@
 """Free adversarial training: one gradient for weights and perturbation."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from robustsabn.attacks import ThreatModel
-from robustsabn.trainers.methods.base import Bench, Losses, score
+from robustsabn.trainers.methods.base import Bench, Losses, Method, score
 from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["Free"]
@@ -15,7 +15,7 @@ __all__ = ["Free"]
 
 @method("free")
 @dataclass(frozen=True)
-class Free:
+class Free(Method):
     """CE(f_adv(x + delta), y); the same backward moves the weights, and delta by eps along the steepest ascent.
 
     Every batch is seen in `replays` steps running, and delta is carried from batch to batch. An epoch is a pass of all
@@ -24,7 +24,7 @@ class Free:
     """
 
     replays: int = 8
-    trains: ClassVar[str] = "adv"
+    trains: ClassVar[Literal["clean", "adv"] | None] = "adv"
     mixes: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True  # the weights move between the replays
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Losses, need_routes, score
+from robustsabn.trainers.methods.base import Bench, Losses, Method, need_routes, score
 from robustsabn.trainers.methods.registry import check, method
 
 __all__ = ["Oat"]
@@ -14,7 +14,7 @@ __all__ = ["Oat"]
 
 @method("oat")
 @dataclass(frozen=True)
-class Oat:
+class Oat(Method):
     """(1 - l) CE(f_l(x), y) + l CE(f_l(x'), y), f_l the network through Blend(clean = 1 - l, adv = l), x' its own attack.
 
     Every step draws one l from `lambdas`; x' by 7 steps of PGD through f_l. Steps with l = 0 make no attack, those with l = 1

@@ -1,11 +1,11 @@
 """Cross-entropy of clean images, of adversarial ones, and of both."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, both, score
+from robustsabn.trainers.methods.base import Bench, Crafting, Forward, Losses, Method, both, score
 from robustsabn.trainers.methods.registry import method
 
 __all__ = ["Paired", "Pgd", "Standard"]
@@ -13,10 +13,10 @@ __all__ = ["Paired", "Pgd", "Standard"]
 
 @method("standard")
 @dataclass(frozen=True)
-class Standard:
+class Standard(Method):
     """Cross-entropy of clean images through the clean route: CE(f(x), y)."""
 
-    trains: ClassVar[str] = "clean"
+    trains: ClassVar[Literal["clean", "adv"] | None] = "clean"
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 
@@ -33,7 +33,7 @@ class Pgd(Crafting):
     Madry et al., ICLR 2018; 10 steps: Rice et al., ICML 2020.
     """
 
-    trains: ClassVar[str] = "adv"
+    trains: ClassVar[Literal["clean", "adv"] | None] = "adv"
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
 

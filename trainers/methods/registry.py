@@ -1,20 +1,22 @@
 """Methods by name: registered ones, those in files and modules of the user's, and those of runs made elsewhere."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import field, make_dataclass
+from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import cache
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
-from robustsabn.user_code import OwnCode
+from robustsabn.config.checks import check
 from robustsabn.errors import ConfigError
-from robustsabn.text import quote
+from robustsabn.text import nearest, quote
+from robustsabn.user_code import OwnCode
 
-__all__ = ["METHODS", "Elsewhere", "check", "elsewhere", "method"]
+__all__ = ["METHODS", "Elsewhere", "Traits", "check", "complete", "elsewhere", "method"]
 
 M = TypeVar("M", bound=type)
 
 
-class Methods(dict[str, type]):
+class Methods(dict[str, type[Any]]):
     """Classes of methods by the names that configurations have for them."""
 
     also = ("path/to/file.py:CLASS", "package.module:CLASS")
@@ -28,30 +30,40 @@ class Methods(dict[str, type]):
         code = OwnCode(place[0], ConfigError, "a method of your own is path/to/file.py:CLASS")
         with code.opened() as module:
             found = code.attribute(module, place[1], "class")
-        self[name] = _method_class(found, repr(name))
+        self[name] = complete(found, repr(name))
         return self[name]
 
 
 METHODS = Methods()
 
 
+class Traits:
+    """What a method says of itself, as attributes of its class: see `Method`."""
+
+    trains: ClassVar[Literal["clean", "adv"] | None] = None
+    smooths: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
+    replays: int = 1
+
+    def check_bench(self, bench: Any, n: int) -> None:
+        """ConfigError where this run is none for the method; `n` images of a batch are each process's."""
+
+
+TRAITS = {name: value for name, value in vars(Traits).items() if not name.startswith("_")}
+
+
 def method(name: str) -> Callable[[M], M]:
     """Class decorator: make a method known to configurations as `name`."""
 
     def register(cls: M) -> M:
-        METHODS[name] = _method_class(cls, f"method {quote(name)}")
+        METHODS[name] = complete(cls, f"method {quote(name)}")
         return cls
 
     return register
 
 
-def check(fine: bool, message: str) -> None:
-    """ConfigError with `message`, which begins with the key, unless `fine`."""
-    if not fine:
-        raise ConfigError(message)
-
-
-class Elsewhere:
+class Elsewhere(Traits):
     """A method that another process trained with: its name and values, to be read and told, not to train with."""
 
     smooths: ClassVar[bool] = True
@@ -85,10 +97,23 @@ def _elsewhere_with(keys: tuple[str, ...]) -> type:
     return make_dataclass("Elsewhere", fields, bases=(Elsewhere,), frozen=True)
 
 
-def _method_class(found: Any, said: str) -> type:
-    if not isinstance(found, type) or not callable(getattr(found, "losses", None)):
-        what = f"the class {found.__name__}" if isinstance(found, type) else f"of type {type(found).__name__}"
+def complete(cls: Any, said: str) -> type:
+    """`cls`, with the defaults of the traits that it leaves out; ConfigError where it is no method, or a trait is misspelt."""
+    if not isinstance(cls, type) or not callable(getattr(cls, "losses", None)):
+        what = f"the class {cls.__name__}" if isinstance(cls, type) else f"of type {type(cls).__name__}"
         raise ConfigError(
             f"{said} is {what}, without losses; give a frozen dataclass with losses(self, bench, x, y)"
         )
-    return found
+    if inspect.isabstract(cls):
+        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise ConfigError(f"{said} is the class {cls.__name__}, which lacks {lacking}; write it")
+    keys = {key.name for key in fields(cls)} if is_dataclass(cls) else set()
+    for name, value in vars(cls).items():
+        if name.startswith("_") or callable(value) or name in keys or hasattr(Traits, name):
+            continue
+        if close := nearest(name, TRAITS):
+            raise ConfigError(f"{said}: {name} says nothing about a method{close}")
+    for name, default in TRAITS.items():
+        if not hasattr(cls, name):
+            setattr(cls, name, default)
+    return cls

@@ -4,10 +4,14 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from robustsabn.files import writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Board"]
 
@@ -52,6 +56,10 @@ class Board:
     def image(self, name: str, image: Tensor, step: int) -> None:
         with writing(self.place):
             self.writer.add_image(name, image, step)
+
+    def figure(self, name: str, figure: "Figure", step: int) -> None:
+        with writing(self.place):
+            self.writer.add_figure(name, figure, step)
 
     def flush(self) -> None:
         with writing(self.place):

@@ -8,7 +8,7 @@ from robustsabn.files import check_name
 from robustsabn.locks import LOCK, locked
 from robustsabn.paths import given_path
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "run_name"]
 
 
 class RunFolder:
@@ -110,3 +110,8 @@ class RunFolder:
             taken.append(free)
             free = RunFolder(Path("runs") / f"{name}-{len(taken) + 1}")
         return taken, free
+
+
+def run_name(config: object) -> str:
+    """What a run is called that `config`, a file, a recipe or neither, configures."""
+    return Path(config).stem if isinstance(config, (str, Path)) else "run"

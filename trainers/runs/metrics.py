@@ -1,35 +1,19 @@
-"""What metrics.jsonl says of a run: its records, closing evaluation, accuracy over time, training time."""
+"""What metrics.jsonl says of any run: its records, and its training time."""
 
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from robustsabn.errors import CheckpointError
 from robustsabn.text import one_line
-from robustsabn.trainers.adversarial.evaluation import Evaluation
 
-__all__ = [
-    "AVERAGES",
-    "Point",
-    "Record",
-    "clean_course",
-    "closing",
-    "parse_record",
-    "read_records",
-    "robust_course",
-    "training_seconds",
-    "understood",
-]
+__all__ = ["Point", "Record", "parse_record", "read_records", "training_seconds", "understood"]
 
 Record = dict[str, Any]
 Point = tuple[float, float]
-
-AVERAGES = {"ema": "EMA", "swa": "SWA"}
-"""Checkpoints of averaged weights, and what they are called."""
 
 
 @contextlib.contextmanager
@@ -76,33 +60,6 @@ def parse_record(line: str) -> Record | None:
         isinstance(found, dict) and isinstance(found.get("kind"), str) and isinstance(found.get("step"), int)
     )
     return found if fine else None
-
-
-def closing(found: Sequence[Record], kind: str = "test") -> Evaluation | None:
-    """The closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none, or went on since."""
-    names = {field.name for field in fields(Evaluation)}
-    tests = [record for record in found if record["kind"] == kind][-1:]
-    tests = [test for test in tests if all(record["step"] <= test["step"] for record in found)]
-    return Evaluation(**{name: tests[-1][name] for name in names & tests[-1].keys()}) if tests else None
-
-
-def robust_course(found: Sequence[Record], kind: str = "validation") -> list[Point]:
-    """(step, robust validation accuracy), attacked and scored through the last route; of averaged weights by `kind`."""
-    course = []
-    for record in found:
-        if record["kind"] == kind:
-            last = list(record["robust"])[-1]
-            course.append((record["step"], record["robust"][last][last]))
-    return course
-
-
-def clean_course(found: Sequence[Record]) -> list[Point]:
-    """(step, clean validation accuracy) through the first route."""
-    return [
-        (record["step"], next(iter(record["clean"].values())))
-        for record in found
-        if record["kind"] == "validation"
-    ]
 
 
 def training_seconds(found: Sequence[Record], batch_size: int) -> float | None:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import torch
 from rich.console import Console
@@ -15,13 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import Tensor
 
-from robustsabn.attacks import ProgressEvent
 from robustsabn.files import write_text, writing
 from robustsabn.trainers.runs.board import Board
-from robustsabn.trainers.adversarial.evaluation import Evaluation
 from robustsabn.trainers.runs.metrics import Record, parse_record
 
-__all__ = ["Monitor", "Window", "image_grid", "results_table"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Monitor", "Window"]
 
 
 class Window:
@@ -122,13 +123,12 @@ class Monitor:
         if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
             self.say(f"step {step}/{self.total}  {note}")
 
-    def attacking(self, event: ProgressEvent) -> None:
-        """How far AutoAttack is."""
+    def note(self, text: str) -> None:
+        """What a long evaluation is at: beside the progress bar, and where there is none, a line a minute."""
         if self.active:
-            left = f"autoattack: {event.attack}, {event.left} of {event.total} left, {event.robust} robust"
-            self.progress.update(self.task, note=left)
+            self.progress.update(self.task, note=text)
             if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
-                self.say(left)
+                self.say(text)
 
     def record(self, kind: str, step: int, values: Record) -> None:
         """One line of metrics.jsonl; its numbers also to TensorBoard, as `kind/name`."""
@@ -142,10 +142,15 @@ class Monitor:
         for name, value in _flat(values):
             self.board.scalar(f"{kind}/{name}", value, step)
 
-    def images(self, step: int, x: Tensor, x_adv: Tensor, eps: float) -> None:
-        """A grid for TensorBoard: images, adversarial images, difference."""
+    def picture(self, tag: str, image: Tensor, step: int) -> None:
+        """A picture (C, H, W) in [0, 1] for TensorBoard."""
         if self.active:
-            self.board.image("images/clean adversarial difference", image_grid(x, x_adv, eps), step)
+            self.board.image(tag, image, step)
+
+    def figure(self, tag: str, figure: "Figure", step: int) -> None:
+        """A matplotlib figure for TensorBoard."""
+        if self.active:
+            self.board.figure(tag, figure, step)
 
     def flush(self) -> None:
         """Bring everything to the disk."""
@@ -157,32 +162,6 @@ class Monitor:
 
     def table(self, table: Table) -> None:
         self.console.print(table)
-
-
-def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
-    """Rows of images, adversarial images and differences (grey is 0, full range 2 eps): (C, 3 H, N W) in [0, 1]."""
-    difference = (0.5 + (x_adv - x) / (2 * eps)).clamp(0, 1)
-    return torch.cat([torch.cat(list(row), dim=2) for row in (x, x_adv, difference)], dim=1).cpu()
-
-
-def results_table(evaluation: Evaluation, title: str) -> Table:
-    """Clean accuracy per route, and accuracy under attack per route attacked (rows) and scored (columns)."""
-    table = Table(title=title)
-    table.add_column("accuracy %")
-    for name in evaluation.routes:
-        table.add_column(f"{name} route" if name != "all" else "model", justify="right")
-    table.add_row("clean images", *(f"{100 * v:.2f}" for v in evaluation.clean.values()))
-    for source, row in evaluation.robust.items():
-        through = f" through {source}" if source != "all" else ""
-        table.add_row(f"{evaluation.attack}{through}", *(f"{100 * v:.2f}" for v in row.values()))
-    if evaluation.autoattack:
-        through = f" through {evaluation.routes[-1]}" if evaluation.routes[-1] != "all" else ""
-        fewer = f", {evaluation.autoattack_n} images" if evaluation.autoattack_n < evaluation.n else ""
-        both = {evaluation.attack: evaluation.same_images, "autoattack": evaluation.autoattack}
-        for name, row in both.items():
-            if row:
-                table.add_row(f"{name}{through}{fewer}", *(f"{100 * v:.2f}" for v in row.values()))
-    return table
 
 
 def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, float]]:

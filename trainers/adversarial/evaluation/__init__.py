@@ -1,0 +1,1 @@
+"""Clean and robust accuracy: while training, at its end, and afterwards."""

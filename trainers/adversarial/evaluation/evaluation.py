@@ -1,0 +1,283 @@
+"""Clean and robust accuracy: clean images through each route, attacks through each route scored through each."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.arguments import a_device, a_whole_number
+from robustsabn.attacks import PGD, attack_mode
+from robustsabn.attacks.autoattack.majority import LEAST, MOST
+from robustsabn.attacks.model.logits import Gate
+from robustsabn.attacks.model.outputs import kind_in_words, looks_like
+from robustsabn.data import ImageSet
+from robustsabn.errors import ConfigError, ModelError, RouteError
+from robustsabn.report.numbers import eps_text
+from robustsabn.routing import maybe_route, routes_of
+from robustsabn.scalars import LARGEST, real
+from robustsabn.text import quote
+from robustsabn.trainers.adversarial.evaluation.chance import chance_note
+from robustsabn.trainers.adversarial.evaluation.images import evaluated
+from robustsabn.trainers.adversarial.evaluation.scoring import Scores, VotedScores, is_random
+from robustsabn.trainers.adversarial.evaluation.trained_routes import trained_routes
+from robustsabn.trainers.adversarial.runs.models import LoadedRun, load_run, load_run_config
+from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
+from robustsabn.trainers.loop.draws import generator
+from robustsabn.trainers.loop.precision import tensor_float32
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.user_code import kept_alive
+
+__all__ = [
+    "Evaluation",
+    "asked_routes",
+    "evaluate",
+    "evaluate_run",
+    "known_routes",
+    "parse_attack",
+    "starting_noise",
+]
+
+_VOTED = (
+    "the model is random, the same images get other logits when asked again: what is right, clean and attacked, is what "
+    f"most of {LEAST} to {MOST} fresh answers say"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies in [0, 1] on `n` images.
+
+    `clean[r]`: clean images through route r. `robust[a][r]`: images attacked through route a, scored through route r.
+    A model without routes has the one route "all". Logits with NaN or +inf, met on `unusable` of the images, count as wrong.
+    `autoattack[r]`, where it was asked for: the first `autoattack_n` images, attacked by AutoAttack through the last route
+    and scored through r; `same_images[r]`: those under `attack`, where there are more of them. `notes` are lines on the images and accuracies that a reader should see first.
+    """
+
+    n: int
+    clean: dict[str, float]
+    robust: dict[str, dict[str, float]]
+    attack: str
+    norm: str
+    eps: float
+    step_size: float | None = None
+    unusable: int = 0
+    autoattack: dict[str, float] = field(default_factory=dict)
+    autoattack_n: int = 0
+    same_images: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def setting(self) -> str:
+        """What was measured, in words."""
+        step = "" if self.step_size is None else f", step size {eps_text(self.step_size)}"
+        return f"{self.n} test images, {self.norm} eps {eps_text(self.eps)}{step}"
+
+    @property
+    def warning(self) -> str | None:
+        """One line where the numbers need one."""
+        if not self.unusable:
+            return None
+        return (
+            f"NaN or infinite logits for {self.unusable} of {self.n} images, which count as wrong: "
+            "this is not robustness measured but a model that breaks down; check its weights"
+        )
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        return tuple(self.clean)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Clean images through the first route."""
+        return self.clean[self.routes[0]]
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Images attacked through the last route that was attacked, and scored through it."""
+        last = list(self.robust)[-1]
+        return self.robust[last][last]
+
+    def noted(self, notes: Sequence[str], classes: int) -> "Evaluation":
+        """This evaluation with `notes` and, where an accuracy is that of guessing among `classes`, a line that says so."""
+        many = len(self.clean) > 1
+        lines = [
+            chance_note(round(rate * self.n), self.n, classes, f" through {name}" if many else "")
+            for name, rate in self.clean.items()
+        ]
+        return replace(self, notes=(*notes, *filter(None, lines)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and dictionaries, for JSON; `notes` where there are any."""
+        return {name: value for name, value in asdict(self).items() if value or name != "notes"}
+
+
+@kept_alive(ModelError)
+def evaluate(
+    model: nn.Module,
+    images: ImageSet,
+    attack: PGD,
+    *,
+    restarts: int = 1,
+    attacked: Sequence[str] | None = None,
+    routes: Sequence[str] | None = None,
+    batch_size: int = 500,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    world: int = 1,
+    reduce: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> Evaluation:
+    """Clean accuracy and accuracy under `attack` of `model` on `device`, in float32 and eval mode.
+
+    Attacks go through the routes `attacked`, scores through `routes`, all by default. An image counts as right through
+    a route if it is right in each of `restarts` runs of the attack. Of several, a model that answers otherwise when asked
+    again is judged by majority, once, on the clean image and on that of the runs with the lowest margin. The starting
+    perturbation of an image depends on (seed, its id in the set, run) alone. With several processes each takes every
+    `world`-th image and `reduce` sums a tensor over them. Modules keep their modes.
+    """
+    scored = known_routes(model, routes)
+    through = known_routes(model, attacked if attacked is not None else routes)
+    gate = Gate(model, torch.empty(0, device=device), int(images.labels.max()))
+    shape = (1 + len(through), len(scored))
+    counts = torch.zeros(math.prod(shape) + 2, dtype=torch.long, device=device)
+    kind: type[Scores] | None = Scores if restarts == 1 else None
+    with attack_mode(model):
+        for indices in torch.split(torch.arange(rank, len(images), world), batch_size):
+            x, y = images.batch(indices, device)
+            if kind is None:  # of the first batch
+                kind = VotedScores if is_random(model, gate, x, scored) else Scores
+            batch = kind(model, gate, x, y, scored, shape[0])
+            batch.score(0, x)
+            for run in range(restarts):
+                delta0 = starting_noise(attack, x, images.ids[indices.cpu()], seed, run)
+                for i, source in enumerate(through, 1):
+                    # what is wrong through every route cannot become worse
+                    left = batch.right[i].any(0).nonzero()[:, 0]
+                    if left.numel():
+                        with maybe_route(model, source):
+                            x_adv = attack(model, x[left], y[left], delta0=delta0[left])
+                        batch.score(i, x_adv, left)
+            batch.close()
+            counts[:-1] += torch.cat([batch.right.sum(-1).flatten(), batch.unusable.sum()[None]])
+    counts[-1] = kind is VotedScores
+    *hits, unusable, voted = reduce(counts).tolist()
+    rates = (torch.tensor(hits, dtype=torch.float64).view(shape) / len(images)).tolist()
+    size = attack.threat.eps_max * 2.5 / attack.steps if attack.step_size is None else attack.step_size
+    return Evaluation(
+        len(images),
+        dict(zip(scored, rates[0], strict=True)),
+        {a: dict(zip(scored, row, strict=True)) for a, row in zip(through, rates[1:], strict=True)},
+        f"pgd-{attack.steps}" + (f"-{restarts}" if restarts > 1 else ""),
+        attack.threat.norm,
+        attack.threat.eps_max,
+        float(size.max()) if isinstance(size, Tensor) else size,
+        unusable,
+        notes=(_VOTED,) if voted else (),
+    )
+
+
+def evaluate_run(
+    run: str | Path,
+    *,
+    checkpoint: str = "best",
+    route: str = "all",
+    attack: str = "pgd-20",
+    step_size: float | None = None,
+    n: int | None = None,
+    device: torch.device | str | None = None,
+    batch_size: int = 500,
+    data: str | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Clean and PGD accuracy of a run on `n` test images of its data set (all by default), or of `data`.
+
+    `route` is a route's name, or "all" that the method trains; the ball, and unless given the step size, are those of the run's training. Raises
+    ConfigError for an attack other than pgd-STEPS or pgd-STEPS-RESTARTS, and CheckpointError, DataError or RouteError
+    for what cannot be read or is not there.
+    """
+    batch_size = a_whole_number("batch_size", batch_size, ConfigError)
+    seed = a_whole_number("seed", seed, ConfigError, 0, LARGEST)
+    if step_size is not None and not 0 < (real(step_size) or 0.0) < math.inf:
+        raise ConfigError(f"step_size must be positive, such as 2 / 255; got {quote(step_size)}")
+    chosen_device = None if device is None else a_device(device, ConfigError)
+    steps, restarts = parse_attack(attack)
+    folder = RunFolder(run).path
+    config = load_run_config(folder)
+    training = config.attack if step_size is None else replace(config.attack, step_size=step_size)
+    if restarts > 1 and training.start == "none":
+        raise ConfigError(
+            f"attack {attack}: this run's attack starts at the image itself (attack.start: none), so restarts "
+            f"would repeat one run; use pgd-{steps}"
+        )
+    device = torch.device(
+        chosen_device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+    )
+    loaded = load_run(folder, checkpoint)
+    images = evaluated(loaded, data, n)
+    with tensor_float32(False):
+        found = evaluate(
+            loaded.model.to(device),
+            images.images.to(device),
+            build_attack(training, steps),
+            restarts=restarts,
+            routes=asked_routes(loaded, route),
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+        )
+        probabilities = _say_probabilities(loaded.model, images.images, batch_size, device)
+    return found.noted((*images.notes, *probabilities, *found.notes), len(loaded.classes))
+
+
+@torch.no_grad()
+def _say_probabilities(
+    model: nn.Module, images: ImageSet, batch_size: int, device: torch.device
+) -> list[str]:
+    """What there is to say of outputs that look like probabilities, by one batch through the first route."""
+    x, _ = images.batch(torch.arange(min(batch_size, len(images))), device)
+    gate = Gate(model, x)
+    with attack_mode(model), maybe_route(model, known_routes(model, None)[0]):
+        found = kind_in_words(int(looks_like(gate(x), gate.precision)), gate, x)
+    return [found[1]] if found else []
+
+
+def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
+    """The routes of a run that `route` means, a name or "all" that are trained; RouteError for a name that is none."""
+    if not isinstance(route, str):
+        raise RouteError(f"route is {quote(route)}; give a route's name, or all")
+    chosen = trained_routes(run.config.method, run.model) if route == "all" else (route,)
+    return known_routes(run.model, chosen or None)
+
+
+def parse_attack(text: str) -> tuple[int, int]:
+    """Steps and restarts of "pgd-20" or "pgd-50-10"; ConfigError for anything else."""
+    match = re.fullmatch(r"pgd-([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", text) if isinstance(text, str) else None
+    if match is None:
+        raise ConfigError(
+            f"attack {quote(text)} is unknown; write pgd-STEPS or pgd-STEPS-RESTARTS, for example pgd-20 or pgd-50-10"
+        )
+    return int(match[1]), int(match[2] or 1)
+
+
+def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int, run: int = 0) -> Tensor:
+    """A starting perturbation for each of x (n, C, H, W), a function of (seed, id, run) whatever the batch."""
+    like, index = x[:1].cpu(), (run,) if run else ()
+    draws = [
+        attack.threat.noise(like, attack.start, generator("cpu", seed, "evaluate", i, *index))
+        for i in ids.tolist()
+    ]
+    return torch.cat(draws).to(x.device)
+
+
+def known_routes(model: nn.Module, routes: Sequence[str] | None) -> tuple[str, ...]:
+    """`routes`, all by default, "all" for a model without routes; RouteError for others."""
+    names = routes_of(model) or ("all",)
+    unknown = [name for name in routes or () if name not in names]
+    if unknown:
+        raise RouteError(f"no route {quote(unknown[0])}: this model has {', '.join(names)}")
+    return names if routes is None else tuple(routes)

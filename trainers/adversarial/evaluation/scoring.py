@@ -1,0 +1,86 @@
+"""Which images of a batch a model still gets right, route by route: by one answer, or by majority where it is random."""
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.attacks.autoattack.majority import vote
+from robustsabn.attacks.journal.same_model import Answers
+from robustsabn.attacks.losses import margin
+from robustsabn.attacks.model.inputs import usable
+from robustsabn.attacks.model.logits import Gate
+from robustsabn.attacks.model.verifier import Verifier
+from robustsabn.routing import maybe_route
+
+__all__ = ["Scores", "VotedScores", "is_random"]
+
+_ASKED = 32
+"""Images, or answers to fewer of them, that tell whether a model is random."""
+
+
+class Scores:
+    """Which images of a batch (n, C, H, W) are still right, by what was attacked (0: nothing) and scored."""
+
+    def __init__(
+        self, model: nn.Module, gate: Gate, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int
+    ) -> None:
+        self.model, self.gate, self.y, self.scored = model, gate, y, scored
+        self.right = torch.ones(rows, len(scored), len(x), dtype=torch.bool, device=x.device)
+        self.unusable = torch.zeros_like(self.right[0, 0])
+
+    @torch.no_grad()
+    def score(self, row: int, x: Tensor, index: Tensor | slice = slice(None)) -> None:
+        """Run `x`, in place of the images `index`, through every scored route."""
+        for column, route in enumerate(self.scored):
+            with maybe_route(self.model, route):
+                logits = self.gate(x)
+            self.unusable[index] |= ~usable(logits)
+            self.take(row, column, index, x, logits)
+
+    def take(self, row: int, column: int, index: Tensor | slice, x: Tensor, logits: Tensor) -> None:
+        """Note the answer to `x`."""
+        self.right[row, column, index] &= usable(logits) & (logits.argmax(1) == self.y[index])
+
+    def close(self) -> None:
+        """Nothing more will be scored."""
+
+
+class VotedScores(Scores):
+    """Scores of a random model: of several images in place of one, that with the lowest margin is voted on, once, at the end.
+
+    Every image stays right until then: a fresh answer a restart would be wrong sooner or later whatever the image.
+    """
+
+    def __init__(
+        self, model: nn.Module, gate: Gate, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int
+    ) -> None:
+        super().__init__(model, gate, x, y, scored, rows)
+        self.held = x.expand(rows, len(scored), *x.shape).clone()
+        self.worst = torch.full_like(self.right, -torch.inf, dtype=torch.float32)
+
+    def take(self, row: int, column: int, index: Tensor | slice, x: Tensor, logits: Tensor) -> None:
+        worst, held = self.worst[row, column], self.held[row, column]
+        found = margin(logits, self.y[index]).float().nan_to_num(nan=torch.inf)
+        worse = found > worst[index]
+        held[index] = torch.where(worse.view(-1, *[1] * (x.ndim - 1)), x, held[index])
+        worst[index] = torch.where(worse, found, worst[index])
+
+    def close(self) -> None:
+        verifier = Verifier(self.model, self.held[0, 0], batch_size=len(self.y))
+        for row, of_row in enumerate(self.held):
+            for column, (route, x) in enumerate(zip(self.scored, of_row, strict=True)):
+                with maybe_route(self.model, route):
+                    wrong = vote(verifier, x, self.y, unusable_is_wrong=True).wrong
+                self.right[row, column] = ~wrong.to(self.right.device)
+
+
+@torch.no_grad()
+def is_random(model: nn.Module, gate: Gate, x: Tensor, routes: tuple[str, ...]) -> bool:
+    """Whether the images x (n, C, H, W) get other logits when asked again, beyond rounding, through one of `routes`."""
+    for route in routes:
+        with maybe_route(model, route):
+            first = gate(x)
+            half = gate.precision in (torch.float16, torch.bfloat16)
+            for _ in range(-(-_ASKED // len(x))):
+                if bool(Answers(first, half=half).apart(gate(x)).any()):
+                    return True
+    return False

@@ -1,0 +1,44 @@
+"""Which routes of a network a training method trains: of the others no number means anything."""
+
+from torch import nn
+
+from robustsabn.layers.base import RoutedNorm
+from robustsabn.routing import routers_of, routes_of
+from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.methods import METHODS, Method
+
+__all__ = ["trained_routes", "untrained_note"]
+
+
+def trained_routes(method: Method, model: nn.Module) -> tuple[str, ...]:
+    """The routes of `model` that `method` trains; all where routes are one network, none where there are no routes.
+
+    A method of one route says so by `trains`: `clean` for the first route, `adv` for the last.
+    """
+    names, trains = routes_of(model), method.trains
+    if trains is None or not _apart(model):
+        return names
+    return names[:1] if trains == "clean" else names[-1:]
+
+
+def untrained_note(config: TrainConfig, model: nn.Module) -> str | None:
+    """One line where the configured method leaves routes of `model` as they began."""
+    names, trained = routes_of(model), trained_routes(config.method, model)
+    left = [name for name in names if name not in trained]
+    if not left:
+        return None
+    method = next((name for name, cls in METHODS.items() if cls is type(config.method)), "here")
+    return (
+        f"warning: method {method} trains the route {trained[0]} alone; norm {config.norm} gives routes statistics or "
+        f"parameters of their own, so {', '.join(left)} stays untrained and is neither validated nor tested; "
+        "set norm=none, or a method for both such as method=paired"
+    )
+
+
+def _apart(model: nn.Module) -> bool:
+    """Whether some layer has statistics or parameters for each route."""
+    layers = [layer for readers in routers_of(model).values() for layer in readers]
+    return not all(
+        isinstance(layer, RoutedNorm) and layer.statistics == "shared" and layer.affine in ("shared", "none")
+        for layer in layers
+    )

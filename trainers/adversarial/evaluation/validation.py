@@ -1,0 +1,153 @@
+"""What a run evaluates of itself: held-out images as it goes, the test set at its end."""
+
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from robustsabn.attacks import PGD, AutoAttack, ProgressEvent, accuracy
+from robustsabn.conversion.bake import bake
+from robustsabn.data import Data, ImageSet
+from robustsabn.routing import maybe_route
+from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, evaluate, starting_noise
+from robustsabn.trainers.adversarial.evaluation.overfitting import (
+    begins,
+    collapse,
+    collapsed,
+    course,
+    decline,
+)
+from robustsabn.trainers.adversarial.evaluation.tables import image_grid, results_table
+from robustsabn.trainers.adversarial.evaluation.trained_routes import trained_routes
+from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
+from robustsabn.trainers.loop.compiling import uncompiled
+from robustsabn.trainers.loop.precision import tensor_float32
+from robustsabn.trainers.methods import Standard
+from robustsabn.trainers.processes.distributed import reduced
+from robustsabn.trainers.runs.monitor import Monitor
+
+__all__ = ["Validator"]
+
+SHOWN = 8  # images in a grid
+SIGNS = {"train_robust": "on training images", "fgsm": "fgsm"}
+
+
+class Validator:
+    """Evaluates `model` on all processes together and tells the monitor."""
+
+    def __init__(
+        self, accelerator: Accelerator, model: nn.Module, data: Data, config: TrainConfig, monitor: Monitor
+    ) -> None:
+        self.accelerator, self.model, self.config, self.monitor = accelerator, model, config, monitor
+        self.validation = data.validation.to(accelerator.device)
+        self.seen = data.train.sample(min(len(data.validation), len(data.train))).to(accelerator.device)
+        self.test = data.test
+        self.routes = trained_routes(config.method, model)
+        self.by_robustness = config.by_robustness
+        self.defended = not isinstance(config.method, Standard)
+
+    def validate(self, step: int, heading: str, kind: str = "validation") -> Evaluation:
+        """Clean accuracy through every route that is trained and PGD accuracy through the last, on held-out images.
+
+        Validations proper, not those of another `kind`, also look for overfitting.
+        """
+        attack = build_attack(self.config.attack, self.config.validation.steps)
+        routes = self.routes
+        found = self._evaluate(self.validation, attack, routes[-1:] or None, routes or None)
+        signs = self._overfitting(found, attack) if kind == "validation" else {}
+        clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
+        beside = "".join(
+            f"  {word} {100 * signs[name]:.1f} %" for name, word in SIGNS.items() if name in signs
+        )
+        self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %{beside}")
+        self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust, **signs})
+        self._warn(found)
+        if kind == "validation" and begins(points := course(self.monitor.validations)):
+            self.monitor.say(f"warning: catastrophic overfitting: {collapse(points, self.by_robustness)}")
+        if self.monitor.active and kind == "validation":
+            x, y = self.validation.batch(
+                torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
+            )
+            delta0 = starting_noise(attack, x, torch.arange(len(x)), 0)
+            with maybe_route(self.model, routes[-1] if routes else 0), uncompiled(self.model):
+                grid = image_grid(x, attack(self.model, x, y, delta0=delta0), attack.threat.eps_max)
+            self.monitor.picture("images/clean adversarial difference", grid, step)
+        return found
+
+    def close(self, step: int, which: str, kind: str = "test") -> Evaluation:
+        """Clean and PGD accuracy of every trained route on the test set, as a table; `which` names the weights."""
+        told = self.monitor.validations if kind == "test" and self.defended else []
+        if lost := decline(course(told), self.by_robustness):
+            self.monitor.say(f"overfitting: {lost}")
+        attack = build_attack(self.config.attack, self.config.test.steps)
+        images = self.test.sample(self.config.test.images).to(self.accelerator.device)
+        with tensor_float32(False):
+            found = self._evaluate(images, attack, None, self.routes or None)
+            if self.config.test.autoattack and kind == "test":
+                found = self._autoattack(found, attack)
+        self.monitor.table(results_table(found, f"{which}, {found.setting}"))
+        self._warn(found)
+        self.monitor.record(kind, step, {**found.to_dict(), "asked": self.config.test.asked})
+        return found
+
+    def _autoattack(self, found: Evaluation, attack: PGD) -> Evaluation:
+        """`found`, and how images that AutoAttack made through the last route fare through every route."""
+        device, routes = self.accelerator.device, self.routes
+        images = self.test.sample(min(self.config.test.autoattack or 0, len(self.test)))
+        x, y = images.batch(torch.arange(len(images)), device)
+        plain = bake(self.model, routes[-1]) if routes else self.model
+        report = AutoAttack(attack.threat, progress=self._progress)(plain.eval(), x, y, ids=images.ids)
+        scores = {}
+        for name in routes or ("all",):
+            with maybe_route(self.model, name), uncompiled(self.model):
+                scores[name] = accuracy(self.model, report.x_adv.to(device), y)
+        same: dict[str, float] = {}
+        if len(images) < found.n:  # the two attacks are compared on the same images
+            few = images.to(device)
+            (same,) = self._evaluate(few, attack, routes[-1:] or None, routes or None).robust.values()
+        return replace(found, autoattack=scores, autoattack_n=len(images), same_images=same)
+
+    def _progress(self, event: ProgressEvent) -> None:
+        left = f"{event.left} of {event.total} left, {event.robust} robust"
+        self.monitor.note(f"autoattack: {event.attack}, {left}")
+
+    def _overfitting(self, found: Evaluation, attack: PGD) -> dict[str, float]:
+        """What tells of overfitting: accuracy under one step on the same images, and under `attack` on training images."""
+        last = self.routes[-1:] or None
+        one_step = replace(attack, steps=1, step_size=attack.threat.eps_max, start="none", loss="ce")
+        fgsm = self._evaluate(self.validation, one_step, last, last).robust_accuracy
+        signs: dict[str, float] = {"fgsm": fgsm}
+        if self.defended:
+            signs["collapsed"] = collapsed(found.robust_accuracy, fgsm)
+        if self.config.validation.gap:
+            seen = self._evaluate(self.seen, attack, last, last).robust_accuracy
+            signs |= {"train_robust": seen, "robust_gap": seen - found.robust_accuracy}
+        return signs
+
+    def _warn(self, found: Evaluation) -> None:
+        if found.warning:
+            self.monitor.say(f"warning: {found.warning}")
+
+    def _evaluate(
+        self,
+        images: ImageSet,
+        attack: PGD,
+        attacked: tuple[str, ...] | None,
+        scored: tuple[str, ...] | None,
+    ) -> Evaluation:
+        acc = self.accelerator
+        with uncompiled(self.model):  # batches of many sizes, each of which would be compiled for itself
+            return evaluate(
+                self.model,
+                images,
+                attack,
+                attacked=attacked,
+                routes=scored,
+                batch_size=self.config.test.batch_size,
+                device=acc.device,
+                rank=acc.process_index,
+                world=acc.num_processes,
+                reduce=lambda counts: reduced(acc, counts, "sum"),
+            )

@@ -1,0 +1,1 @@
+"""Runs of adversarial training: their networks and data, their pages, how they compare."""

@@ -1,0 +1,60 @@
+"""Whether a run's config.yaml is still the one that its checkpoints were written with."""
+
+import warnings
+from typing import Any
+
+import robustsabn.config
+from robustsabn.errors import CheckpointError
+from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.checkpoints.changes import changes_training, differing, digest
+from robustsabn.trainers.checkpoints.files import read_facts
+from robustsabn.trainers.checkpoints.state import checked
+from robustsabn.trainers.methods import elsewhere
+from robustsabn.trainers.runs.folder import RunFolder
+
+__all__ = ["trained_with"]
+
+# where things lie: these may move after training
+_PLACES = ("model", "data", "extra.data")
+
+
+def trained_with(folder: RunFolder, given: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run, `given` as its config.yaml has it.
+
+    Raises CheckpointError where that was edited since and would have the numbers be those of another training. Another
+    place of the model or the data is a warning.
+    """
+    signed = []
+    for name in ("last", "previous"):
+        try:
+            signed.append(checked(read_facts(folder.checkpoints, name), folder.checkpoints / name))
+        except CheckpointError:  # whoever needs it will say so
+            continue
+    if not signed or "config_file" not in signed[0]:  # not yet, or by an earlier version
+        return given
+    now = digest(folder.config.read_text(encoding="utf-8"))
+    if now == signed[0]["config_file"]:
+        return given
+    before: dict[str, Any] = signed[0]["config"]
+    if any(now == state.get("config_file") for state in signed[1:]):  # killed before the file followed
+        return before
+    moved = []
+    for key, old, new in differing(_plain(before), _plain(given)):
+        if key in _PLACES:
+            moved.append(f"{key} is {new}, it was {old}")
+        elif changes_training(TrainConfig, key):
+            raise CheckpointError(
+                f"{folder.config} was edited after training: {key} is {new}, the checkpoint was trained with {old}; put "
+                f"it back, or train on with it: robustsabn train {folder.config} --resume"
+            )
+    if moved:
+        warnings.warn(f"{folder.config} was edited after training: {'; '.join(moved)}", stacklevel=4)
+    return given
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    """With the defaults of keys that are missing. A method may be one that this process does not know."""
+    if elsewhere(given.get("method")) is None:
+        return robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, given))
+    rest = {key: value for key, value in given.items() if key != "method"}
+    return {**robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, rest)), "method": given["method"]}

@@ -1,0 +1,141 @@
+"""The network of a run of adversarial training: built for it, and loaded from its folder."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+import robustsabn.config
+from robustsabn.config.yaml_lines import read as read_yaml
+from robustsabn.conversion.convert import convert
+from robustsabn.data.specs import Seen
+from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.models import build, load_weights, names
+from robustsabn.models.spec import as_made
+from robustsabn.state_versions import load_state
+from robustsabn.text import quote
+from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.adversarial.runs.edited import trained_with
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.checkpoints.state import check_state, checked, is_whole
+from robustsabn.trainers.methods import Method, elsewhere
+from robustsabn.trainers.runs.folder import RunFolder
+
+__all__ = [
+    "LoadedRun",
+    "build_model",
+    "check_classifier",
+    "load_run",
+    "load_run_config",
+    "load_run_model",
+]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained network on the CPU in eval mode, for how many steps, and on what: classes, image shape (C, H, W), digest of the set."""
+
+    config: TrainConfig
+    model: nn.Module
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    step: int = 0
+    digest: str | None = None
+
+    @property
+    def seen(self) -> Seen:
+        """The data set that it was trained on."""
+        return Seen(self.config.data, self.classes, self.digest)
+
+    def plain(self) -> nn.Module:
+        """A fresh network of the architecture before its conversion, without weights of the run."""
+        config = replace(self.config, norm="none", sync_bn=False)
+        with torch.random.fork_rng([]):
+            return build_model(config, len(self.classes), self.shape, fresh=False)
+
+
+def build_model(
+    config: TrainConfig, classes: int, shape: tuple[int, int, int], fresh: bool = True
+) -> nn.Module:
+    """The network of a run on images of `shape` (C, H, W), converted; from the configured weights if `fresh`."""
+    weights = config.weights if fresh else None
+    head = classes if config.fresh_head else None
+    if config.model in names():
+        model = build(config.model, classes, shape[0], **config.model_options)
+        if weights is not None:
+            load_weights(model, weights, fresh_head=head)
+    elif config.model_options:
+        raise ConfigError(f"model_options are for {', '.join(names())}; {quote(config.model)} takes none")
+    else:
+        model = as_made(
+            config.model, weights=weights, num_classes=classes, in_channels=shape[0], fresh_head=head
+        )
+    if config.norm == "none":
+        if config.sync_bn:
+            raise ConfigError(
+                "sync_bn needs routed normalisation; norm: bn is plain batch normalisation that can"
+            )
+        return model
+    return convert(model, norm=config.norm, routes=config.routes, init=config.init, sync=config.sync_bn)
+
+
+def load_run_config(folder: str | Path) -> TrainConfig:
+    """The configuration of a run; CheckpointError where there is none.
+
+    Its method may be one that this process does not know: it can be read and told, not trained with.
+    """
+    place = RunFolder(folder)
+    if not place.config.is_file():
+        raise CheckpointError(
+            f"{folder} is not a run folder: it has no config.yaml; give the folder that train wrote"
+        )
+    given = trained_with(place, dict(read_yaml(place.config)))
+    own = elsewhere(given.get("method"))
+    if own is None:
+        return robustsabn.config.load(TrainConfig, given)
+    del given["method"]
+    return replace(robustsabn.config.load(TrainConfig, given), method=cast(Method, own))
+
+
+def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
+    """A run's trained network with what belongs to it. Raises as `load_run_model`."""
+    config = load_run_config(folder)
+    stored = read(RunFolder(folder).checkpoints, checkpoint)
+    place = RunFolder(folder).checkpoints / checkpoint
+    check_classifier(checked(stored.state, place), place)
+    channels, height, width = stored.state["shape"]
+    classes, shape = tuple(stored.state["classes"]), (channels, height, width)
+    with torch.random.fork_rng([]):
+        model = build_model(config, len(classes), shape, fresh=False)
+    try:
+        load_state(model, stored.tensors["model"])
+    except Exception as error:  # whatever modules of the user raise
+        raise CheckpointError(
+            f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)} of its config.yaml; "
+            "has the model's code changed since, or the file been edited?"
+        ) from error
+    held = stored.state.get("content", {}).get("data")
+    return LoadedRun(config, model.eval(), classes, shape, stored.state["step"], held)
+
+
+def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:
+    """The network that a run trained, on the CPU and in eval mode, with its routes.
+
+    Raises CheckpointError when there is no such run or checkpoint, or a file is truncated or altered.
+    """
+    return load_run(folder, checkpoint).model
+
+
+def check_classifier(state: dict[str, Any], file: Path) -> None:
+    """CheckpointError, which names `file`, unless `state` tells classes and the shape of images."""
+    check_state(state, file, {"classes": _names, "shape": _shape})
+
+
+def _shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(is_whole(size, 1) for size in value)
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)

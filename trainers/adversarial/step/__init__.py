@@ -1,0 +1,1 @@
+"""One step of adversarial training: what a method works with."""

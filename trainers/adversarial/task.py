@@ -1,0 +1,198 @@
+"""Adversarial training of a classifier, as a task of the loop."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from robustsabn.data.sets import check_fit
+from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
+from robustsabn.trainers.adversarial.evaluation.metrics import closing
+from robustsabn.trainers.adversarial.evaluation.tables import results_table
+from robustsabn.trainers.adversarial.evaluation.trained_routes import untrained_note
+from robustsabn.trainers.adversarial.evaluation.validation import Validator
+from robustsabn.trainers.adversarial.runs.content import check_content, content
+from robustsabn.trainers.adversarial.runs.data import load_data, load_extra_data
+from robustsabn.trainers.adversarial.runs.models import build_model, check_classifier
+from robustsabn.trainers.adversarial.step.accumulation import check_accumulation, parts
+from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
+from robustsabn.trainers.adversarial.step.averages import averages
+from robustsabn.trainers.adversarial.step.bn_statistics import estimate_statistics
+from robustsabn.trainers.adversarial.step.first_batch import try_network
+from robustsabn.trainers.adversarial.step.weight_perturbation import layer_weights
+from robustsabn.trainers.loop.batches import Batch, Batches
+from robustsabn.trainers.loop.compiling import compile_network
+from robustsabn.trainers.loop.draws import derive
+from robustsabn.trainers.loop.run import Run
+from robustsabn.trainers.loop.task import Task
+from robustsabn.trainers.loop.updates import build_optimizer
+from robustsabn.trainers.methods import Awp, checked
+from robustsabn.trainers.runs.metrics import Record
+from robustsabn.trainers.runs.monitor import Monitor
+
+__all__ = ["AdversarialTraining"]
+
+
+class AdversarialTraining(Task[TrainConfig, Evaluation]):
+    """One network, trained by a method on images that may be attacked."""
+
+    config = TrainConfig
+
+    def __init__(self, run: Run[TrainConfig]) -> None:
+        config, acc = run.config, run.accelerator
+        self.options, self.accelerator = config, acc
+        self.data = load_data(acc, config)
+        extra = load_extra_data(acc, config, self.data)
+        self.content = content(self.data, extra)
+        if config.test.images is not None:  # said now rather than after hours
+            check_fit(config.test.images, len(self.data.test))
+        if run.found is not None:
+            check_classifier(run.found.stored.state, run.folder.checkpoints)
+            check_content(run.folder.path, run.found.stored, config, self.data, extra)
+        self.unknown = []
+        if run.found is not None and "content" not in run.found.stored.state:
+            self.unknown = [
+                "the checkpoint is of an earlier version: whether it saw these images cannot be told"
+            ]
+        self.model = _network(config, len(self.data.classes), self.data.train.shape, run.fresh)
+        optimizer = build_optimizer(self.model, config.optim)
+        self.networks, self.updates = run.prepare(
+            {"model": self.model}, {"model": (optimizer, config.optim, config.schedule)}
+        )
+        self.batches = Batches(
+            self.data.train,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            augment=config.augment,
+            device=acc.device,
+            rank=acc.process_index,
+            world=acc.num_processes,
+            replays=config.method.replays,
+            classes=len(self.data.classes),
+            extra=extra,
+        )
+        self.steps_per_epoch, share = self.batches.steps_per_epoch, self.batches.share
+        check_accumulation(config, self.model, share)
+        self.remarks = self._try()
+        self.bench = AdversarialStep(
+            acc,
+            self.model,
+            self.networks["model"].wrapped,
+            config.attack,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            share=share,
+            per_epoch=self.steps_per_epoch,
+            smoothing=config.label_smoothing,
+            classes=len(self.data.classes),
+            fold=not config.compile,
+        )
+        config.method.check_bench(self.bench, share.stop - share.start)
+        total = config.steps or config.epochs * self.steps_per_epoch
+        self.averages = averages(config, self.model, self.steps_per_epoch, total)
+
+    def start(self, step: int, total: int, monitor: Monitor) -> None:
+        self.total = total
+        self.stream: Iterator[Batch] = self.batches.run(step, total)
+        self.validator = Validator(self.accelerator, self.model, self.data, self.options, monitor)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        x, y = next(self.stream)
+        if self.options.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return {**self._backward(step, x, y), **self.updates["model"](step, self.total)}
+
+    def validate(self, step: int, kind: str, heading: str) -> Evaluation:
+        if self.options.swa is not None and kind == "swa":
+            count = self.options.swa.batches
+            estimate_statistics(self.options.method, self.bench, self.batches, step, count)
+        return self.validator.validate(step, heading, kind)
+
+    def score(self, found: Evaluation) -> list[float]:
+        score = [found.robust_accuracy, found.clean_accuracy]
+        return score if self.options.by_robustness else score[::-1]
+
+    def close(self, step: int, kind: str, heading: str) -> Evaluation:
+        return self.validator.close(step, heading, kind)
+
+    def facts(self) -> dict[str, Any]:
+        shape = list(self.data.train.shape)
+        return {"classes": list(self.data.classes), "shape": shape, "content": self.content}
+
+    def notes(self) -> list[str]:
+        untrained = untrained_note(self.options, self.model)
+        return [*self.data.notes, *([untrained] if untrained else []), *self.remarks, *self.unknown]
+
+    @classmethod
+    def read_closing(
+        cls, records: Sequence[Record], kind: str, before: TrainConfig, now: TrainConfig
+    ) -> Evaluation | None:
+        if kind == "test":  # older records do not tell what they were asked
+            told = [record.get("asked", before.test.asked) for record in records if record["kind"] == kind]
+            if told[-1:] != [now.test.asked]:
+                return None
+        return closing(records, kind)
+
+    @classmethod
+    def show_closing(cls, found: Evaluation, heading: str, console: Console) -> None:
+        console.print(results_table(found, f"{heading}, {found.setting}"))
+        if found.warning:
+            console.print(f"warning: {found.warning}", markup=False)
+
+    def carried(self) -> dict[str, Tensor]:
+        return self.bench.carried
+
+    def restore(self, carried: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
+        fits = all(len(value) == self.options.batch_size for value in carried.values())
+        if not fits or state["shape"] != list(self.data.train.shape):
+            return "what the method carried from batch to batch begins anew" if carried else ""
+        device, share = self.accelerator.device, self.batches.share
+        self.bench.carried = {name: value[share].to(device) for name, value in carried.items()}
+        return ""
+
+    def saved(self) -> None:
+        self.bench.folded_copies.clear()
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        return self.batches.whole(step)
+
+    def _try(self) -> list[str]:
+        """What there is to say of the network after one batch."""
+        size = (self.batches.share.stop - self.batches.share.start) // self.options.accumulate
+        x, _ = self.data.train.batch(torch.arange(size), self.accelerator.device)
+        if self.options.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            return try_network(self.model, x, len(self.data.classes), self.options.soft_labels)
+
+    def _backward(self, step: int, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """The losses of this process's share of the batch, their gradients added to those of the parameters."""
+        method, count, means = self.options.method, self.options.accumulate, dict[str, Tensor]()
+        for i, (part, share) in enumerate(parts(self.batches.share, count), 1):
+            # gradients are averaged over the processes with the last part
+            alone = nullcontext() if i == count else self.accelerator.no_sync(self.bench.wrapped)
+            with alone, self.bench.at(step, share):
+                losses = checked(method.losses(self.bench, x[part], y[part]), method)
+                self.accelerator.backward(losses["loss"] / count)
+            for name, value in losses.items():
+                means[name] = means.get(name, 0) + value.detach() / count
+        return means
+
+
+def _network(config: TrainConfig, classes: int, shape: tuple[int, int, int], fresh: bool) -> nn.Module:
+    torch.manual_seed(derive(config.seed, "model"))
+    model = build_model(config, classes, shape, fresh=fresh)
+    if isinstance(config.method, Awp):
+        layer_weights(model)  # refuses now rather than after warm-up
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compile:
+        compile_network(model)
+    return model
+
+
+TASK = AdversarialTraining

@@ -1,0 +1,246 @@
+"""The training loop of every task: one step is the single counter from which order, noise and rates follow."""
+
+import contextlib
+import math
+from typing import Generic
+
+import torch
+
+from robustsabn.errors import CheckpointError, ConfigError, TrainingError
+from robustsabn.files import write_text
+from robustsabn.text import shorten
+from robustsabn.trainers.checkpoints import files
+from robustsabn.trainers.checkpoints.changes import changed, changes_training, with_free_settings
+from robustsabn.trainers.checkpoints.manager import CheckpointManager
+from robustsabn.trainers.checkpoints.resume import find, told_changes
+from robustsabn.trainers.loop.compiling import many_graphs
+from robustsabn.trainers.loop.draws import derive, restored
+from robustsabn.trainers.loop.ended import ended_run, repair_config, tell_ended
+from robustsabn.trainers.loop.finite import Guard
+from robustsabn.trainers.loop.precision import tensor_float32
+from robustsabn.trainers.loop.result import RunResult
+from robustsabn.trainers.loop.run import Run
+from robustsabn.trainers.loop.task import C, M, Task
+from robustsabn.trainers.processes.distributed import (
+    average_statistics,
+    every_statistics,
+    launch_note,
+    reduced,
+    shared,
+    start,
+)
+from robustsabn.trainers.processes.signals import Interrupted, noted
+from robustsabn.trainers.processes.stopping import Stop
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.monitor import Monitor, Window
+from robustsabn.user_code import kept_alive
+
+__all__ = ["Loop", "RunResult", "run"]
+
+
+def run(config: C, task: type[Task[C, M]], name: str = "run", resume: bool = False) -> RunResult[M]:
+    """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
+    with (
+        kept_alive(TrainingError),
+        restored(),
+        tensor_float32(config.tf32),
+        many_graphs(config.compile),
+        noted() as signals,
+        contextlib.ExitStack() as held,
+    ):
+        accelerator = start(config)
+        # decided once: what one process sees on the disk, another may have just written
+        folder = shared(accelerator, lambda: RunFolder.claim(config.out, name, resume, held))
+        if resume and (ended := shared(accelerator, lambda: ended_run(folder, config, task))) is not None:
+            if accelerator.is_main_process:
+                tell_ended(ended, task)
+            shared(accelerator, lambda: repair_config(folder, config))
+            return ended
+        found = find(folder) if resume else None
+        changes = [] if found is None else told_changes(folder, found.stored, config)
+        opened = Run(config, accelerator, folder, signals, found)
+        return Loop(opened, task(opened)).fit(changes, resume)
+
+
+class Loop(Generic[C, M]):
+    """One run of a task: its step, and nothing else that would have to be saved."""
+
+    def __init__(self, run: Run[C], task: Task[C, M]) -> None:
+        self.run, self.task, self.config = run, task, run.config
+        self.accelerator, self.folder = run.accelerator, run.folder
+        self.stopping = Stop(self.accelerator, run.signals)
+        self.models = [network.raw for network in task.networks.values()]
+        self.per_epoch = task.steps_per_epoch
+        self.total = self.config.steps or self.config.epochs * self.per_epoch
+        self.manager = CheckpointManager(run, task)
+        self.step, self.anew = (0, "") if run.found is None else self.manager.restore(run.found)
+        self.began = self.step
+        self._check_something_to_do()
+        self.accelerator.wait_for_everyone()
+        shared(self.accelerator, self._open)
+        self.window, self.last_loss = Window(), math.nan
+        self.guard = Guard(self.accelerator, self.folder.path, self.models, task.batch)
+        self.monitor = Monitor(
+            self.folder.metrics, self.folder.tb, self.total, self.step, self.accelerator.is_main_process
+        )
+
+    def fit(self, changes: list[str], resume: bool) -> RunResult[M]:
+        """Train to the end, then evaluate the best checkpoint; `changes` of the configuration are told first."""
+        with self.monitor.running():
+            self._introduce(changes, resume)
+            self.task.start(self.step, self.total, self.monitor)
+            self._train()
+            self.stopping.heard()
+            self._write_config()
+            try:
+                with self.run.signals.at_once(), self.monitor.together():
+                    return self._close()
+            except Interrupted:
+                again = f"--resume of {self.folder.path} does them again"
+                self.monitor.say(f"stopped in the closing evaluations; all steps are saved, {again}")
+                raise
+
+    def _introduce(self, changes: list[str], resume: bool) -> None:
+        found, place = self.run.found, self.folder.path
+        hint = launch_note(self.accelerator)
+        damaged = found.damaged.values() if found else ()
+        for line in (*([hint] if hint else []), *self.task.notes(), *damaged, *changes, self.anew):
+            if line:
+                self.monitor.say(line)
+        if resume and found is None:
+            self.monitor.say(f"{place} ended before its first checkpoint and begins again")
+        elif resume and self.step < self.total:
+            self.monitor.say(f"resuming {place} at step {self.step} of {self.total}")
+        elif resume:
+            over = (
+                f"its {self.step} steps are done (asked for: {self.total}); more epochs= or steps= train on"
+            )
+            self.monitor.say(f"{place}: {over}")
+
+    def _train(self) -> None:
+        config = self.config
+        for model in self.models:
+            if not model.training:  # otherwise a layer in eval mode was frozen by who made the network
+                model.train()
+        while self.step < self.total:
+            self._update()
+            epoch, rest = divmod(self.step, self.per_epoch)
+            end = self.step == self.total
+            validates = end or (rest == 0 and epoch % config.validation.every == 0)
+            saves = validates or rest == 0
+            saves |= config.checkpoint_every is not None and self.step % config.checkpoint_every == 0
+            stops = not end and self.stopping.asked(self.step)
+            if self.step % config.log_every == 0 or saves or stops:
+                self._log()
+            if saves or stops:
+                self._save(validates, stops and not saves)
+            if stops:
+                self.monitor.say(
+                    f"stopped at step {self.step}, state saved; --resume continues {self.folder.path}"
+                )
+                raise Interrupted
+
+    def _update(self) -> None:
+        torch.manual_seed(derive(self.config.seed, "step", self.step, self.accelerator.process_index))
+        logged = self.task.step(self.step)
+        for average in self.task.averages.values():
+            average.update(self.step)
+        self.guard.watch(self.step, logged["loss"])
+        self.window.add(logged)
+        self.step += 1
+
+    def _log(self) -> None:
+        if not self.window.steps:
+            return
+        images = self.window.steps * self.config.batch_size
+        names, means = self.window.mean()
+        values = dict(zip(names, reduced(self.accelerator, means, "mean").tolist(), strict=True))
+        self.guard.check_loss(values["loss"])
+        speed = images / self.window.lap()
+        first, *others = self.task.updates.items()
+        rates = {"lr": first[1].rate, **{f"lr_{name}": update.rate for name, update in others}}
+        extra = {"epoch": self.step / self.per_epoch, **rates, "images_per_second": round(speed, 1)}
+        self.monitor.record("train", self.step, {**values, **extra})
+        self.monitor.advance(self.step, f"loss {values['loss']:.3f}  {speed:.0f} images/s")
+        self.last_loss = values["loss"]
+
+    def _save(self, validates: bool, unplanned: bool) -> None:
+        """Average running statistics, evaluate if it is time to, and write a checkpoint.
+
+        An `unplanned` one keeps the statistics of each process: a run that had not been stopped would have gone on
+        with these.
+        """
+        self.guard.check_weights(self.step - 1)
+        own = {}
+        for name, network in self.task.networks.items():
+            if unplanned:
+                own[name] = every_statistics(self.accelerator, network.raw)
+            average_statistics(self.accelerator, network.raw)
+        found = self._validate() if validates else {}
+        self.monitor.flush()
+        self.manager.save(self.step, self.step / self.per_epoch, found, own)
+        self._write_config()
+        self.task.saved()
+
+    def _validate(self) -> dict[str, M]:
+        epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
+        heading = f"{epoch}  loss {self.last_loss:.3f}"
+        found = {"best": self.task.validate(self.step, "validation", heading)}
+        for name, average in self.task.averages.items():
+            if average.changed:
+                with average.in_place():
+                    found[name] = self.task.validate(self.step, name, f"  {average.words}")
+                average.evaluated = average.count
+        self.window.lap()  # evaluating is not training time
+        return found
+
+    def _open(self) -> None:
+        self.manager.check_space()
+        for name in self.run.found.damaged if self.run.found else ():
+            files.set_aside(self.folder.checkpoints, name)
+        if self.run.found is None:
+            files.clear(self.folder.checkpoints)  # what a first checkpoint left that was not completed
+            write_text(self.folder.config, self.manager.resolved)
+
+    def _write_config(self) -> None:
+        """Where a run goes on, only together with what it has done: until then the files are those of the run so far."""
+        text = self.manager.resolved
+        if self.run.found is not None and self.step == self.began:  # trained as before
+            text = self.manager.resolve(
+                with_free_settings(self.run.found.stored.state["config"], self.config)
+            )
+        shared(self.accelerator, lambda: write_text(self.folder.config, text))
+
+    def _check_something_to_do(self) -> None:
+        """ConfigError where a run has done its steps and is given settings that these were not trained with."""
+        if self.run.found is None or self.step < self.total:
+            return
+        before = self.run.found.stored.state["config"]
+        for key, _, value in changed(before, self.config):
+            if key not in ("epochs", "steps") and changes_training(self.config, key):
+                raise ConfigError(
+                    f"{self.folder.path} has done its {self.step} steps: {key}={shorten(value)} would train nothing; "
+                    "add steps= or epochs= to train on, or begin another run with out="
+                )
+
+    def _close(self) -> RunResult[M]:
+        try:
+            step = self.manager.weights("best")
+            which = "best"
+        except CheckpointError as error:  # the weights in memory are the last
+            which, step = "last", self.step
+            self.monitor.say(f"{error}; the table below is of the last checkpoint instead")
+        found = self.task.close(self.step, "test", f"{which} checkpoint (step {step})")
+        last = self._close_other("last", "last checkpoint") if step < self.step else None
+        closed = {name: self._close_other(name, each.words) for name, each in self.task.averages.items()}
+        self.accelerator.wait_for_everyone()
+        known = {name: evaluation for name, evaluation in closed.items() if evaluation is not None}
+        return RunResult(self.folder.path, self.step, step, found, last, known)
+
+    def _close_other(self, name: str, words: str) -> M | None:
+        try:
+            step = self.manager.weights(name)
+        except CheckpointError as error:
+            self.monitor.say(f"{error}; there is no table of {words}")
+            return None
+        return self.task.close(self.step, f"test_{name}", f"{words} (step {step})")

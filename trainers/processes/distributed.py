@@ -1,0 +1,185 @@
+"""What the processes of one run do together."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from robustsabn.errors import ConfigError, RobustsabnError
+from robustsabn.layers import RoutedBatchNorm
+from robustsabn.text import one_line
+from robustsabn.trainers.config import RunConfig
+from robustsabn.trainers.processes.launching import check_environment
+
+__all__ = [
+    "Network",
+    "accelerator",
+    "average_statistics",
+    "every_statistics",
+    "gathered",
+    "launch_note",
+    "prepare",
+    "reduced",
+    "restore_statistics",
+    "running_statistics",
+    "shared",
+    "start",
+]
+
+T = TypeVar("T")
+SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+
+def start(config: RunConfig) -> Accelerator:
+    """The accelerator of this process; several runs may follow each other in one process."""
+    if config.precision == "fp16" and (config.device == "cpu" or not torch.accelerator.is_available()):
+        raise ConfigError("precision: fp16 needs a GPU; allowed here are fp32 and bf16")
+    return accelerator(config.device == "cpu", {"fp32": "no"}.get(config.precision, config.precision))
+
+
+def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
+    """This process among those that were launched together, on its GPU unless `cpu`.
+
+    Raises ConfigError where they were launched to share the parameters out among them (FSDP, DeepSpeed, Megatron-LM),
+    and where the environment says something of them that cannot be.
+    """
+    check_environment()
+    # else the precision of the first run would be that of all, and so would its device
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    try:
+        found = Accelerator(mixed_precision=precision, cpu=cpu)
+        if found.distributed_type.value not in SHARDED:
+            torch.empty(0, device=found.device)
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, LookupError, RuntimeError, ValueError) as error:
+        given = ", ".join(sorted(name for name in os.environ if name.startswith("ACCELERATE_")))
+        raise ConfigError(
+            f"accelerate does not start ({one_line(error)}); correct or unset {given or 'what the launcher has set'}"
+        ) from error
+    if found.distributed_type.value in SHARDED:
+        raise ConfigError(
+            f"accelerate is set up for {found.distributed_type.value}; attacks need whole parameters on every process: "
+            "choose multi-GPU without it in `accelerate config`"
+        )
+    if cpu and found.device.type != "cpu":
+        raise ConfigError(f"device is cpu, and ACCELERATE_TORCH_DEVICE asks for {found.device}; unset it")
+    return found
+
+
+def launch_note(accelerator: Accelerator, environment: Mapping[str, str] = os.environ) -> str | None:
+    """What to say when a launcher was asked for several processes on the CPU and started one.
+
+    `accelerate launch --cpu --num_processes 2` sets a port for the processes to meet at, but only starts them
+    through MPI.
+    """
+    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in environment
+    if accelerator.num_processes > 1 or not asked or "WORLD_SIZE" in environment:
+        return None
+    return (
+        "accelerate launch --cpu started one process only; the run is the same, but for several processes start "
+        "torchrun --nproc_per_node N -m robustsabn train … device=cpu"
+    )
+
+
+def shared(accelerator: Accelerator, make: Callable[[], T]) -> T:
+    """What `make` gives or raises on the main process, on every process."""
+    outcome: list[T | Exception | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [make()]
+        except (RobustsabnError, OSError) as error:
+            outcome = [error]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]  # type: ignore[return-value]
+
+
+def reduced(accelerator: Accelerator, tensor: Tensor, how: Literal["sum", "mean"]) -> Tensor:
+    """Sum or mean of `tensor` over the processes, on each of them."""
+    total = accelerator.reduce(tensor, how)
+    assert isinstance(total, Tensor)
+    return total
+
+
+def gathered(accelerator: Accelerator, share: Tensor) -> Tensor:
+    """The shares (n, ...) of all processes in their order, on each of them."""
+    whole = accelerator.gather(share)
+    assert isinstance(whole, Tensor)
+    return whole
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a run: itself, and wrapped so that its gradients are averaged over the processes."""
+
+    raw: nn.Module
+    wrapped: nn.Module
+
+
+def prepare(
+    accelerator: Accelerator, models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+) -> tuple[dict[str, Network], dict[str, Optimizer]]:
+    """`models` (moved to the device in place) with their wrapped forms, and the optimisers for the precision.
+
+    A model itself stays a plain float32 module: autocast is entered around single forwards.
+    """
+    prepared = accelerator.prepare(*models.values(), *optimizers.values())
+    networks = {name: Network(raw, each) for (name, raw), each in zip(models.items(), prepared, strict=False)}
+    for network in networks.values():
+        accelerator.unwrap_model(network.wrapped, keep_fp32_wrapper=False)
+        if isinstance(network.wrapped, DistributedDataParallel):
+            # running statistics stay each process's own until they are averaged; copying rank 0's at every
+            # forward would throw away what the others saw
+            network.wrapped.broadcast_buffers = False
+    return networks, dict(zip(optimizers, prepared[len(models) :], strict=True))
+
+
+def every_statistics(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
+    """The running statistics of each process, (processes, ...) by name, where they are each one's own; nothing of one process."""
+    if accelerator.num_processes == 1:
+        return {}
+    own = {name: b for name, b in running_statistics(model).items() if b.is_floating_point()}
+    return {name: gathered(accelerator, buffer[None]) for name, buffer in own.items()}
+
+
+@torch.no_grad()
+def restore_statistics(accelerator: Accelerator, model: nn.Module, found: Mapping[str, Tensor]) -> None:
+    """Give `model` this process's share of what `every_statistics` found, if that was among as many processes."""
+    for name, buffer in running_statistics(model).items():
+        if name in found and len(found[name]) == accelerator.num_processes:
+            buffer.copy_(found[name][accelerator.process_index])
+
+
+@torch.no_grad()
+def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
+    """Average the running statistics of batch normalisation over the processes, the same on each afterwards.
+
+    Every process has counted as many batches as the others: the counters agree without being touched.
+    """
+    if accelerator.num_processes == 1:
+        return
+    for buffer in running_statistics(model).values():
+        if buffer.is_floating_point():
+            buffer.copy_(reduced(accelerator, buffer, "mean"))
+
+
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """The running statistics of a model and their counters, by their names in its state."""
+    kinds = (nn.modules.batchnorm._NormBase, RoutedBatchNorm)
+    return {
+        f"{place}.{name}".lstrip("."): buffer
+        for place, module in model.named_modules()
+        if isinstance(module, kinds)
+        for name, buffer in module.named_buffers(recurse=False)
+    }

@@ -1,0 +1,69 @@
+"""The kinds of training by name: what a recipe means by `task`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import robustsabn.config
+from robustsabn.config.loader import read_mapping
+from robustsabn.errors import ConfigError
+from robustsabn.text import nearest, quote
+from robustsabn.trainers.config import RunConfig
+
+if TYPE_CHECKING:
+    from robustsabn.trainers.loop.task import Task
+
+__all__ = ["TASKS", "load_config", "task_class"]
+
+# NAME: a package robustsabn.trainers.NAME, with the configuration CONFIG in config.py and the task TASK in task.py
+TASKS = ("adversarial",)
+
+
+def load_config(
+    config: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str] = ()
+) -> RunConfig:
+    """The configuration of a run, of the class that its `task` has. Raises ConfigError as `robustsabn.config.load` does."""
+    if isinstance(config, RunConfig):
+        return robustsabn.config.load(type(config), config, overrides)
+    mapping = read_mapping(config)
+    name = mapping.get("task", TASKS[0])
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = value if key == "task" else name
+    return robustsabn.config.load(_config_class(name), mapping, overrides)
+
+
+def task_class(config: RunConfig) -> type[Task[Any, Any]]:
+    """The task of a configuration."""
+    if config.task not in TASKS:
+        return _own_task(config.task)
+    found: type[Task[Any, Any]] = import_module(f"robustsabn.trainers.{config.task}.task").TASK
+    return found
+
+
+def _config_class(name: object) -> type[RunConfig]:
+    if name in TASKS:
+        found: type[RunConfig] = import_module(f"robustsabn.trainers.{name}.config").CONFIG
+        return found
+    return _own_task(name).config
+
+
+@cache
+def _own_task(name: object) -> type[Task[Any, Any]]:
+    from robustsabn.trainers.loop.task import Task
+    from robustsabn.user_code import OwnCode
+
+    place = OwnCode.split(name) if isinstance(name, str) else None
+    if place is None:
+        allowed = f"{', '.join(TASKS)}, path/to/file.py:CLASS, package.module:CLASS"
+        raise ConfigError(f"task: {quote(name)} is unknown{nearest(name, TASKS)}; allowed: {allowed}")
+    code = OwnCode(place[0], ConfigError, "a task of your own is path/to/file.py:CLASS")
+    with code.opened() as module:
+        found = code.attribute(module, place[1], "class")
+    if not isinstance(found, type) or not issubclass(found, Task):
+        raise ConfigError(f"task: {quote(name)} is no subclass of robustsabn.trainers.loop.task.Task")
+    return found
