@@ -170,3 +170,12 @@ def test_a_run_trains_on_it_and_resumes_to_the_bit(tmp_path: Path) -> None:
         for name in ("plain", "whole")
     ]
     assert losses[0] != losses[1]
+
+
+def test_extra_labels_without_names_are_said(tmp_path: Path) -> None:
+    images, labels = np.full((60, 8, 8), 200, np.uint8), np.arange(60) % 3
+    np.savez(tmp_path / "named.npz", images=images, labels=labels, classes=np.array(["ant", "bee", "cow"]))
+    np.savez(tmp_path / "more.npz", images=images, labels=labels)
+    own, notes = load(f"npz:{tmp_path / 'named.npz'}", validation=6), list[str]()
+    load_extra(f"npz:{tmp_path / 'more.npz'}", own, notes=notes)
+    assert any("does not name its classes" in note for note in notes)

@@ -84,7 +84,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         args.overrides += rest
     elif rest:
         words, remedy = rest[0].lstrip("-").split("=") + rest[1:], ""
-        if hasattr(args, "overrides") and len(words) > 1 and not words[1].startswith("-"):
+        if args.verb == "train" and len(words) > 1 and not words[1].startswith("-"):
             remedy = f"; write {words[0]}={words[1]}"
         verbs.choices[args.verb].error(f"{rest[0]} is not an option{remedy}")
     args.argv = list(sys.argv[1:] if argv is None else argv)

@@ -81,11 +81,12 @@ def load(
     return Data(train, parts["validation"], parts["test"], classes, spec, held, notes)
 
 
-def load_extra(spec: str, like: Data, *, download: bool = False) -> ImageSet:
+def load_extra(spec: str, like: Data, *, download: bool = False, notes: list[str] | None = None) -> ImageSet:
     """Further images to train on besides those of `like`: all of the training part of a set, or of a set without parts.
 
     Labels go by the names of classes, where the set has them. Raises DataError as `load` does, and where the images have
-    another size, or classes that `like` does not have; without names as many are asked for.
+    another size, or classes that `like` does not have; without names as many are asked for. What there is to say of the
+    set is added to `notes`.
     """
     source = read(spec, download)
     parts, names = source.parts, source.names
@@ -102,7 +103,10 @@ def load_extra(spec: str, like: Data, *, download: bool = False) -> ImageSet:
             raise DataError(
                 f"{spec} has {known} classes, {like.name} has {len(like.classes)}; they must agree"
             )
-    return by_name(images, names, like.classes, spec, like.name)[0]
+    renamed, note = by_name(images, names, like.classes, spec, like.name)
+    if notes is not None:
+        notes += [*source.notes, *([note] if note else [])]
+    return renamed
 
 
 def load_test(spec: str, n: int | None = None, seed: int = 0, *, download: bool = False) -> ImageSet:

@@ -46,18 +46,17 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         config, acc = run.config, run.accelerator
         self.options, self.accelerator = config, acc
         self.data = load_data(acc, config)
-        extra = load_extra_data(acc, config, self.data)
+        self.remarks = [*self.data.notes]
+        extra = load_extra_data(acc, config, self.data, self.remarks)
         self.content = content(self.data, extra)
         if config.test.images is not None:  # said now rather than after hours
             check_fit(config.test.images, len(self.data.test))
         if run.found is not None:
             check_classifier(run.found.stored.state, run.folder.checkpoints)
             check_content(run.folder.path, run.found.stored, config, self.data, extra)
-        self.unknown = []
-        if run.found is not None and "content" not in run.found.stored.state:
-            self.unknown = [
-                "the checkpoint is of an earlier version: whether it saw these images cannot be told"
-            ]
+            if "content" not in run.found.stored.state:
+                older = "the checkpoint is of an earlier version: whether it saw these images cannot be told"
+                self.remarks.append(older)
         self.model = _network(config, len(self.data.classes), self.data.train.shape, run.fresh)
         optimizer = build_optimizer(self.model, config.optim)
         self.networks, self.updates = run.prepare(
@@ -77,7 +76,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         )
         self.steps_per_epoch, share = self.batches.steps_per_epoch, self.batches.share
         check_accumulation(config, self.model, share)
-        self.remarks = self._try()
+        self.remarks += self._try()
         self.bench = AdversarialStep(
             acc,
             self.model,
@@ -125,7 +124,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
 
     def notes(self) -> list[str]:
         untrained = untrained_note(self.options, self.model)
-        return [*self.data.notes, *([untrained] if untrained else []), *self.remarks, *self.unknown]
+        return [*([untrained] if untrained else []), *self.remarks]
 
     @classmethod
     def read_closing(

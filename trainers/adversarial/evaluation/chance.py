@@ -8,7 +8,7 @@ __all__ = ["chance_note"]
 def chance_note(right: int, n: int, classes: int, through: str = "") -> str | None:
     """A line where `right` of `n` images are no more than guessing among `classes` gives, within two standard deviations."""
     guess = 1 / max(classes, 2)
-    if right > n * guess + 2 * sqrt(n * guess * (1 - guess)):
+    if right == n or right > n * guess + 2 * sqrt(n * guess * (1 - guess)):
         return None
     return (
         f"clean accuracy{through} is {100 * right / n:.1f} % on {n} images, not clearly better than guessing among {classes} classes: "

@@ -17,10 +17,12 @@ def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
         )
 
 
-def load_extra_data(accelerator: Accelerator, config: TrainConfig, data: Data) -> tuple[ImageSet, int] | None:
-    """The further images of a run and how many of them are in every batch."""
+def load_extra_data(
+    accelerator: Accelerator, config: TrainConfig, data: Data, notes: list[str]
+) -> tuple[ImageSet, int] | None:
+    """The further images of a run and how many of them are in every batch; `notes` gets what there is to say of them."""
     if config.extra is None:
         return None
     with accelerator.main_process_first():
-        images = load_extra(config.extra.data, data, download=config.download)
+        images = load_extra(config.extra.data, data, download=config.download, notes=notes)
     return images, config.extra.count(config.batch_size)
