@@ -150,6 +150,7 @@ FAILING: dict[str, tuple[Callable[[], Any], str]] = {
         "must have the same dtype",
     ),
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), "lazy layers"),
+    "meta": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 4, device="meta")), "on the device meta"),
     "other batch": (lambda: Fails(lambda z: z.view(7, 4)), "shape '\\[7, 4\\]' is invalid"),
     "other images": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(100, 4)), "shape \\(3, 8, 8\\)"),
 }

@@ -72,6 +72,11 @@ def check_weights(model: nn.Module) -> None:
         raise InputError(
             "the model has lazy layers whose weights are not made yet; call it once on images of this size before"
         )
+    if any(weight.is_meta for weight in weights):
+        raise InputError(
+            "the model is on the device meta, which holds no values; build it on a real device, or give it its weights: "
+            "model.to_empty(device='cpu') and load_state_dict(...)"
+        )
     if any(weight.is_inference() for weight in weights):
         raise InputError(
             "parameters were made under torch.inference_mode, which forbids gradients; make them under torch.no_grad"

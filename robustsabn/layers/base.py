@@ -41,6 +41,8 @@ class RoutedNorm(nn.Module):
     statistics: Statistics = "shared"
     skeleton: nn.Module | None = None
     """The plain layer this one was converted from, without tensors, children and hooks; kept out of the module tree."""
+    batch_dim: int | None = None
+    """The dimension of the samples, once known: 0 but for layer norms."""
 
     def __init__(
         self,
@@ -179,6 +181,10 @@ class RoutedNorm(nn.Module):
             sizes = [size for _, size in selection]
             scale, shift = _repeat(scale, sizes), _repeat(shift, sizes)
         return scale, shift
+
+    def dim_of_samples(self, shape: torch.Size, samples: int) -> int | None:
+        """The dimension of an input of this shape that has as many entries as there are samples, if it may be theirs."""
+        return 0 if shape[:1] == (samples,) else None
 
     def check_batch(self, selection: Resolved, n: int) -> None:
         """RouteError when a per-sample or Split selection does not cover the batch of n samples."""

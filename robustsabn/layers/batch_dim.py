@@ -2,103 +2,122 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-import logging
-from functools import partial
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves
 
 from robustsabn.errors import RouteError
+from robustsabn.layers.rehearsal import rehearse
 from robustsabn.routing import Resolved
 
 if TYPE_CHECKING:
-    from robustsabn.layers.sample_norms import RoutedLayerNorm
+    from robustsabn.layers.base import RoutedNorm
 
-__all__ = ["batch_dim"]
+__all__ = ["batch_dim", "check_samples_first"]
 
 _WRAPPERS = ("torch.nn.parallel.", "torch._dynamo.")
-_HOOKS = {name for name in vars(nn.Module()) if "hook" in name}
 
 
-def batch_dim(layer: RoutedLayerNorm, x: Tensor, selection: Resolved) -> int:
-    """The dimension of x that a selection by sample goes along; RouteError where shapes leave it open.
+def batch_dim(layer: RoutedNorm, x: Tensor, selection: Resolved) -> int:
+    """The dimension of x (*, *S) that a selection by sample goes along; RouteError where shapes leave it open.
 
     Networks for images keep samples first, torch's recurrent and attention layers by default second. Where another
     dimension than the first could be it, the model of the `route` block is run once on tensors without data.
     """
-    samples = sum(n for _, n in selection) if isinstance(selection, tuple) else len(selection)  # type: ignore[arg-type]
+    outer = x.ndim - len(layer.shape)
     if layer.batch_dim is None:
-        fitting = [dim for dim in range(x.ndim - len(layer.shape)) if x.shape[dim] == samples]
-        if fitting in ([], [0]):
+        samples = _samples(selection)
+        fitting = [dim for dim in range(outer) if x.shape[dim] == samples]
+        compiling = torch.compiler.is_compiling()
+        if not fitting or (fitting == [0] and (compiling or not _called_before(layer, samples))):
             return 0
-        if not torch.compiler.is_compiling():
+        if not compiling:
             _rehearse(layer, samples)
-    if layer.batch_dim is None or layer.batch_dim >= x.ndim - len(layer.shape):
-        raise RouteError(
-            f"{type(layer).__name__} got {tuple(x.shape)} for {samples} samples that take different routes, and "
-            "which dimension holds them is not clear; call the model once uncompiled inside `route(model, ...)`, "
-            "set layer.batch_dim of each such layer, or take one route in a forward: method.forward=separate in training"
-        )
+    if layer.batch_dim is None or layer.batch_dim >= outer:
+        raise _unclear(layer, x, _samples(selection))
     return layer.batch_dim
 
 
-def _rehearse(layer: RoutedLayerNorm, samples: int) -> None:
-    """Note the batch dimension of every layer norm of the running model, found by changing the number of samples."""
-    root, call = _running(layer.router.root)
-    if root is None:
+def check_samples_first(layer: RoutedNorm, x: Tensor, selection: Resolved) -> None:
+    """RouteError where the first dimension of x (N, C, *), as long as the batch, holds something else than samples.
+
+    Asked until the layer has been called once in a whole forward; a second call in one forward, or another dimension
+    that could be the samples, is asked about in a rehearsal.
+    """
+    samples, first = _samples(selection), layer not in layer.router.seen
+    same = layer.statistics == "shared" and layer._parameters["route_weight"] is None
+    if same or len(x) != samples or "_is_replica" in layer.__dict__:
         return
+    again = _called_before(layer, samples)
+    if layer.batch_dim is None and (again or (first and _doubtful(layer, x, samples))):
+        follows = _rehearse(layer, samples)
+        if follows is False or (again and follows is None):
+            raise _unclear(layer, x, samples)
+
+
+def _doubtful(layer: RoutedNorm, x: Tensor, samples: int) -> bool:
+    """Whether samples could be behind the channels of x. Batch norms on square images are not doubted: rehearsals cost."""
+    sizes = x.shape[2:]
+    if len(sizes) == 1 or samples < 2:
+        return samples > 1 and sizes[0] % samples == 0
+    images = isinstance(layer, nn.modules.batchnorm._BatchNorm) and len(set(sizes)) == 1
+    return samples in sizes and not images
+
+
+def _samples(selection: Resolved) -> int:
+    return sum(n for _, n in selection) if isinstance(selection, tuple) else len(selection)  # type: ignore[arg-type]
+
+
+def _unclear(layer: RoutedNorm, x: Tensor, samples: int) -> RouteError:
+    layer.router.seen.clear()  # this forward does not count
+    return RouteError(
+        f"{type(layer).__name__} got {tuple(x.shape)} for {samples} samples that take different routes, and "
+        "which dimension holds them is not clear, or differs between its calls; take one route in a forward: "
+        "route(model, name), method.forward=separate in training; call the model once uncompiled inside "
+        "`route(model, ...)`, or set layer.batch_dim of each such layer"
+    )
+
+
+def _called_before(layer: RoutedNorm, samples: int) -> bool:
+    """Whether the forward that runs now has called this layer already; a second forward settles that it does not."""
+    if samples < 2:
+        return False
+    root, call = _running(layer.router.root)
+    given = next((value for value in tree_leaves(call) if isinstance(value, Tensor)), None)
+    if root is None or given is None:
+        return False
+    before, layer.router.seen[layer] = layer.router.seen.get(layer), (layer.router.block, weakref.ref(given))
+    if before is None:
+        return False
+    if before[0] is layer.router.block and before[1]() is given:
+        return True
+    layer.batch_dim = 0
+    return False
+
+
+def _rehearse(layer: RoutedNorm, samples: int) -> bool | None:
+    """Note the batch dimension of every routed layer of the running model, found by changing the number of samples.
+
+    Whether that of `layer` is found; None where the model cannot be rehearsed.
+    """
+    root, call = _running(layer.router.root)
+    answer = None
+    if root is None:
+        return None
     for other in (5 * samples + 3, 7 * samples + 5):  # one of them may be the size of something else
-        for own, shape in _shapes(root, call, samples, other).items():
-            fitting = [dim for dim in range(len(shape) - len(own.shape)) if shape[dim] == other]
-            if len(fitting) == 1:
-                own.batch_dim = fitting[0]
-        if layer.batch_dim is not None:
-            return
-
-
-def _shapes(root: nn.Module, call: Any, samples: int, other: int) -> dict[Any, torch.Size]:
-    """What every layer norm is given first when `other` samples take the place of `samples`; empty on failure."""
-    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import, and rarely needed
-
-    seen: dict[Any, torch.Size] = {}
-
-    def resized(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.ndim and value.shape[0] == samples:
-            return value.new_empty(other, *value.shape[1:])
-        return value
-
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    quiet, log.disabled = log.disabled, True
-    try:
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-            held = (
-                value
-                for module in root.modules()
-                for value in (*vars(module).values(), *module.buffers(False))
-            )
-            memo = {id(value): mode.from_tensor(value) for value in held if isinstance(value, Tensor)}
-            twin = copy.deepcopy(root, memo)
-            for module, own in zip(twin.modules(), root.modules(), strict=True):
-                module.__dict__.update(
-                    {name: type(value)() for name, value in vars(module).items() if name in _HOOKS}
-                )
-                if hasattr(own, "batch_dim"):
-                    module.register_forward_pre_hook(partial(_note, seen, own))
-            args, kwargs = tree_map(resized, call)
-            twin(*args, **kwargs)
-    except Exception:  # noqa: BLE001  # code that cannot run without data leaves the question open
-        return {}
-    finally:
-        log.disabled = quiet
-    return seen
-
-
-def _note(seen: dict[Any, torch.Size], own: nn.Module, module: nn.Module, inputs: Any) -> None:
-    seen.setdefault(own, inputs[0].shape)
+        for own, shapes in rehearse(root, call, samples, other).items():
+            dims = {own.dim_of_samples(shape, other) for shape in shapes}
+            if own.batch_dim is None and len(dims) == 1:
+                own.batch_dim = dims.pop()
+            if own is layer:
+                answer = own.batch_dim is not None
+        if answer:
+            break
+    return answer
 
 
 def _running(root: nn.Module | None) -> tuple[nn.Module | None, Any]:

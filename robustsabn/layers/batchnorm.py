@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robustsabn.arguments import a_number, a_tensor
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features
+from robustsabn.layers.batch_dim import check_samples_first
 from robustsabn.layers.checks import check_counts, check_dtype, check_values
 from robustsabn.layers.functional import normalise_parts, normalise_samples
 from robustsabn.layers.moments import (
@@ -24,7 +25,7 @@ from robustsabn.layers.moments import (
 )
 from robustsabn.layers.statistics import RunningStatistics, Update
 from robustsabn.layers.sync import is_distributed, merge_moments, sync_batch_norm_cuda
-from robustsabn.routing import Resolved, Router, current_selection, record_selection
+from robustsabn.routing import Resolved, Router, current_selection, is_whole_batch, record_selection
 from robustsabn.text import quote
 
 __all__ = ["RoutedBatchNorm", "RoutedBatchNorm1d", "RoutedBatchNorm2d", "RoutedBatchNorm3d"]
@@ -102,6 +103,8 @@ class RoutedBatchNorm(RunningStatistics):
         synced = self.sync and batch_statistics and is_distributed()
         if batch_statistics and not synced:
             check_values(self, x, selection, self.statistics == "per_route")
+        if not (is_whole_batch(selection) or torch.compiler.is_compiling() or self.batch_dim is not None):
+            check_samples_first(self, x, selection)
         update: Update = "none"
         if self.training and self.track_running_stats and self.running_mean is not None:
             update = "again" if recomputed else "move"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustsabn.arguments import a_number, a_tensor, a_whole_number
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
-from robustsabn.layers.batch_dim import batch_dim
+from robustsabn.layers.batch_dim import batch_dim, check_samples_first
 from robustsabn.layers.checks import check_dtype
 from robustsabn.layers.moments import wide
 from robustsabn.routing import Resolved, Router, current_selection, is_whole_batch, record_selection
@@ -50,6 +50,8 @@ class _SampleNorm(RoutedNorm):
 
     def _batch_dim(self, x: Tensor, selection: Resolved) -> int:
         """The dimension of the samples."""
+        if not torch.compiler.is_compiling() and self.batch_dim is None:
+            check_samples_first(self, x, selection)
         return 0
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
@@ -79,8 +81,6 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
     Where samples take different routes and x is (L, N, *normalized_shape), as in torch's attention by default, `batch_dim`
     is 1: found by itself, or set.
     """
-
-    batch_dim: int | None = None
 
     def __init__(
         self,
@@ -115,7 +115,13 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
         self.normalized_shape, self.eps, self.channels_first = shape, eps, channels_first
 
     def _batch_dim(self, x: Tensor, selection: Resolved) -> int:
-        return 0 if self.channels_first else batch_dim(self, x, selection)
+        return super()._batch_dim(x, selection) if self.channels_first else batch_dim(self, x, selection)
+
+    def dim_of_samples(self, shape: torch.Size, samples: int) -> int | None:
+        if self.channels_first:
+            return super().dim_of_samples(shape, samples)
+        fitting = [dim for dim in range(len(shape) - len(self.shape)) if shape[dim] == samples]
+        return fitting[0] if len(fitting) == 1 else None
 
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if not self.channels_first:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, SupportsIndex
@@ -75,6 +76,7 @@ class Router:
         self.selection: Resolved = 0
         self.root: nn.Module | None = None  # what the `route` block in force was given
         self.pinned = False  # the selection holds for a recomputation in backward
+        self.seen: Any = weakref.WeakKeyDictionary()  # layers called for samples of different routes, and when
         self.kept = False  # the selection will be pinned in that of the forward that runs now
 
     def __getstate__(self) -> dict[str, object]:
