@@ -117,6 +117,14 @@ def test_layers_are_synchronised_and_keep_their_routes(norm: str) -> None:
         torch.testing.assert_close(through(copy.deepcopy(synchronised), name, x), value)
 
 
+@pytest.mark.parametrize("norm", PRESETS)
+def test_a_norm_that_is_the_whole_model_is_not_replaced(norm: str) -> None:
+    layer = convert(nn.BatchNorm2d(3), norm)
+    with pytest.raises(ConversionError, match=r"routes would be lost; set layer\.sync = True"):
+        SYNCHRONISE(layer)
+    assert list(layer.named_children()) == []
+
+
 def test_a_process_group_and_other_rebuilt_layers_are_refused() -> None:
     with pytest.raises(ConversionError, match="would lose its routes"):
         SYNCHRONISE(convert(small()), process_group=object())

@@ -79,6 +79,18 @@ def test_without_a_route_block_nothing_is_guessed() -> None:
         convert(Functional(), "sabn")(torch.rand(3, 4, 5))
 
 
+@pytest.mark.filterwarnings("ignore:To copy construct")
+def test_a_copy_of_the_values_is_that_of_the_route() -> None:
+    layer: Any = randomise(convert(nn.BatchNorm2d(3), "sabn"))
+    for name in ("clean", "adv"):
+        with route(layer, name):
+            copied = torch.tensor(layer.weight)
+            assert torch.equal(copied, layer.weight)
+            assert not copied.requires_grad
+    with pytest.raises(RouteError, match="none is selected"):
+        torch.tensor(layer.weight)
+
+
 def test_where_all_routes_are_one_the_parameter_is_read() -> None:
     layer = convert(nn.BatchNorm2d(3), "bn")
     assert layer.weight is dict(layer.named_parameters())["weight"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustsabn.arguments import a_number, a_tensor
-from robustsabn.errors import RouteError
+from robustsabn.errors import ConversionError, RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features
 from robustsabn.layers.batch_dim import check_samples_first
 from robustsabn.layers.checks import check_counts, check_dtype, check_values
@@ -233,6 +234,17 @@ class RoutedBatchNorm(RunningStatistics):
                 f"{type(self).__name__} of {self.num_features} channels got an input of shape {tuple(x.shape)}; "
                 f"give a {allowed} tensor with {self.num_features} channels in dimension 1"
             )
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """The last that `convert_sync_batchnorm` asks of a layer: one without a parent could not stay in its place."""
+        code = nn.SyncBatchNorm.convert_sync_batchnorm.__func__.__code__  # type: ignore[attr-defined]
+        caller = sys._getframe(1)
+        if caller.f_code is code and (caller.f_back is None or caller.f_back.f_code is not code):
+            raise ConversionError(
+                f"convert_sync_batchnorm was given a {type(self).__name__} itself, and its routes would be lost; "
+                "set layer.sync = True, or give it the model that holds the layer"
+            )
+        return super().named_children()
 
     def extra_repr(self) -> str:
         return (

@@ -63,6 +63,14 @@ class EffectiveAffine(Tensor):
         )
         return func(*args, **kwargs)
 
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """For what asks no `__torch_function__`: `torch.tensor(layer.weight)`."""
+        args, kwargs = tree_map(
+            lambda value: _value(value).detach() if isinstance(value, cls) else value, (args, kwargs or {})
+        )
+        return func(*args, **kwargs)
+
 
 def effective(layer: Any, entry: str) -> Tensor | None:
     """`weight` or `bias` of a routed layer as seen from outside; the parameter itself where all routes share it."""
