@@ -1,8 +1,9 @@
-"""The tests with the kernels of other processors, on one thread and two: a table of what passed.
+"""The tests of numbers with the kernels of other processors, on one thread and two: a table of what passed.
 
-    python benchmarks/processors.py [-n WORKERS] [PYTEST ARGUMENTS]
+    python benchmarks/processors.py [--ci] [--everything] [-n WORKERS]
 
-ATen and oneDNN are told to use no more than the instructions named, which is what they do on a processor without the others.
+ATen and oneDNN are told to use no more than the instructions named, which is what they do on a processor without the
+others. `--ci` takes two settings, `--everything` the whole suite instead of the tests whose results are computed numbers.
 """
 
 import argparse
@@ -11,36 +12,53 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-ATEN = ("default", "avx2", "avx512")
-ONEDNN = ("SSE41", "AVX2")
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+NUMBERS = (
+    *("batchnorm", "norms", "views", "half_precision", "one_value", "conversion", "baking", "official"),
+    *("surgery_optimizer", "folding", "mirror", "folded_batches", "length_is_batch", "sequence_first"),
+    *("pgd", "pgd_conditions", "apgd", "fab", "square", "focused", "projections", "attack_losses"),
+    *("attack_properties", "attack_rng", "bounds", "engine", "verified_attacks", "zero_gradients", "float16"),
+    *("autoattack", "autoattack_models", "majority", "evaluation", "random_evaluation"),
+    *("trades", "masked_classes", "awp", "advprop", "fgsm_methods", "free", "oat", "label_smoothing"),
+    *("mixing", "train_methods", "pitfalls", "accumulation", "ema", "swa", "method_costs"),
+)
 SETTINGS = [
-    *({"ATEN_CPU_CAPABILITY": name} for name in ATEN),
-    *({"ONEDNN_MAX_CPU_ISA": name} for name in ONEDNN),
+    ({"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}, 2),
+    ({"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, 1),
+    *(
+        ({"ATEN_CPU_CAPABILITY": name}, threads)
+        for name in ("default", "avx2", "avx512")
+        for threads in (1, 2)
+    ),
+    *(({"ONEDNN_MAX_CPU_ISA": name}, threads) for name in ("SSE41", "AVX2") for threads in (1, 2)),
 ]
 
 
 def main() -> int:
+    """Print a row for each setting; how many of them failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--ci", action="store_true", help="two settings only")
+    parser.add_argument("--everything", action="store_true", help="the whole suite")
     parser.add_argument("-n", default="2", help="processes of pytest")
-    chosen, rest = parser.parse_known_args()
+    chosen = parser.parse_args()
+    files = [] if chosen.everything else [str(TESTS / f"test_{name}.py") for name in NUMBERS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", chosen.n, *files]
     print("| setting | threads | result | seconds |\n| --- | --- | --- | --- |", flush=True)
     failed = 0
-    for setting in SETTINGS:
-        for threads in (1, 2):
-            environment = {**os.environ, **setting, "OMP_NUM_THREADS": str(threads)}
-            began = time.perf_counter()
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", chosen.n, *rest]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            failed += done.returncode != 0
-            words = " ".join(f"`{key}={value}`" for key, value in setting.items())
-            last = re.sub(r" in [\d.]+s.*", "", done.stdout.strip().splitlines()[-1].strip("= "))
-            print(f"| {words} | {threads} | {last} | {time.perf_counter() - began:.0f} |", flush=True)
-            for line in done.stdout.splitlines():
-                if line.startswith(("FAILED", "ERROR")):
-                    print(line, file=sys.stderr, flush=True)
+    for setting, threads in SETTINGS[:2] if chosen.ci else SETTINGS:
+        environment = {**os.environ, **setting, "OMP_NUM_THREADS": str(threads)}
+        began = time.perf_counter()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        failed += done.returncode != 0
+        words = " ".join(f"`{key}={value}`" for key, value in setting.items())
+        last = re.sub(r" in [\d.]+s.*", "", done.stdout.strip().splitlines()[-1].strip("= "))
+        print(f"| {words} | {threads} | {last} | {time.perf_counter() - began:.0f} |", flush=True)
+        if done.returncode:
+            print(done.stdout[-20_000:], done.stderr[-2_000:], sep="\n", file=sys.stderr, flush=True)
     return failed
 
 

@@ -76,7 +76,9 @@ class Router:
         self.selection: Resolved = 0
         self.root: nn.Module | None = None  # what the `route` block in force was given
         self.pinned = False  # the selection holds for a recomputation in backward
-        self.seen: Any = weakref.WeakKeyDictionary()  # layers called for samples of different routes, and when
+        self.seen: Any = (
+            weakref.WeakKeyDictionary()
+        )  # layers called for samples of different routes, and when
         self.kept = False  # the selection will be pinned in that of the forward that runs now
 
     def __getstate__(self) -> dict[str, object]:
