@@ -86,10 +86,10 @@ def _called_before(layer: RoutedNorm, samples: int) -> bool:
     """Whether the forward that runs now has called this layer already; a second forward settles that it does not."""
     if samples < 2:
         return False
-    root, call = _running(layer.router.root)
+    root, call, mapped = _running(layer.router.root)
     given = next((value for value in tree_leaves(call) if isinstance(value, Tensor)), None)
-    if root is None or given is None:
-        return False
+    if root is None or given is None or mapped:  # torch.vmap calls once for all
+        return mapped
     before, layer.router.seen[layer] = layer.router.seen.get(layer), (layer.router.block, weakref.ref(given))
     if before is None:
         return False
@@ -104,7 +104,7 @@ def _rehearse(layer: RoutedNorm, samples: int) -> bool | None:
 
     Whether that of `layer` is found; None where the model cannot be rehearsed.
     """
-    root, call = _running(layer.router.root)
+    root, call, _ = _running(layer.router.root)
     answer = None
     if root is None:
         return None
@@ -120,13 +120,17 @@ def _rehearse(layer: RoutedNorm, samples: int) -> bool | None:
     return answer
 
 
-def _running(root: nn.Module | None) -> tuple[nn.Module | None, Any]:
-    """The model of the `route` block and the arguments of its call that runs now; None where it is not on the stack."""
+def _running(root: nn.Module | None) -> tuple[nn.Module | None, Any, bool]:
+    """The model of the `route` block, the arguments of its call that runs now, and whether `torch.vmap` runs inside it.
+
+    None and False where the model is not on the stack.
+    """
     while root is not None and type(root).__module__.startswith(_WRAPPERS):
         root = next(root.children(), None)
-    frame = inspect.currentframe()
+    frame, mapped = inspect.currentframe(), False
     while frame is not None and root is not None:
         if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is root:
-            return root, (frame.f_locals["args"], frame.f_locals["kwargs"])
+            return root, (frame.f_locals["args"], frame.f_locals["kwargs"]), mapped
+        mapped = mapped or frame.f_globals.get("__name__") == "torch._functorch.vmap"
         frame = frame.f_back
-    return None, None
+    return None, None, False

@@ -64,7 +64,9 @@ class EffectiveAffine(Tensor):
         return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]  # torch declares its default, which is no method
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """For what asks no `__torch_function__`: `torch.tensor(layer.weight)`."""
         args, kwargs = tree_map(
             lambda value: _value(value).detach() if isinstance(value, cls) else value, (args, kwargs or {})
