@@ -76,6 +76,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Use]] = {
     "group norm, mapped": (lambda: nn.GroupNorm(2, C), lambda norm, x: torch.vmap(norm)(x).mean(1)),
     "one sample alone": (lambda: nn.BatchNorm1d(C), lambda norm, x: x.mean(1) + norm(x[0]).mean(0)),
     "a mean over the samples": (lambda: nn.LayerNorm(C), lambda norm, x: x.mean(1) + norm(x.mean(0)).mean(0)),
+    "batch norm, repeated positions first": (
+        lambda: nn.BatchNorm1d(C),
+        lambda norm, x: norm(x.permute(1, 2, 0).repeat(1, 1, 3)).unflatten(2, (3, -1)).mean((0, 2)).T,
+    ),
+    "data-dependent signals": (lambda: nn.BatchNorm1d(C), lambda norm, x: signal(norm, x) * float(x.sum())),
     "a data-dependent loop": (
         lambda: nn.LayerNorm(C),
         lambda norm, x: by_sample(norm, x) * float(x.sum()),
@@ -108,7 +113,7 @@ RIGHT: dict[str, tuple[Callable[[], nn.Module], Use]] = {
     "instance norm": (lambda: nn.InstanceNorm1d(C, affine=True), signal),
     "data-dependent batch norm": (
         lambda: nn.BatchNorm1d(C),
-        lambda norm, x: signal(norm, x) * float(x.sum()),
+        lambda norm, x: norm(x.mean(1)) * float(x.sum()),
     ),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,39 +33,63 @@ def batch_dim(layer: RoutedNorm, x: Tensor, selection: Resolved) -> int:
         samples = _samples(selection)
         fitting = [dim for dim in range(outer) if x.shape[dim] == samples]
         compiling = torch.compiler.is_compiling()
-        if not fitting or (fitting == [0] and (compiling or not _called_before(layer, samples))):
-            return 0
-        if not compiling:
+        if fitting == [0] and not compiling:
+            _settle(layer, x, samples)
+        elif fitting and not compiling:
             _rehearse(layer, samples)
+        if layer.batch_dim is None and fitting in ([], [0]):
+            return 0
     if layer.batch_dim is None or layer.batch_dim >= outer:
         raise _unclear(layer, x, _samples(selection))
     return layer.batch_dim
 
 
 def check_samples_first(layer: RoutedNorm, x: Tensor, selection: Resolved) -> None:
-    """RouteError where the first dimension of x (N, C, *), as long as the batch, holds something else than samples.
-
-    Asked until the layer has been called once in a whole forward; a second call in one forward, or another dimension
-    that could be the samples, is asked about in a rehearsal.
-    """
-    samples, first = _samples(selection), layer not in layer.router.seen
+    """RouteError where the first dimension of x (N, C, *), as long as the batch, holds something else than samples."""
+    samples = _samples(selection)
     same = layer.statistics == "shared" and layer._parameters["route_weight"] is None
-    if same or len(x) != samples or "_is_replica" in layer.__dict__:
-        return
-    again = _called_before(layer, samples)
-    if layer.batch_dim is None and (again or (first and _doubtful(layer, x, samples))):
+    if not same and len(x) == samples and "_is_replica" not in layer.__dict__:
+        _settle(layer, x, samples)
+
+
+def _settle(layer: RoutedNorm, x: Tensor, samples: int) -> None:
+    """Ask about a first dimension that is as long as the batch, until the layer was called once in a whole forward.
+
+    A second call in one forward is asked about in a rehearsal, which must answer; so are lengths as large as the batch.
+    """
+    doubt = _doubt(layer, x, samples)
+    if doubt and layer.batch_dim is None:
         follows = _rehearse(layer, samples)
-        if follows is False or (again and follows is None):
+        if follows is False or (follows is None and doubt == "strong"):
             raise _unclear(layer, x, samples)
 
 
-def _doubtful(layer: RoutedNorm, x: Tensor, samples: int) -> bool:
-    """Whether samples could be behind the channels of x. Batch norms on square images are not doubted: rehearsals cost."""
-    sizes = x.shape[2:]
-    if len(sizes) == 1 or samples < 2:
-        return samples > 1 and sizes[0] % samples == 0
-    images = isinstance(layer, nn.modules.batchnorm._BatchNorm) and len(set(sizes)) == 1
-    return samples in sizes and not images
+def _doubt(layer: RoutedNorm, x: Tensor, samples: int) -> Literal["", "weak", "strong"]:
+    root, call, mapped = _running(layer.router.root)
+    given = [value for value in tree_leaves(call) if isinstance(value, Tensor)]
+    if samples < 2 or root is None or not given:
+        return ""
+    if mapped:  # torch.vmap calls once for all samples
+        return "strong"
+    before, layer.router.seen[layer] = (
+        layer.router.seen.get(layer),
+        (layer.router.block, weakref.ref(given[0])),
+    )
+    if before is None:
+        if x.shape[2:] == (samples,):
+            return "strong"
+        return "weak" if any(_other_fits(layer, value, samples) for value in (x, *given)) else ""
+    if before[0] is layer.router.block and before[1]() is given[0]:
+        return "strong"
+    layer.batch_dim = 0
+    return ""
+
+
+def _other_fits(layer: RoutedNorm, x: Tensor, samples: int) -> bool:
+    """Whether samples could be in another dimension of x. Square images are not asked of batch norms: rehearsals cost."""
+    sizes = x.shape[1 if x.ndim == 3 else 2 :]
+    images = isinstance(layer, nn.modules.batchnorm._BatchNorm) and x.ndim > 3 and len(set(sizes)) == 1
+    return not images and (samples in sizes or (x.ndim == 3 and x.shape[2] % samples == 0 < x.shape[2]))
 
 
 def _samples(selection: Resolved) -> int:
@@ -80,23 +104,6 @@ def _unclear(layer: RoutedNorm, x: Tensor, samples: int) -> RouteError:
         "route(model, name), method.forward=separate in training; call the model once uncompiled inside "
         "`route(model, ...)`, or set layer.batch_dim of each such layer"
     )
-
-
-def _called_before(layer: RoutedNorm, samples: int) -> bool:
-    """Whether the forward that runs now has called this layer already; a second forward settles that it does not."""
-    if samples < 2:
-        return False
-    root, call, mapped = _running(layer.router.root)
-    given = next((value for value in tree_leaves(call) if isinstance(value, Tensor)), None)
-    if root is None or given is None or mapped:  # torch.vmap calls once for all
-        return mapped
-    before, layer.router.seen[layer] = layer.router.seen.get(layer), (layer.router.block, weakref.ref(given))
-    if before is None:
-        return False
-    if before[0] is layer.router.block and before[1]() is given:
-        return True
-    layer.batch_dim = 0
-    return False
 
 
 def _rehearse(layer: RoutedNorm, samples: int) -> bool | None:
