@@ -132,6 +132,17 @@ def test_what_follows_the_samples_is_right(case: str, length: int) -> None:
     assert model.get_submodule("norm").batch_dim == int("(L, N, C)" in case)
 
 
+def test_as_many_features_as_samples_say_nothing() -> None:
+    """Also where the network looks at its data, and so cannot be asked without."""
+    body = Using(nn.LayerNorm(N), lambda norm, x: norm(x) * float(x.detach().sum()))
+    body.head = nn.Linear(N, 3)
+    model = randomise(convert(nn.Sequential(nn.Linear(C, N), body), "sabn"))
+    x = torch.rand(N, 5, C)
+    whole = [through(model, name, x) for name in ("clean", "adv")]
+    found = through(model, Split(clean=4, adv=4), x)
+    torch.testing.assert_close(found, torch.cat([whole[0][:4], whole[1][4:]]))
+
+
 def test_a_shared_batch_norm_without_routes_is_not_asked() -> None:
     model = convert(Using(nn.BatchNorm1d(C), by_sample), "bn")
     x = torch.rand(N, N, C)

@@ -34,7 +34,7 @@ def batch_dim(layer: RoutedNorm, x: Tensor, selection: Resolved) -> int:
         fitting = [dim for dim in range(outer) if x.shape[dim] == samples]
         compiling = torch.compiler.is_compiling()
         if fitting == [0] and not compiling:
-            _settle(layer, x, samples)
+            _settle(layer, x, samples, [])
         elif fitting and not compiling:
             _rehearse(layer, samples)
         if layer.batch_dim is None and fitting in ([], [0]):
@@ -49,22 +49,23 @@ def check_samples_first(layer: RoutedNorm, x: Tensor, selection: Resolved) -> No
     samples = _samples(selection)
     same = layer.statistics == "shared" and layer._parameters["route_weight"] is None
     if not same and len(x) == samples and "_is_replica" not in layer.__dict__:
-        _settle(layer, x, samples)
+        _settle(layer, x, samples, [x])
 
 
-def _settle(layer: RoutedNorm, x: Tensor, samples: int) -> None:
+def _settle(layer: RoutedNorm, x: Tensor, samples: int, channels_first: list[Tensor]) -> None:
     """Ask about a first dimension that is as long as the batch, until the layer was called once in a whole forward.
 
     A second call in one forward is asked about in a rehearsal, which must answer; so are lengths as large as the batch.
     """
-    doubt = _doubt(layer, x, samples)
+    doubt = _doubt(layer, samples, channels_first)
     if doubt and layer.batch_dim is None:
         follows = _rehearse(layer, samples)
         if follows is False or (follows is None and doubt == "strong"):
             raise _unclear(layer, x, samples)
 
 
-def _doubt(layer: RoutedNorm, x: Tensor, samples: int) -> Literal["", "weak", "strong"]:
+def _doubt(layer: RoutedNorm, samples: int, channels_first: list[Tensor]) -> Literal["", "weak", "strong"]:
+    """How much speaks against the first dimension; `channels_first` is the input, where it is (N, C, *)."""
     root, call, mapped = _running(layer.router.root)
     given = [value for value in tree_leaves(call) if isinstance(value, Tensor)]
     if samples < 2 or root is None or not given:
@@ -76,9 +77,11 @@ def _doubt(layer: RoutedNorm, x: Tensor, samples: int) -> Literal["", "weak", "s
         (layer.router.block, weakref.ref(given[0])),
     )
     if before is None:
-        if x.shape[2:] == (samples,):
+        if any(x.shape[2:] == (samples,) for x in channels_first):
             return "strong"
-        return "weak" if any(_other_fits(layer, value, samples) for value in (x, *given)) else ""
+        return (
+            "weak" if any(_other_fits(layer, value, samples) for value in (*channels_first, *given)) else ""
+        )
     if before[0] is layer.router.block and before[1]() is given[0]:
         return "strong"
     layer.batch_dim = 0
