@@ -143,19 +143,25 @@ def _baked(subject: Subject, model: nn.Module, alone: list[Any]) -> str:
 
 
 def _mixed(subject: Subject, model: nn.Module, norm: str, alone: list[Any]) -> str:
-    """Split and per-sample routes in eval mode against each sample's own route, of which `alone` has the outputs."""
-    refused = []
+    """Split and per-sample routes in eval mode against each sample's own route, of which `alone` has the outputs.
+
+    Of detectors the values before boxes are chosen are compared: a choice jumps where scores nearly tie.
+    """
+    refused, run, of_samples = [], subject.run, subject.of_samples
+    if subject.network.lists:
+        run, of_samples = subject.activations, lambda found, keep: [value[keep] for value in found]
+        alone = [run(model, name) for name in ROUTES]
     for what, chosen in MIXED.items():
         selection = torch.tensor(chosen) if what == "per sample" else Split(clean=2, adv=2)
         try:
-            found = subject.run(model, selection)
+            found = run(model, selection)
         except RobustsabnError:
             refused.append(what)
             continue
         for i, own in enumerate(chosen):
             subject.same(
-                subject.of_samples(found, [i]),
-                subject.of_samples(alone[own], [i]),
+                of_samples(found, [i]),
+                of_samples(alone[own], [i]),
                 f"{norm}, {what}, sample {i} against its route",
             )
     if refused:

@@ -104,6 +104,23 @@ class Subject:
             with route(model, selection):
                 return forward(model, self.batch if batch is None else batch)
 
+    def activations(self, model: nn.Module, selection: Any) -> list[Tensor]:
+        """What every layer without parts gives for the whole batch, in the order of the calls."""
+        found: list[Tensor] = []
+
+        def keep(_: nn.Module, __: Any, out: Any) -> None:
+            if isinstance(out, Tensor) and len(out) == ROWS:
+                found.append(out.clone())
+
+        leaves = [module for module in model.modules() if not any(module.children())]
+        handles = [module.register_forward_hook(keep) for module in leaves]
+        try:
+            self.run(model, selection)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
     def same(self, found: Any, expected: Any, what: str) -> None:
         """Different unless two outputs are equal within rounding."""
         off = apart(found, expected)
