@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustsabn.cli._subject import prepare
+from robustsabn.cli.support.subject import prepare
 from robustsabn.data import ArraySet, Data, load, load_extra
 from robustsabn.data.naming import by_name
 from robustsabn.errors import DataError

@@ -9,17 +9,25 @@ import pytest
 
 from robustsabn import __version__, cli, config
 from robustsabn.cli import main
+from robustsabn.config.recipes import recipes_by_task
 from robustsabn.errors import ConfigError
+from robustsabn.trainers.tasks import TASKS, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_recipes_lists_every_packaged_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_lists_every_packaged_file_below_its_task(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
-    printed = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert (
-        printed == list(config.recipes()) == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
-    )
+    printed = capsys.readouterr().out.splitlines()
+    names = [line.split()[0] for line in printed if line.startswith("  ")]
+    assert {line for line in printed if not line.startswith("  ")} <= {f"task {task}:" for task in TASKS}
+    files = list((ROOT / "configs").rglob("*.yaml"))
+    assert sorted(names) == list(config.recipes()) == sorted(path.stem for path in files)
+
+
+def test_a_recipe_lies_in_the_folder_of_its_task() -> None:
+    for task, found in recipes_by_task().items():
+        assert {load_config(name).task for name in found} == {task}
 
 
 def test_info_names_versions(capsys: pytest.CaptureFixture[str]) -> None:

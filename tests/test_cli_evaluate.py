@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robustsabn.cli import main
-from robustsabn.cli._evaluation import free_folder, options, stoppable
+from robustsabn.cli.support.evaluation import free_folder, options, stoppable
 from robustsabn.errors import UsageError
 
 

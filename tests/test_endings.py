@@ -11,7 +11,7 @@ import torch
 
 from robustsabn.__main__ import main
 from robustsabn.cli import recipes
-from robustsabn.cli._failures import explain, prepare_streams, say
+from robustsabn.cli.support.failures import explain, prepare_streams, say
 from robustsabn.errors import DataError
 
 

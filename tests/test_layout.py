@@ -1,6 +1,7 @@
-"""The packages listed in pyproject are the folders that exist."""
+"""The packages listed in pyproject are the folders that exist, and no folder grows past what an eye takes in."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,12 @@ def test_every_package_folder_is_listed() -> None:
             name = ".".join(init.parent.relative_to(ROOT).parts)
             found.add(name if top == "robustsabn" else f"robustsabn.{name}")
     assert listed == found
+
+
+@pytest.mark.parametrize("top", ["robustsabn", "attacks", "trainers", "configs"])
+def test_no_folder_has_more_than_15_files(top: str) -> None:
+    files = [
+        path for path in (ROOT / top).rglob("*") if path.suffix not in (".pyc", "") or path.name == "py.typed"
+    ]
+    count = Counter(path.parent.relative_to(ROOT).as_posix() for path in files)
+    assert {folder: n for folder, n in count.items() if n > 15} == {}

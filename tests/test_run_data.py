@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from robustsabn.cli import main
-from robustsabn.cli._subject import prepare
+from robustsabn.cli.support.subject import prepare
 from robustsabn.data import load, load_test
 from robustsabn.data.content import digest
 from robustsabn.data.sources import read

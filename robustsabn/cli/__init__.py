@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from robustsabn import __version__
 from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, train
-from robustsabn.cli._failures import explain, prepare_streams, say
+from robustsabn.cli.support.failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError
 from robustsabn.user_code import kept_alive
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from robustsabn.attacks import ThreatModel
     from robustsabn.attacks.report import Report
-    from robustsabn.cli._subject import Subject
+    from robustsabn.cli.support.subject import Subject
 
     Engine: TypeAlias = Callable[[Subject, Path, Callable[[Any], None] | None], Report]
 
@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> None:
     size = _check(args)
     from robustsabn.attacks import ThreatModel
     from robustsabn.attacks.reporting import live
-    from robustsabn.cli import _common, _evaluation
-    from robustsabn.cli._subject import prepare
+    from robustsabn.cli.support import arguments, evaluation
+    from robustsabn.cli.support.subject import prepare
     from robustsabn.files import make_folder
     from robustsabn.trainers.processes.distributed import accelerator, shared
 
-    evaluate = _engine(args, ThreatModel(args.norm, _common.above_zero("--eps", args.eps) or 0.0), size)
-    device = _common.device(args.device)
+    evaluate = _engine(args, ThreatModel(args.norm, arguments.above_zero("--eps", args.eps) or 0.0), size)
+    device = arguments.device(args.device)
     workers = accelerator(cpu=device is not None and device.type == "cpu")
     subject = prepare(
         args.model,
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> None:
         route=args.route,
         device=workers.device if device is None or workers.num_processes > 1 else device,
     )
-    name = f"autoattack-{_evaluation.short(args.model)}"
+    name = f"autoattack-{evaluation.short(args.model)}"
     with ExitStack() as held:
-        folder = shared(workers, lambda: _evaluation.claim(args.out, name, args.resume, held))
+        folder = shared(workers, lambda: evaluation.claim(args.out, name, args.resume, held))
         main = workers.is_main_process
         # where there is no room, no hour is spent: a journal of the adversarial images, and two files of them
         shared(workers, lambda: make_folder(folder, 3 * subject.x.numel() * 4))
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
                 print(f"note: {note}", flush=True)
         if not main and not _own(args):
             return  # other engines know one process
-        with _evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
+        with evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
             before = _written(folder)
             report = evaluate(subject, folder, show)
         if main:
@@ -111,7 +111,7 @@ def _engine(args: argparse.Namespace, threat: "ThreatModel", size: int | None) -
     from robustsabn.attacks.adapters import foreign, foreign_report, official
     from robustsabn.attacks.autoattack.autoattack import AutoAttack
     from robustsabn.attacks.autoattack.versions import attacks_of
-    from robustsabn.cli._evaluation import options
+    from robustsabn.cli.support.evaluation import options
 
     if args.attack:
         attack = foreign(args.attack, threat, options(args.overrides), seed=args.seed)
@@ -148,7 +148,7 @@ def _engine(args: argparse.Namespace, threat: "ThreatModel", size: int | None) -
 def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folder: Path) -> None:
     from robustsabn.attacks.report import Flag
     from robustsabn.attacks.reporting import tell, write, write_robustbench
-    from robustsabn.cli._evaluation import command
+    from robustsabn.cli.support.evaluation import command
 
     doubts = [Flag("doubtful", "warning", 0, (), doubt) for doubt in subject.doubts]
     notes = [Flag("data", "note", 0, (), note) for note in subject.notes]
@@ -191,7 +191,7 @@ def _check(args: argparse.Namespace) -> int | None:
         )
     if args.robustbench and (args.attack or args.version != "standard" or args.autocast):
         raise UsageError("--robustbench takes the version standard alone, without --autocast")
-    from robustsabn.cli._common import at_least_one
+    from robustsabn.cli.support.arguments import at_least_one
 
     at_least_one("--n", args.n)
     at_least_one("--num-classes", args.num_classes)

@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the table and write RUN/report/evaluation.json."""
-    from robustsabn.cli._common import at_least_one
+    from robustsabn.cli.support.arguments import at_least_one
     from robustsabn.locks import locked
     from robustsabn.trainers import load_run_config
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace, data: str) -> None:
     from rich.console import Console
 
-    from robustsabn.cli._common import above_zero, device
+    from robustsabn.cli.support.arguments import above_zero, device
     from robustsabn.files import write_text
     from robustsabn.trainers import evaluate_run
     from robustsabn.trainers.adversarial.evaluation.tables import results_table
@@ -113,24 +113,24 @@ def _warn(found: "Evaluation") -> None:
 
 def _reported(args: argparse.Namespace, data: str) -> "Evaluation":
     from robustsabn.attacks.reporting import live
-    from robustsabn.cli import _common, _evaluation
+    from robustsabn.cli.support import arguments, evaluation
     from robustsabn.trainers.adversarial.evaluation.reported import attack_run
 
     if args.step_size is not None:
         raise UsageError(f"--step-size is for PGD, not for {args.attack}")
-    with _evaluation.stoppable(), live() as show:
+    with evaluation.stoppable(), live() as show:
         found, _ = attack_run(
             args.run_folder,
             args.attack,
             checkpoint=args.checkpoint,
             route=args.route,
-            options=_evaluation.options(args.overrides),
+            options=evaluation.options(args.overrides),
             n=args.n,
-            device=_common.device(args.device),
+            device=arguments.device(args.device),
             batch_size=args.batch_size,
             data=data,
             seed=args.seed,
-            about={"command": _evaluation.command(args.argv)},
+            about={"command": evaluation.command(args.argv)},
             progress=show,
             tell=partial(_tell, show),
         )

@@ -12,12 +12,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the name and the first comment line of every recipe."""
-    from robustsabn.config.recipes import recipes
+    """Print the name and the first comment line of every recipe, by the kind of training."""
+    from robustsabn.config.recipes import recipes, recipes_by_task
 
-    found = recipes()
-    width = max(map(len, found), default=0)
-    for name, path in found.items():
-        with path.open(encoding="utf-8") as file:
-            first = file.readline()
-        print(f"{name:{width}}  {first.lstrip('# ').strip() if first.startswith('#') else ''}".rstrip())
+    width = max(map(len, recipes()), default=0)
+    for task, found in recipes_by_task().items():
+        print(f"task {task}:")
+        for name, path in found.items():
+            with path.open(encoding="utf-8") as file:
+                first = file.readline()
+            print(f"  {name:{width}}  {first.lstrip('# ').strip() if first.startswith('#') else ''}".rstrip())
