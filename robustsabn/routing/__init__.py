@@ -10,16 +10,8 @@ With no `route` active, the first route is taken. A route does not depend on tra
 One model object belongs to one thread at a time.
 """
 
-from robustsabn.routing.router import (
-    Router,
-    checkpoint_context,
-    current_selection,
-    maybe_route,
-    record_selection,
-    route,
-    routers_of,
-    routes_of,
-)
+from robustsabn.routing.recomputation import checkpoint_context, current_selection, record_selection
+from robustsabn.routing.router import Router, maybe_route, route, routers_of, routes_of
 from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_whole_batch
 
 __all__ = [

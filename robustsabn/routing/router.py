@@ -13,10 +13,9 @@ One model object belongs to one thread at a time.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, SupportsIndex
 
@@ -25,21 +24,17 @@ from torch import Tensor, nn
 
 from robustsabn.errors import RouteError
 from robustsabn.routing.names import what_is_wrong
-from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_integer, is_whole_batch
+from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_integer
 from robustsabn.text import nearest, quote
 
 __all__ = [
-    "Blend",
-    "Resolved",
     "Router",
-    "Selection",
-    "Split",
-    "checkpoint_context",
-    "is_whole_batch",
+    "in_backward",
     "maybe_route",
     "route",
     "routers_of",
     "routes_of",
+    "selected",
 ]
 
 
@@ -178,14 +173,16 @@ def routes_of(model: nn.Module) -> tuple[str, ...]:
     return next((router.names for router in routers_of(model)), ())
 
 
-def _in_backward() -> bool:
+def in_backward() -> bool:
+    """Whether autograd runs backward on this thread: a forward is then a recomputation."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 @contextlib.contextmanager
-def _selected(
+def selected(
     root: nn.Module, selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
 ) -> Iterator[None]:
+    """The given selections in force inside the block, as they are."""
     before = [(r, r.selection, r.root, r.pinned, r.kept) for r, _ in selections]
     try:
         for router, value in selections:
@@ -249,12 +246,12 @@ def route(model: nn.Module, selection: Selection) -> Iterator[None]:
                 f"route None means the shared affine only, and {type(lacking[0]).__name__} with affine='independent' "
                 "has none; convert with norm='sabn' or 'saauxbn', or select a route"
             )
-    recomputing = _in_backward()  # on a thread of autograd's, maybe
+    recomputing = in_backward()  # on a thread of autograd's, maybe
     chosen = [
         (router, router.resolve(selection, _first_tensor(layers))) for router, layers in routers.items()
     ]
     free = recomputing or torch.compiler.is_compiling()
-    with contextlib.nullcontext() if free else _alone(routers), _selected(model, chosen, pinned=recomputing):
+    with contextlib.nullcontext() if free else _alone(routers), selected(model, chosen, pinned=recomputing):
         yield
 
 
@@ -267,88 +264,3 @@ def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:
 def maybe_route(model: nn.Module, selection: Selection) -> AbstractContextManager[None]:
     """`route` for a model that has routes, and nothing for a plain one."""
     return route(model, selection) if routers_of(model) else contextlib.nullcontext()
-
-
-def checkpoint_context(
-    model: nn.Module,
-) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
-    """`context_fn` for activation checkpointing: the recomputation takes the route of the forward.
-
-    `torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False, context_fn=checkpoint_context(model))`
-    """
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        now = [(router, router.selection) for router in routers_of(model)]
-        return _selected(model, now, kept=True), _selected(model, now, pinned=True)
-
-    return contexts
-
-
-def current_selection(router: Router) -> tuple[Resolved, bool]:
-    """Selection for the forward that runs now, and whether it is a recomputation inside backward.
-
-    Activation checkpointing runs a forward again during backward, when its `route` block has long ended. The node that
-    backward is at belongs to the graph of the first forward, and every routed layer left its selection on that graph
-    (`record_selection`), so the nearest marks upstream tell the route. RouteError where there is none, where they differ,
-    and under reentrant checkpointing, whose first forward leaves no graph: its marks would be those of earlier layers.
-    """
-    if torch.compiler.is_compiling():
-        if not (router.pinned or router.kept):
-            _refuse_checkpoint()
-        return router.selection, router.pinned
-    if not _in_backward():
-        return router.selection, False
-    if router.pinned:  # set by checkpoint_context, or by a `route` block inside the recomputed function
-        return router.selection, True
-    start: Any = torch._C._current_autograd_node()
-    marks = [] if start is None or "CheckpointFunction" in start.name() else _nearest_marks(router, start)
-    if marks and all(_same(mark, marks[0]) for mark in marks):
-        return marks[0], True
-    raise RouteError(
-        "a routed layer is recomputed in backward (activation checkpointing) and its route is not known; use "
-        "checkpoint(..., use_reentrant=False, context_fn=robustsabn.checkpoint_context(model))"
-    )
-
-
-def _refuse_checkpoint() -> None:
-    """RouteError where a graph is traced for a call inside `torch.utils.checkpoint`, or for its recomputation."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
-        frame = frame.f_back
-    if frame is not None:
-        raise RouteError(
-            "a compiled block inside activation checkpointing cannot look up its route in backward; use "
-            "checkpoint(..., use_reentrant=False, context_fn=robustsabn.checkpoint_context(model))"
-        )
-
-
-# What torch.compiler.assume_constant_result sets, which would import the compiler at start-up: the function is called
-# while tracing, not traced.
-_refuse_checkpoint._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def _nearest_marks(router: Router, start: Any) -> list[Resolved]:
-    """The first selection left on every path upstream of a graph node."""
-    marks, queue, seen = [], [start], {start}
-    for node in queue:
-        if router in node.metadata:
-            marks.append(node.metadata[router])
-            continue
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                queue.append(following)
-    return marks
-
-
-def _same(a: Resolved, b: Resolved) -> bool:
-    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
-
-
-def record_selection(router: Router, selection: Resolved, output: Tensor) -> None:
-    """Leave the selection on the graph node of a routed layer's output, for `current_selection`."""
-    if torch.compiler.is_compiling():
-        return
-    node: Any = output.grad_fn
-    if node is not None:
-        node.metadata[router] = selection
