@@ -26,28 +26,19 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         self.place = place
+        _silence_writers()
         with writing(place):
             again = place.is_dir()
             self.writer = SummaryWriter(str(place), purge_step=start + 1 if again else None)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Closes the files at the end; failures of the thread are not printed besides."""
-        hook = threading.excepthook
-
-        def quiet(failure: threading.ExceptHookArgs) -> None:
-            if not isinstance(failure.exc_value, OSError):
-                hook(failure)
-
-        threading.excepthook = quiet
+        """Closes the files at the end."""
         try:
             yield
         finally:
-            try:
-                with contextlib.suppress(OSError):  # the numbers are in metrics.jsonl
-                    self.writer.close()
-            finally:
-                threading.excepthook = hook
+            with contextlib.suppress(OSError):  # the numbers are in metrics.jsonl
+                self.writer.close()
 
     def scalar(self, name: str, value: float, step: int) -> None:
         with writing(self.place):
@@ -64,3 +55,21 @@ class Board:
     def flush(self) -> None:
         with writing(self.place):
             self.writer.flush()
+
+
+def _silence_writers() -> None:
+    """From now on, a TensorBoard thread that cannot write prints no traceback.
+
+    Not undone when a board is closed: a thread may fail while it ends.
+    """
+    if getattr(threading.excepthook, "silences_writers", False):
+        return
+    hook = threading.excepthook
+
+    def quiet(failure: threading.ExceptHookArgs) -> None:
+        of_tensorboard = type(failure.thread).__module__.startswith("tensorboard")
+        if not (of_tensorboard and isinstance(failure.exc_value, OSError)):
+            hook(failure)
+
+    quiet.silences_writers = True  # type: ignore[attr-defined]
+    threading.excepthook = quiet
