@@ -246,7 +246,9 @@ def campaign(
             torn = (disk.place if disk else place / f"{index}") / "run"
             words = [*begin, *out.format(torn).split()]
             for again in range(1 if full or inside else 3):
-                at = draw.randint(1, first if inside else count if full else count // 3)
+                # where a disk is full: the last moments are renames, which need no space
+                last = first if inside else count * 2 // 3 if full else count // 3
+                at = draw.randint(1, last)
                 more = ["--resume"] if again else []
                 codes = perform([*words, *more], log, at, disk.fill if disk else kill, processes)
                 if disk:
