@@ -20,10 +20,11 @@ ORDER = (
     "trainers",
     "cli __main__",
 )
-# what each room must not know, beyond the order
+# what each room must not know, beyond the order; a room inside another has its own rule
 APART = {
     "attacks": ("routing", "layers", "conversion", "surgery", "models", "data", "config"),
     "models": ("layers", "conversion", "routing"),
+    "models.gan": ("conversion", "data"),  # classes are routes there
     "data": ("layers", "conversion", "routing", "models"),
     **{
         f"trainers.{room}": ("attacks", "trainers.adversarial", "trainers.methods", "trainers.tasks")
@@ -64,6 +65,11 @@ GRAPH = {name: imported(file, KNOWN) for name, file in KNOWN.items()}
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms.split()}
 
 
+def rule_of(name: str) -> str:
+    """The innermost room of `APART` that a module is in."""
+    return max((room for room in APART if f"{name}.".startswith(f"{room}.")), key=len, default="")
+
+
 def test_there_are_no_circles() -> None:
     try:
         TopologicalSorter(GRAPH).prepare()
@@ -91,8 +97,7 @@ def test_rooms_that_know_nothing_of_each_other(room: str) -> None:
         f"{name} -> {other}"
         for name, others in GRAPH.items()
         for other in others
-        if f"{name}.".startswith(f"{room}.")
-        and any(f"{other}.".startswith(f"{forbidden}.") for forbidden in APART[room])
+        if room == rule_of(name) and any(f"{other}.".startswith(f"{forbidden}.") for forbidden in APART[room])
     ]
     assert known == []
 

@@ -1,0 +1,55 @@
+"""The residual blocks of generators and discriminators."""
+
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, relu
+
+from robustsabn.models.gan.convolutions import pooled_conv, upsampled_conv
+from robustsabn.models.gan.norms import MakeNorm
+
+__all__ = ["DiscriminatorBlock", "GeneratorBlock"]
+
+
+class GeneratorBlock(nn.Module):
+    """conv2(relu(norm2(conv1(up(relu(norm1(x))))))) + shortcut(up(x)), with nearest upsampling by 2.
+
+    (N, in_channels, H, W) to (N, out_channels, 2H, 2W). Miyato & Koyama 2018, "cGANs with Projection Discriminator".
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: MakeNorm) -> None:
+        super().__init__()
+        self.norm1 = norm(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = upsampled_conv(relu(self.norm1(x)), self.conv1)
+        h = self.conv2(relu(self.norm2(h)))
+        # a 1x1 convolution of copies gives copies
+        return h + interpolate(self.shortcut(x), scale_factor=2)
+
+
+class DiscriminatorBlock(nn.Module):
+    """conv2(relu(conv1(relu(x)))) + shortcut(x), each pooled to half the size if `downsample`.
+
+    The first block of a discriminator sees pixels and has no activation before `conv1`. The shortcut is a 1x1 convolution
+    where shape changes. `hidden` is the number of channels between the convolutions.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, hidden: int, *, downsample: bool, first: bool = False
+    ) -> None:
+        super().__init__()
+        self.downsample, self.first = downsample, first
+        self.conv1 = nn.Conv2d(in_channels, hidden, 3, padding=1)
+        self.conv2 = nn.Conv2d(hidden, out_channels, 3, padding=1)
+        changes = downsample or in_channels != out_channels
+        self.shortcut: nn.Module = nn.Conv2d(in_channels, out_channels, 1) if changes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = relu(self.conv1(x if self.first else relu(x)))
+        if not self.downsample:
+            return self.conv2(h) + self.shortcut(x)  # type: ignore[no-any-return]
+        # pooled before the 1x1 convolution, not after: the same means, of a quarter of the products
+        return pooled_conv(h, self.conv2) + self.shortcut(avg_pool2d(x, 2))  # type: ignore[no-any-return]

@@ -1,0 +1,109 @@
+"""The pairs of generator and discriminator that have a name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from robustsabn.arguments import a_whole_number
+from robustsabn.errors import ModelError
+from robustsabn.models.gan.digits import digits_discriminator, digits_generator
+from robustsabn.models.gan.discriminators import Discriminator, Stage
+from robustsabn.models.gan.sngan import sngan32, sngan128
+from robustsabn.text import nearest, quote
+
+__all__ = ["build", "names"]
+
+
+class Architecture(NamedTuple):
+    """What makes the two networks, and their widths by default."""
+
+    generator: Callable[..., nn.Module]
+    discriminator: Callable[..., nn.Module]
+    width: int
+    d_width: int
+    init: str
+
+
+def _discriminator32(num_classes: int, *, width: int, **options: Any) -> Discriminator:
+    return Discriminator([Stage(width, i < 2) for i in range(4)], num_classes, **options)
+
+
+def _discriminator128(num_classes: int, *, width: int, **options: Any) -> Discriminator:
+    stages = [Stage(width * k, True) for k in (1, 2, 4, 8, 8)]
+    return Discriminator([*stages, Stage(width * 8, False)], num_classes, **options)
+
+
+_ARCHITECTURES = {
+    "digits": Architecture(digits_generator, digits_discriminator, 32, 32, "xavier_uniform"),
+    "sngan-32": Architecture(sngan32, _discriminator32, 256, 128, "xavier_uniform"),
+    "sngan-128": Architecture(sngan128, _discriminator128, 64, 64, "xavier_uniform"),
+}
+
+MOST = 100_000
+"""Channels of a network; more is a slip of the pen."""
+
+
+def names() -> tuple[str, ...]:
+    """The names that `build` knows."""
+    return tuple(_ARCHITECTURES)
+
+
+def build(
+    architecture: str,
+    num_classes: int,
+    norm: str = "sabn",
+    *,
+    width: int | None = None,
+    d_width: int | None = None,
+    latent_dim: int | None = None,
+    image_channels: int | None = None,
+    init: str | None = None,
+    affine_init: str | None = None,
+    seed: int | None = None,
+) -> tuple[Any, Any]:
+    """Generator and discriminator of a class-conditional GAN, with fresh weights; the class is a route in both.
+
+    `with route(generator, y): images = generator(z)`, z (N, generator.latent_dim), images (N, C, H, W) in [-1, 1];
+    `with route(discriminator, y): scores = discriminator(images)`, scores (N,).
+    architecture: one of `names()`. norm: bn, ccbn, sabn, ccin or sain. width, d_width: channels of generator and
+    discriminator. init: xavier_uniform, normal (N(0, 0.02)) or orthogonal; affine_init: identity or paper. What is None is
+    as published. With a seed the weights are a function of it, and the state of torch's generators is left alone.
+    Raises ModelError for an unknown name or a size below 1.
+    """
+    if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
+        raise ModelError(
+            f"unknown GAN {quote(architecture)}{nearest(architecture, _ARCHITECTURES)}; "
+            f"known: {', '.join(_ARCHITECTURES)}"
+        )
+    known = _ARCHITECTURES[architecture]
+    sizes = {"width": width, "d_width": d_width, "latent_dim": latent_dim, "image_channels": image_channels}
+    for name, size in {"num_classes": num_classes, **sizes}.items():
+        if size is not None:
+            a_whole_number(name, size, ModelError, most=MOST)
+    if affine_init not in (None, "identity", "paper"):
+        raise ModelError(f"affine_init={quote(affine_init)}; allowed: identity, paper")
+    given = {"image_channels": image_channels, "init": init or known.init}
+    own = {"latent_dim": latent_dim, "affine_init": affine_init}
+    with _seeded(seed):
+        generator = known.generator(num_classes, norm, width=width or known.width, **_given(given | own))
+        discriminator = known.discriminator(num_classes, width=d_width or known.d_width, **_given(given))
+    return generator, discriminator
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextlib.contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(a_whole_number("seed", seed, ModelError, least=0, most=2**63 - 1))
+        yield
