@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from attack_helpers import ATTACK_NORMS, conv_case
 
 from robustsabn.attacks import APGD, APGDT, FABT, FGSM, PGD, AutoAttack, Square, ThreatModel
 from robustsabn.attacks.model.verify import accuracy, verify
 from robustsabn.attacks.search.apgd_focused import FocusedAPGDT
 from robustsabn.errors import InputError
 from robustsabn.scalars import real, whole
+from tests.helpers.attacks.networks import ATTACK_NORMS, conv_case
 
 
 @pytest.mark.parametrize(

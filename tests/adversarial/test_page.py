@@ -1,0 +1,133 @@
+"""The page about a run: what it says of curves, overfitting, closing tables and reports."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robustsabn import config
+from robustsabn.attacks.reporting import write
+from robustsabn.cli import main
+from robustsabn.trainers import TrainConfig
+from robustsabn.trainers.adversarial.runs.page import write_run_page
+from robustsabn.trainers.runs.monitor import Monitor
+from tests.helpers.attacks.report_case import report_case
+
+
+def run_folder(folder: Path, robust: Sequence[float], **settings: Any) -> Path:
+    """A run that validated with these robust accuracies at the steps 10, 20, …"""
+    folder.mkdir()
+    (folder / "config.yaml").write_text(config.dump(TrainConfig(**settings)))
+    records: list[dict[str, Any]] = []
+    for i, accuracy in enumerate(robust, 1):
+        records.append({"kind": "train", "step": 10 * i, "loss": 2 / i, "clean_accuracy": 0.5, "lr": 0.1})
+        records.append(
+            {
+                "kind": "validation",
+                "step": 10 * i,
+                "clean": {"clean": 0.9, "adv": 0.8},
+                "robust": {"adv": {"clean": 0.1, "adv": accuracy}},
+            }
+        )
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+CLOSING = {
+    "n": 50,
+    "clean": {"clean": 0.97, "adv": 0.95},
+    "robust": {"clean": {"clean": 0.2, "adv": 0.3}, "adv": {"clean": 0.25, "adv": 0.4375}},
+    "attack": "pgd-20",
+    "norm": "Linf",
+    "eps": 8 / 255,
+}
+
+
+def test_robust_overfitting_is_said(tmp_path: Path) -> None:
+    page = write_run_page(run_folder(tmp_path / "run", [0.3, 0.44, 0.4])).read_text()
+    assert "best at step 20 with 44.0 % and ended at 40.0 %: 4.0 points lost" in page
+    assert page.count("<svg") == 3
+
+
+def test_the_gap_to_training_images_and_one_step_accuracy_are_drawn(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.3, 0.44, 0.4])
+    metrics = folder / "metrics.jsonl"
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for record in records:
+        if record["kind"] == "validation":
+            record |= {"fgsm": 0.5, "collapsed": False, "train_robust": 0.75, "robust_gap": 0.35}
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = write_run_page(folder).read_text()
+    assert "4.0 points lost, while it ended at 75.0 % on training images" in page
+    assert "robust, training images" in page
+    assert "FGSM" in page
+
+
+def test_a_run_that_ends_at_its_best_is_said_too(tmp_path: Path) -> None:
+    page = write_run_page(run_folder(tmp_path / "run", [0.3, 0.44])).read_text()
+    assert "No robust overfitting." in page
+
+
+def test_closing_tables_and_reports_of_attacks_are_shown(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.4], model="<net>.py:make")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "test", "step": 10, **CLOSING}) + '\n{"kind": "tra')
+    report, x = report_case()
+    write(report, folder / "report" / "autoattack-adv", x=x)
+    later = {**CLOSING, "attack": "autoattack", "checkpoint": "last"}
+    (folder / "report" / "evaluation.json").write_text(json.dumps(later))
+    page = write_run_page(folder).read_text()
+    for text in ("43.75 %", "pgd-20 through adv", "autoattack through adv", "last checkpoint", "50.00 %"):
+        assert text in page, text
+    assert '<a href="autoattack-adv/report.html">' in page
+    assert "Warnings: square-only." in page
+    assert "8/255" in page
+    assert "&lt;net&gt;.py:make" in page
+    assert "<net>" not in page
+
+
+def test_averaged_weights_are_shown(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.4])
+    with (folder / "metrics.jsonl").open("a") as file:
+        for kind, robust in (
+            ("test", 0.4),
+            ("ema", 0.42),
+            ("swa", 0.42),
+            ("test_ema", 0.4321),
+            ("test_swa", 0.4123),
+        ):
+            scores = {"clean": {"clean": 0.9, "adv": 0.8}, "robust": {"adv": {"clean": 0.1, "adv": robust}}}
+            file.write(json.dumps({"kind": kind, "step": 10, **CLOSING, **scores}) + "\n")
+    page = write_run_page(folder).read_text()
+    for name, percent in (("EMA", "43.21 %"), ("SWA", "41.23 %")):
+        curves, table = page.split(f"At the end of training, averaged weights ({name})")
+        assert percent in table
+        assert f"robust, {name}" in curves
+
+
+def test_the_last_adversarial_images_of_the_run_are_shown(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.4])
+    monitor = Monitor(folder / "metrics.jsonl", folder / "tb", 20, 10, True)
+    with monitor.running():
+        for step in (10, 20):
+            monitor.picture("images/grid", torch.rand(1, 24, 32), step)
+    page = write_run_page(folder).read_text()
+    assert page.count("data:image/png;base64,") == 1
+    assert "Step 20: clean images" in page
+
+
+def test_the_verb_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder(tmp_path / "run", [])
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "report" / "index.html").is_file()
+    assert str(folder / "report" / "index.html") in capsys.readouterr().out
+
+
+def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "config.yaml" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,96 @@
+"""Training runs in processes of their own, to be traced, counted or killed.
+
+python -m tests.helpers.launch JOBS.json    a list of {"config": {...}, "resume": bool, "die": step, "stop": step, "trace": file}
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+__all__ = ["launch", "perform"]
+
+ROOT = Path(__file__).resolve().parents[2]
+# with --cpu the launcher starts one process, whatever number is asked for; --multi_gpu starts that many anywhere
+ACCELERATE = (
+    "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 --module"
+)
+
+
+def launch(jobs: list[dict[str, Any]], place: Path, processes: int = 1) -> tuple[int, str]:
+    """Perform `jobs` one after the other in new processes: exit code and output."""
+    file = place / "jobs.json"
+    file.write_text(json.dumps(jobs))
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["accelerate.commands.launch", "--num_processes", str(processes), *ACCELERATE.split()]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(place),
+    }
+    done = subprocess.run(
+        [*command, "tests.helpers.launch", str(file)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=400,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def perform(
+    config: dict[str, Any],
+    resume: bool = False,
+    die: int | None = None,
+    stop: int | None = None,
+    trace: str | None = None,
+) -> None:
+    """Train. With `die`, be killed as by kill -9 when that step begins; `trace` keeps the state of every step.
+
+    With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main process writes `trace`, process r `trace`.r.
+    """
+    from robustsabn.config import load
+    from robustsabn.trainers.adversarial.config import TrainConfig
+    from robustsabn.trainers.adversarial.task import AdversarialTraining
+    from robustsabn.trainers.loop.loop import run
+    from robustsabn.trainers.processes import stopping
+    from robustsabn.trainers.processes.signals import Interrupted
+
+    steps: list[dict[str, torch.Tensor]] = []
+
+    class Traced(AdversarialTraining):
+        def step(self, step: int) -> dict[str, torch.Tensor]:
+            acc = self.accelerator
+            if step == die:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if step == stop and acc.is_last_process:
+                os.kill(os.getpid(), signal.SIGTERM)
+            logged = super().step(step)
+            if trace is not None:
+                steps.append({name: value.clone() for name, value in self.model.state_dict().items()})
+                torch.save(steps, trace if acc.is_main_process else f"{trace}.{acc.process_index}")
+            return logged
+
+    # processes exchange signals after every step
+    with mock.patch.object(stopping, "SECONDS", 0), nullcontext() if stop is None else suppress(Interrupted):
+        run(load(TrainConfig, config), Traced, resume=resume)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        perform(**job)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,308 @@
+"""What is written about a report: files, page, RobustBench entry, terminal, progress."""
+
+import base64
+import csv
+import io
+import json
+import re
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from robustsabn.attacks.report import Flag
+from robustsabn.attacks.reporting import document, live, robustbench_json, tell, write, write_robustbench
+from robustsabn.attacks.reporting.files import COLUMNS
+from robustsabn.attacks.reporting.words import comparable
+from robustsabn.errors import InputError
+from robustsabn.report.numbers import duration, eps_text
+from tests.helpers.attacks.report_case import report_case
+
+CLASSES = ("<script>alert(1)</script>", 'dog & "x"', "ship")
+VOID = {"meta", "img", "rect", "line", "circle", "polyline"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; gathers the text, the pictures and what would be loaded."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.pictures: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag != "script"
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data") and not (value or "").startswith("#"):
+                (self.pictures if tag == "img" else self.loaded).append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def printed(width: int = 120) -> Console:
+    return Console(file=io.StringIO(), width=width, soft_wrap=True, highlight=False)
+
+
+def output(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_write_leaves_four_files_and_nothing_else(tmp_path: Path) -> None:
+    report, x = report_case()
+    folder = tmp_path / "new" / "out"
+    write(report, folder, classes=CLASSES, x=x, about={"model": "net.py:make", "command": "robustsabn …"})
+    names = ["adversarial.safetensors", "per_sample.csv", "report.html", "report.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in folder.iterdir())
+    content = json.loads((folder / "report.json").read_text())
+    assert content["robust_accuracy"] == 0.5
+    assert content["clean_accuracy"] == 0.9
+    assert [attack["name"] for attack in content["attacks"]] == ["apgd-ce", "square"]
+    assert content["flags"][1]["ids"] == [104]
+    assert content["about"] == {"model": "net.py:make", "command": "robustsabn …"}
+
+
+def test_per_sample_lines_say_what_the_tensors_say(tmp_path: Path) -> None:
+    report, _ = report_case()
+    write(report, tmp_path)
+    with (tmp_path / "per_sample.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [int(row["id"]) for row in rows] == report.ids.tolist()
+    assert [row["verdict"] for row in rows] == ["wrong", *["broken"] * 4, *["robust"] * 5]
+    assert [row["attack"] for row in rows] == ["", *["apgd-ce"] * 3, "square", *[""] * 5]
+    assert [row["target"] for row in rows] == [str(t) if t >= 0 else "" for t in report.target.tolist()]
+    assert [float(row["margin"]) for row in rows] == pytest.approx(report.margin.tolist(), rel=1e-5)
+    assert [row["fragile"] for row in rows] == [str(int(f)) for f in report.fragile.tolist()]
+
+
+def test_tensors_are_read_back(tmp_path: Path) -> None:
+    report, _ = report_case()
+    write(report, tmp_path)
+    tensors = load_file(tmp_path / "adversarial.safetensors")
+    for name in ("x_adv", "ids", "y", "clean", "robust"):
+        assert torch.equal(tensors[name], getattr(report, name)), name
+    with safe_open(tmp_path / "adversarial.safetensors", "pt") as file:
+        assert file.metadata() == {
+            "norm": "Linf",
+            "eps": "0.05",
+            "version": "standard",
+            "engine": "robustsabn",
+        }
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, _ = report_case()
+    write(report, tmp_path)
+    before = (tmp_path / "per_sample.csv").read_bytes()
+    monkeypatch.setattr("csv.writer", lambda *args, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write(report, tmp_path)
+    assert (tmp_path / "per_sample.csv").read_bytes() == before
+
+
+def test_images_of_another_report_are_refused(tmp_path: Path) -> None:
+    report, x = report_case()
+    with pytest.raises(InputError, match=r"report\.ids"):
+        write(report, tmp_path, x=x[:4])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_is_whole_escaped_and_loads_nothing() -> None:
+    report, x = report_case()
+    source = document(report, classes=CLASSES, x=x, about={"model": "<i>net</i>", "command": "a < b"})
+    found = Page(source)
+    assert found.loaded == []
+    assert not re.search(r"https?:|@import|url\((?!#)", source)
+    for text in (
+        "50.00 %",
+        "90.00 %",
+        CLASSES[0],
+        CLASSES[1],
+        "<i>net</i>",
+        "a < b",
+        "<gradients>",
+        "apgd-ce",
+    ):
+        assert text in found.text, text
+    assert source.index("Warning: square-only") < source.index("Note: randomised")
+
+
+def test_the_pictures_show_clean_adversarial_and_difference() -> None:
+    report, x = report_case()
+    pictures = Page(document(report, x=x)).pictures
+    assert len(pictures) == 3 * 4  # every broken sample
+    head = "data:image/png;base64,"
+    decoded = []
+    for picture in pictures[:3]:
+        assert picture.startswith(head)
+        image = Image.open(io.BytesIO(base64.b64decode(picture[len(head) :])))
+        decoded.append(torch.tensor(list(image.tobytes())).view(8, 8, 3).permute(2, 0, 1) / 255)
+    row = 1  # the first that the first attack broke
+    assert (decoded[0] - x[row]).abs().max() <= 0.5 / 255 + 1e-6
+    assert (decoded[1] - report.x_adv[row]).abs().max() <= 0.5 / 255 + 1e-6
+    expected = 0.5 + 0.5 * (report.x_adv[row] - x[row]).sign()
+    assert (decoded[2] - expected).abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 300, 260), (2, 8, 8), (5,)])
+def test_any_shape_of_input_has_a_page(shape: tuple[int, ...]) -> None:
+    report, x = report_case(shape)
+    pictures = Page(document(report, x=x)).pictures
+    assert bool(pictures) == (shape[0] in (1, 3))
+
+
+def test_a_page_without_broken_samples_flags_or_finite_margins() -> None:
+    report, x = report_case()
+    plain = replace(
+        report,
+        robust=report.clean,
+        broken_by=torch.full_like(report.broken_by, -1),
+        margin=torch.full_like(report.margin, torch.nan),
+        flags=(),
+        attacks=(),
+    )
+    found = Page(document(plain, x=x))
+    assert found.pictures == []
+    assert "No flags" in found.text
+
+
+def test_robustbench_entry_and_tensor(tmp_path: Path) -> None:
+    report, _ = report_case()
+    report = replace(report, eps=8 / 255)
+    text, tensor = write_robustbench(report, tmp_path, "Me2030My", "cifar10", {"venue": "here"})
+    entry = json.loads(text.read_text())
+    assert text.name == "Me2030My.json"
+    assert {k: entry[k] for k in ("clean_acc", "autoattack_acc", "eps", "dataset", "venue")} == {
+        "clean_acc": "90.00",
+        "autoattack_acc": "50.00",
+        "eps": "8/255",
+        "dataset": "cifar10",
+        "venue": "here",
+    }
+    assert {"link", "name", "authors", "additional_data", "number_forward_passes", "footnote"} <= set(entry)
+    stored = torch.load(tensor, weights_only=True)
+    assert torch.equal(stored, report.x_adv.flip(0))  # ids run down
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Me2030My.json", "Me2030My.pt"]
+
+
+def test_robustbench_takes_its_fields_and_its_version_only() -> None:
+    report, _ = report_case()
+    with pytest.raises(InputError, match="'autor' is no field"):
+        robustbench_json(report, "cifar10", {"autor": "me"})
+    with pytest.raises(InputError, match="'fast'"):
+        robustbench_json(replace(report, version="fast"), "cifar10")
+    with pytest.raises(InputError, match="float32"):
+        robustbench_json(replace(report, flags=(Flag("autocast", "note", 0, (), "half"),)), "cifar10")
+
+
+def test_the_terminal_tells_numbers_and_flags() -> None:
+    report, _ = report_case()
+    report = replace(report, flags=(*report.flags, Flag("markup", "note", 0, (), "[bold]as it is[/bold]")))
+    console = printed()
+    tell(report, console)
+    said = output(console)
+    for text in ("apgd-ce", "60.00 %", "30,024", "Clean accuracy 90.00 %", "18.7 to 81.3 %", "RobustBench"):
+        assert text in said, text
+    assert said.index("warning: square-only") < said.index("note: randomised")
+    assert "[bold]as it is[/bold]" in said
+
+
+@dataclass(frozen=True)
+class Happening:
+    attack: str
+    index: int
+    left: int
+    robust: int
+    total: int = 9
+    attacks: int = 2
+    n: int = 10
+    seconds: float = 1.0
+
+
+EVENTS = [
+    Happening("apgd-ce", 0, 9, 9),
+    Happening("apgd-ce", 0, 0, 6),
+    Happening("square", 1, 6, 6, 6),
+    Happening("square", 1, 0, 5, 6),
+]
+
+
+def test_progress_is_one_line_an_attack_where_there_is_no_terminal() -> None:
+    console = printed()
+    with live(console) as show:
+        for event in EVENTS:
+            show(event)
+    assert output(console).splitlines() == [
+        "apgd-ce: robust accuracy 60.00 % after 9 images, 1.0 s",
+        "square: robust accuracy 50.00 % after 6 images, 1.0 s",
+    ]
+
+
+def test_progress_on_a_terminal_shows_what_is_left() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, soft_wrap=True, highlight=False)
+    with live(console) as show:
+        show(EVENTS[0])
+        show(replace(EVENTS[0], left=4, robust=7))
+    said = output(console)
+    assert "apgd-ce (1 of 2)" in said
+    assert "4 left, robust 70.0 %" in said
+
+
+def test_an_interrupted_evaluation_tells_no_last_line() -> None:
+    console = printed()
+
+    def interrupted() -> None:
+        with live(console) as show:
+            show(EVENTS[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert output(console) == ""
+
+
+@pytest.mark.parametrize(
+    ("eps", "said"),
+    [(8 / 255, "8/255"), (0.5, "0.5"), (0.15, "0.15"), (0.0314, "0.0314"), (12.0, "12"), (1 / 255, "1/255")],
+)
+def test_radii_are_written_as_people_write_them(eps: float, said: str) -> None:
+    assert eps_text(eps) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.44, "0.4 s"), (9.97, "10 s"), (59.6, "1 min 00 s"), (7800.0, "2 h 10 min")]
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_only_the_standard_version_of_autoattack_is_comparable() -> None:
+    report, _ = report_case()
+    assert "RobustBench" in comparable(report)
+    assert "do not compare" in comparable(replace(report, version="fast"))
+    assert "upper bound" in comparable(replace(report, engine="foolbox", version="LinfPGD"))
+    half = replace(report, flags=(Flag("autocast", "note", 1, (), "Searched in bfloat16."),))
+    assert "bfloat16: not the number of RobustBench" in comparable(half)
+    assert "compares with theirs" not in comparable(half)
+    assert "do not compare" in comparable(replace(half, version="fast"))
