@@ -286,3 +286,8 @@ class RunConfig:
             count(name, getattr(self, name))
         count("seed", self.seed, 0)
         check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
+
+    @property
+    def step_images(self) -> int:
+        """Training images of a step, of all processes together."""
+        return self.batch_size

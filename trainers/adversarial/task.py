@@ -15,7 +15,6 @@ from robustsabn.trainers.adversarial.evaluation.metrics import closing
 from robustsabn.trainers.adversarial.evaluation.tables import results_table
 from robustsabn.trainers.adversarial.evaluation.trained_routes import untrained_note
 from robustsabn.trainers.adversarial.evaluation.validation import Validator
-from robustsabn.trainers.adversarial.runs.content import check_content, content
 from robustsabn.trainers.adversarial.runs.data import load_data, load_extra_data
 from robustsabn.trainers.adversarial.runs.models import build_model, check_classifier
 from robustsabn.trainers.adversarial.step.accumulation import check_accumulation, parts
@@ -31,6 +30,7 @@ from robustsabn.trainers.loop.run import Run
 from robustsabn.trainers.loop.task import Task
 from robustsabn.trainers.loop.updates import build_optimizer
 from robustsabn.trainers.methods import Awp, checked
+from robustsabn.trainers.runs.content import check_content, content
 from robustsabn.trainers.runs.metrics import Record
 from robustsabn.trainers.runs.monitor import Monitor
 
@@ -53,7 +53,8 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
             check_fit(config.test.images, len(self.data.test))
         if run.found is not None:
             check_classifier(run.found.stored.state, run.folder.checkpoints)
-            check_content(run.folder.path, run.found.stored, config, self.data, extra)
+            named = {"data": config.data, "extra": config.extra and config.extra.data}
+            check_content(run.folder.path, run.found.stored, named, self.data, self.content)
             if "content" not in run.found.stored.state:
                 older = "the checkpoint is of an earlier version: whether it saw these images cannot be told"
                 self.remarks.append(older)

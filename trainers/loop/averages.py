@@ -3,14 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robustsabn.trainers.processes.distributed import running_statistics
+from robustsabn.trainers.processes.distributed import average_over_processes, running_statistics
 
-__all__ = ["Average", "Ema", "Swa"]
+__all__ = ["Average", "Ema", "EmaStatistics", "Swa"]
+
+EmaStatistics = Literal["live", "averaged", "standing"]
+"""Running statistics of an exponential average: those of the model, an average too, or estimated anew."""
 
 
 class Average(ABC):
@@ -56,6 +59,14 @@ class Average(ABC):
         finally:
             self._exchange()
 
+    def _add(self, buffers: Mapping[str, Tensor]) -> None:
+        self.live |= buffers
+        self.values |= {name: buffer.clone() for name, buffer in buffers.items()}
+
+    def _take(self, buffers: Mapping[str, Tensor]) -> None:
+        for name, buffer in buffers.items():
+            self.values[name].copy_(buffer)
+
     @torch.no_grad()
     def _exchange(self) -> None:
         for name, value in self.values.items():
@@ -67,22 +78,39 @@ class Average(ABC):
 class Ema(Average):
     """Exponential moving average of the trained parameters p: e <- d e + (1 - d) p, with d = min(decay, (1 + t) / (10 + t)).
 
-    t counts updates from 0, so that the first weights are soon forgotten. Running statistics are not averaged: at any
-    moment the averaged network has those of the model.
+    t counts updates from 0, so that the first weights are soon forgotten. Running statistics are those of the model at
+    any moment (`live`); or averaged as the parameters are, their mean over the processes (`averaged`); or the average has
+    its own, to be estimated inside `in_place` (`standing`).
     """
 
     words = "averaged weights"
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, statistics: EmaStatistics = "live") -> None:
         super().__init__(model)
-        self.decay = decay
+        self.decay, self.weights = decay, tuple(self.live)
+        own = {} if statistics == "live" else running_statistics(model)
+        self.standing = statistics == "standing"
+        # counters are estimated anew with the rest, and no average
+        self.own = {name: b for name, b in own.items() if self.standing or b.is_floating_point()}
+        self._add(self.own)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         rate = 1 - min(self.decay, (1 + step) / (10 + step))
-        averages, weights = list(self.values.values()), list(self.live.values())
-        torch._foreach_lerp_(averages, weights, rate)  # pyright: ignore[reportPrivateImportUsage]
+        averages, now = [self.values[name] for name in self.weights], [self.live[n] for n in self.weights]
+        if not self.standing:
+            averages += [self.values[name] for name in self.own]
+            now += average_over_processes([*self.own.values()])
+        torch._foreach_lerp_(averages, now, rate)  # pyright: ignore[reportPrivateImportUsage]
         self.count += 1
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """As for `Average`. With new weights, statistics that are to be estimated begin at those of the model."""
+        if self.standing and self.changed:
+            self._take(self.own)
+        with super().in_place():
+            yield
 
 
 class Swa(Average):
@@ -99,8 +127,7 @@ class Swa(Average):
         self.weights = tuple(self.live)
         self.start, self.stride, self.total = start, stride, total
         self.statistics = running_statistics(model)
-        self.live |= self.statistics
-        self.values |= {name: buffer.clone() for name, buffer in self.statistics.items()}
+        self._add(self.statistics)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -115,7 +142,6 @@ class Swa(Average):
     def in_place(self) -> Iterator[None]:
         """As for `Average`. When the weights are new, the statistics are those of the model, to begin with."""
         if self.changed:
-            for name, buffer in self.statistics.items():
-                self.values[name].copy_(buffer)
+            self._take(self.statistics)
         with super().in_place():
             yield

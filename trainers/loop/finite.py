@@ -29,9 +29,10 @@ class Guard:
         folder: Path,
         networks: Sequence[nn.Module],
         batch: Callable[[int], dict[str, Tensor]],
+        remedy: str,
     ) -> None:
-        """`batch` gives what is to be kept of the batch of a step; `folder` is where."""
-        self.accelerator, self.batch, self.folder = accelerator, batch, folder
+        """`batch` gives what is to be kept of the batch of a step, `folder` is where, `remedy` says what may help."""
+        self.accelerator, self.batch, self.folder, self.remedy = accelerator, batch, folder, remedy
         self.weights = [p for network in networks for p in network.parameters() if p.requires_grad]
         named = [pair for network in networks for pair in network.state_dict(keep_vars=True).items()]
         self.statistics = [t for name, t in named if name.endswith(("running_mean", "running_var"))]
@@ -70,5 +71,5 @@ class Guard:
         self.accelerator.wait_for_everyone()  # or a launcher would end the main process in the middle of it
         raise TrainingError(
             f"{what} at step {step + 1}, whose images, labels and their places in the training set are in {file}; "
-            "lower optim.lr, set optim.clip, or train in fp32 (checkpoints are from before that step)"
+            f"{self.remedy} (checkpoints are from before that step)"
         )

@@ -79,7 +79,7 @@ class Loop(Generic[C, M]):
         self.accelerator.wait_for_everyone()
         shared(self.accelerator, self._open)
         self.window, self.last_loss = Window(), math.nan
-        self.guard = Guard(self.accelerator, self.folder.path, self.models, task.batch)
+        self.guard = Guard(self.accelerator, self.folder.path, self.models, task.batch, task.remedy)
         self.monitor = Monitor(
             self.folder.metrics, self.folder.tb, self.total, self.step, self.accelerator.is_main_process
         )
@@ -152,7 +152,7 @@ class Loop(Generic[C, M]):
     def _log(self) -> None:
         if not self.window.steps:
             return
-        images = self.window.steps * self.config.batch_size
+        images = self.window.steps * self.config.step_images
         names, means = self.window.mean()
         values = dict(zip(names, reduced(self.accelerator, means, "mean").tolist(), strict=True))
         self.guard.check_loss(values["loss"])

@@ -51,6 +51,8 @@ class Task(ABC, Generic[C, M]):
     averages: Mapping[str, Average] = {}
     """Averages of weights by the names of their checkpoints, evaluated and kept besides."""
     steps_per_epoch: int
+    remedy: ClassVar[str] = "lower optim.lr, set optim.clip, or train in fp32"
+    """What may help where a loss is not finite."""
 
     @abstractmethod
     def __init__(self, run: Run[C]) -> None:

@@ -1,7 +1,7 @@
 """What the processes of one run do together."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -22,6 +22,7 @@ from robustsabn.trainers.processes.launching import check_environment
 __all__ = [
     "Network",
     "accelerator",
+    "average_over_processes",
     "average_statistics",
     "every_statistics",
     "gathered",
@@ -172,6 +173,18 @@ def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
     for buffer in running_statistics(model).values():
         if buffer.is_floating_point():
             buffer.copy_(reduced(accelerator, buffer, "mean"))
+
+
+@torch.no_grad()
+def average_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The means of `tensors` over the processes, by one collective; the tensors themselves where there is one process."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if not tensors or not distributed or torch.distributed.get_world_size() == 1:
+        return list(tensors)
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    parts = (flat / torch.distributed.get_world_size()).split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:

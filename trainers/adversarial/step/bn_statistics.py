@@ -1,17 +1,15 @@
 """Running statistics for weights that were never trained with: those of an average."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
-from robustsabn.layers import RoutedBatchNorm
 from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.loop.draws import derive
+from robustsabn.trainers.loop.standing import batch_norms, cumulative
 from robustsabn.trainers.methods import Method
 from robustsabn.trainers.processes.distributed import average_statistics
 
@@ -51,38 +49,12 @@ def estimate_statistics(
     So each route has the statistics of the images that it is trained on, one that is never trained keeps what it has.
     The batches are those that follow step `step`, at most one pass. The statistics are averaged over the processes.
     """
-    layers = _batch_norms(bench.raw)
-    if not layers:
+    if not batch_norms(bench.raw):
         return
     rehearsal, rank = Rehearsal(bench), bench.accelerator.process_index
-    with _cumulative(layers), torch.compiler.set_stance("force_eager"):
+    with cumulative(bench.raw), torch.compiler.set_stance("force_eager"):
         for at, (x, y) in enumerate(batches.following(step, count), step):
             torch.manual_seed(derive(rehearsal.seed, "step", at, rank))
             with rehearsal.at(at):
                 method.losses(rehearsal, x, y)
     average_statistics(bench.accelerator, bench.raw)
-
-
-def _batch_norms(model: nn.Module) -> list[_BatchNorm | RoutedBatchNorm]:
-    kinds = (_BatchNorm, RoutedBatchNorm)
-    found = [m for m in model.modules() if isinstance(m, kinds) and m.training]  # others are frozen
-    return [m for m in found if m.num_batches_tracked is not None]
-
-
-@contextmanager
-def _cumulative(layers: Sequence[_BatchNorm | RoutedBatchNorm]) -> Iterator[None]:
-    """Running statistics are the mean over the batches that come inside the block, weighted where routes are blended."""
-    kept = [layer.momentum for layer in layers]
-    try:
-        for layer in layers:
-            assert layer.num_batches_tracked is not None
-            layer.num_batches_tracked.zero_()
-            layer.momentum = None  # torch's word for a cumulative average
-            if isinstance(layer, RoutedBatchNorm):
-                layer.shares = torch.zeros_like(layer.num_batches_tracked, dtype=torch.float32)
-        yield
-    finally:
-        for layer, momentum in zip(layers, kept, strict=True):
-            layer.momentum = momentum
-            if isinstance(layer, RoutedBatchNorm):
-                layer.shares = None
