@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from robustsabn.attacks.model.inputs import check_classes
 from robustsabn.attacks.model.outputs import check_logit, in_words, is_single, scores_in, two_classes, wide
+from robustsabn.devices import autocast_dtype
 from robustsabn.errors import InputError
 
 __all__ = ["Gate", "LogitsFunction", "Model", "gradient_scale", "scaled_gradient", "value_and_gradient"]
@@ -31,7 +32,7 @@ class Gate:
 
     def __init__(self, model: Model, like: Tensor, largest: int = -1, *, single: bool = False) -> None:
         self.model, self.largest, self.single = model, largest, single
-        own = None if torch.is_autocast_enabled(like.device.type) else _own_dtype(model)
+        own = None if autocast_dtype(like.device.type) else _own_dtype(model)
         self.dtype = self.precision = own or like.dtype
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -60,9 +61,7 @@ def _own_dtype(model: Model) -> torch.dtype | None:
 
 def gradient_scale(model: Model, x: Tensor) -> float:
     """The `scale` for `scaled_gradient` of images like x: 1024 where `model` computes in float16, else 1."""
-    kind = x.device.type
-    autocast = torch.is_autocast_enabled(kind)
-    dtype = torch.get_autocast_dtype(kind) if autocast else _own_dtype(model)
+    dtype = autocast_dtype(x.device.type) or _own_dtype(model)
     return _FLOAT16_SCALE if dtype == torch.float16 else 1.0
 
 

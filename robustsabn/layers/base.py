@@ -159,6 +159,7 @@ class RoutedNorm(nn.Module):
         if isinstance(selection, int):  # select is several times cheaper than indexing
             return self._composed(g.select(0, selection), None if b is None else b.select(0, selection))
         if isinstance(selection, Tensor):
+            selection = selection.to(g.device)  # a model may lie on several
             return self._composed(g[selection], None if b is None else b[selection])
         # not g[list]: on CUDA that copies the list from the host, and waits
         rows = [None if t is None else torch.stack([t.select(0, r) for r, _ in selection]) for t in (g, b)]

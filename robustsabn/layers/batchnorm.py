@@ -172,7 +172,7 @@ class RoutedBatchNorm(RunningStatistics):
     def _samples(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: Update) -> Tensor:
         check_dtype(self, x, self._dtype(x))
         scale, shift = self.per_sample_affine(selection)
-        routes = selection if isinstance(selection, Tensor) else None
+        routes = selection.to(x.device) if isinstance(selection, Tensor) else None
         groups = routes if self.statistics == "per_route" else None
         if not batch_statistics:
             running, spread = self._running(None) if groups is None else self._rows(groups)

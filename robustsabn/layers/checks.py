@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from robustsabn.devices import holds
 from robustsabn.errors import RouteError
 from robustsabn.layers.moments import wide
 from robustsabn.text import quote
@@ -49,9 +50,7 @@ def check_values(layer: RoutedNorm, x: Tensor, selection: Resolved, per_route: b
 def check_counts(layer: RoutedNorm, counts: Tensor) -> None:
     """RouteError where one of the numbers of values per channel is 1; on a GPU and compiled the device raises."""
     message = _refusal(layer, "one sample for one of the routes")
-    if counts.is_cuda or torch.compiler.is_compiling():
-        torch.ops.aten._assert_async.msg((counts != 1).all(), message)
-    elif bool((counts == 1).any()):
+    if not holds((counts != 1).all(), message):
         raise RouteError(message)
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustsabn.arguments import a_number, a_tensor, a_whole_number
+from robustsabn.devices import autocast_dtype
 from robustsabn.errors import RouteError
 from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
 from robustsabn.layers.batch_dim import batch_dim, check_samples_first
@@ -60,7 +61,7 @@ class _SampleNorm(RoutedNorm):
 
     def _per_sample(self, x: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
         """Normalise, then an affine (N, *S), in float32 at least, rounded to what torch's own function gives."""
-        if not torch.is_autocast_enabled(x.device.type):
+        if autocast_dtype(x.device.type) is None:
             check_dtype(self, x, scale.dtype)
         exact = x.to(wide(x.dtype))
         xhat, scale = self._plain(exact, None, None), self._over(scale, exact)

@@ -140,7 +140,8 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
             elif isinstance(selection, Tensor) and selection.is_floating_point():
                 rows = (selection.detach() > 0).to(self.running_mean.device)
             elif isinstance(selection, Tensor):
-                rows = torch.unique(selection)
+                chosen = torch.zeros(len(self.router), dtype=torch.bool, device=selection.device)
+                rows = chosen.index_fill_(0, selection, True)  # unique would wait for the device
             else:
                 rows = [] if selection is None else selection
         for buffer, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):

@@ -22,6 +22,7 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from robustsabn.devices import holds, vector
 from robustsabn.errors import RouteError
 from robustsabn.routing.names import what_is_wrong
 from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_integer
@@ -117,7 +118,7 @@ class Router:
         if isinstance(selection, Blend):
             return self._blend(selection, like)
         if isinstance(selection, Tensor):
-            return self._per_sample(selection)
+            return self._per_sample(selection, like)
         raise RouteError(
             f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,), "
             "Split(...), Blend(...) or None; torch.as_tensor makes a LongTensor of a list or an array"
@@ -125,35 +126,30 @@ class Router:
 
     def _blend(self, blend: Blend, like: Tensor | None) -> Tensor:
         if blend.weights is None:
-            mix = [0.0] * len(self.names)
-            for name, weight in blend.named.items():
-                mix[self.index(name)] = weight
+            mix = {self.index(name): weight for name, weight in blend.named.items()}
             if like is None:
-                return torch.tensor(mix, dtype=torch.float32)
-            return torch.tensor(mix, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+                return vector(len(self.names), 0.0, mix)
+            dtype = torch.promote_types(like.dtype, torch.float32)
+            return vector(len(self.names), 0.0, mix, like.device, dtype)
         if blend.weights.shape != (len(self.names),):
             raise RouteError(
                 f"Blend: weights of shape {tuple(blend.weights.shape)} for {len(self.names)} routes; "
                 f"give one weight per route, shape ({len(self.names)},)"
             )
-        return blend.weights
+        return blend.weights if like is None else blend.weights.to(like.device)
 
-    def _per_sample(self, routes: Tensor) -> Tensor:
+    def _per_sample(self, routes: Tensor, like: Tensor | None) -> Tensor:
         if routes.dtype != torch.long or routes.ndim != 1:
             raise RouteError(
                 f"per-sample routes of dtype {routes.dtype} and shape {tuple(routes.shape)}; give a LongTensor (N,)"
             )
         inside = ((routes >= 0) & (routes < len(self.names))).all()
-        if routes.is_cuda:  # no host synchronisation: the device raises
-            torch.ops.aten._assert_async.msg(
-                inside, f"per-sample routes must lie in 0 to {len(self.names) - 1}"
-            )
-        elif not torch.compiler.is_compiling() and not inside:
+        if not holds(inside, f"per-sample routes must lie in 0 to {len(self.names) - 1}"):
             raise RouteError(
                 f"per-sample routes from {int(routes.min())} to {int(routes.max())}; "
                 f"this model has routes 0 to {len(self.names) - 1}"
             )
-        return routes
+        return routes if like is None else routes.to(like.device)
 
 
 def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:

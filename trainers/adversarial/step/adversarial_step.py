@@ -17,6 +17,7 @@ from robustsabn.attacks.model.logits import gradient_scale, scaled_gradient
 from robustsabn.attacks.model.mode import frozen_statistics
 from robustsabn.attacks.model.outputs import logits_in, wide
 from robustsabn.attacks.noise import Start
+from robustsabn.devices import vector
 from robustsabn.errors import InputError
 from robustsabn.routing import Blend, Selection, maybe_route, routers_of, routes_of
 from robustsabn.trainers.adversarial.config import Attack
@@ -112,9 +113,8 @@ class AdversarialStep:
     def blend(self, share: float) -> Selection:
         if share in (0, 1):  # the route itself, without the work of mixing
             return self.adv if share else self.clean
-        weights = torch.zeros(len(self.routes), device=self.accelerator.device)
-        weights[0], weights[-1] = 1 - share, share
-        return Blend(weights)
+        last = len(self.routes) - 1
+        return Blend(vector(last + 1, 0.0, {0: 1 - share, last: share}, self.accelerator.device))
 
     def attack(
         self,
@@ -177,9 +177,8 @@ class AdversarialStep:
 
     def scale_routes(self, factors: dict[str | int, float]) -> None:
         for router, layers in routers_of(self.raw).items():
-            rows = torch.ones(len(router), device=self.accelerator.device)
-            for chosen, factor in factors.items():
-                rows[router.index(chosen)] = factor
+            entries = {router.index(chosen): factor for chosen, factor in factors.items()}
+            rows = vector(len(router), 1.0, entries, self.accelerator.device)
             for layer in layers:
                 for name in ("route_weight", "route_bias"):
                     table = layer._parameters.get(name)
