@@ -15,9 +15,11 @@ if TYPE_CHECKING:
         AdaIN,
         AuxBN2d,
         CCBN2d,
+        CCIN2d,
         RoutedBatchNorm1d,
         RoutedBatchNorm2d,
         RoutedBatchNorm3d,
+        RoutedEmbedding,
         RoutedGroupNorm,
         RoutedInstanceNorm1d,
         RoutedInstanceNorm2d,
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
         SaAdaIN,
         SaAuxBN2d,
         SaBN2d,
+        SaIN2d,
     )
-    from robustsabn.routing import Blend, Router, Split, checkpoint_context, route, routes_of
+    from robustsabn.routing import Blend, Condition, Router, Split, checkpoint_context, route, routes_of
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,9 +38,12 @@ __all__ = [
     "AuxBN2d",
     "Blend",
     "CCBN2d",
+    "CCIN2d",
+    "Condition",
     "RoutedBatchNorm1d",
     "RoutedBatchNorm2d",
     "RoutedBatchNorm3d",
+    "RoutedEmbedding",
     "RoutedGroupNorm",
     "RoutedInstanceNorm1d",
     "RoutedInstanceNorm2d",
@@ -47,6 +53,7 @@ __all__ = [
     "SaAdaIN",
     "SaAuxBN2d",
     "SaBN2d",
+    "SaIN2d",
     "Split",
     "__version__",
     "bake",
@@ -58,7 +65,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Blend", "Router", "Split", "checkpoint_context", "route", "routes_of"), "routing"),
+    **dict.fromkeys(
+        ("Blend", "Condition", "Router", "Split", "checkpoint_context", "route", "routes_of"), "routing"
+    ),
     "bake": "conversion.bake",
     "convert": "conversion.convert",
     "load_official": "conversion.sabn_weights",

@@ -47,7 +47,7 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
                     raise ConversionError(f"{type(layer).__name__} takes routes and has no plain counterpart")
                 memo[id(layer)] = plain[layer] = layer.as_plain(chosen, tied)
     for layer, new in plain.items():
-        new._modules.update(copy.deepcopy(layer._modules, memo))
+        new._modules.update(copy.deepcopy(layer.modules_beside_affine(), memo))
         _copy_hooks(layer, new, memo)
     baked = copy.deepcopy(model, memo)
     restore_fast_path(baked)

@@ -13,7 +13,7 @@ from robustsabn.conversion.declared import Known
 from robustsabn.conversion.plain_norms import Kind
 from robustsabn.errors import ConversionError
 from robustsabn.layers import PRESETS, Preset, RoutedBatchNorm, RoutedNorm
-from robustsabn.layers.base import Init
+from robustsabn.layers.affine import Init
 from robustsabn.routing import Router, routers_of
 from robustsabn.surgery import (
     hollow,
@@ -101,7 +101,7 @@ def _preset(norm: str) -> Preset:
 
 
 def _join(model: nn.Module, wanted: Router) -> Router:
-    present = list(routers_of(model))
+    present = [router for router in routers_of(model) if router.condition is None]
     for router in present:
         if router.names != wanted.names:
             raise ConversionError(

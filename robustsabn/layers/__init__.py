@@ -2,6 +2,7 @@
 
 from robustsabn.layers import rebuilt  # noqa: F401  # keeps routes where tools rebuild batch norms
 from robustsabn.layers.adain import AdaIN, SaAdaIN, instance_moments
+from robustsabn.layers.affine import RoutedEmbedding
 from robustsabn.layers.base import RoutedNorm
 from robustsabn.layers.batchnorm import (
     RoutedBatchNorm,
@@ -9,7 +10,7 @@ from robustsabn.layers.batchnorm import (
     RoutedBatchNorm2d,
     RoutedBatchNorm3d,
 )
-from robustsabn.layers.presets import PRESETS, AuxBN2d, CCBN2d, Preset, SaAuxBN2d, SaBN2d
+from robustsabn.layers.presets import PRESETS, AuxBN2d, CCBN2d, CCIN2d, Preset, SaAuxBN2d, SaBN2d, SaIN2d
 from robustsabn.layers.sample_norms import (
     RoutedGroupNorm,
     RoutedInstanceNorm1d,
@@ -23,11 +24,13 @@ __all__ = [
     "AdaIN",
     "AuxBN2d",
     "CCBN2d",
+    "CCIN2d",
     "Preset",
     "RoutedBatchNorm",
     "RoutedBatchNorm1d",
     "RoutedBatchNorm2d",
     "RoutedBatchNorm3d",
+    "RoutedEmbedding",
     "RoutedGroupNorm",
     "RoutedInstanceNorm1d",
     "RoutedInstanceNorm2d",
@@ -37,5 +40,6 @@ __all__ = [
     "SaAdaIN",
     "SaAuxBN2d",
     "SaBN2d",
+    "SaIN2d",
     "instance_moments",
 ]

@@ -47,7 +47,7 @@ def batch_dim(layer: RoutedNorm, x: Tensor, selection: Resolved) -> int:
 def check_samples_first(layer: RoutedNorm, x: Tensor, selection: Resolved) -> None:
     """RouteError where the first dimension of x (N, C, *), as long as the batch, holds something else than samples."""
     samples = _samples(selection)
-    same = layer.statistics == "shared" and layer._parameters["route_weight"] is None
+    same = layer.statistics == "shared" and not layer.has_route_affine
     if not same and len(x) == samples and "_is_replica" not in layer.__dict__:
         _settle(layer, x, samples, [x])
 

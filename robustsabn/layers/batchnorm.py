@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from robustsabn.arguments import a_number, a_tensor
 from robustsabn.errors import ConversionError, RouteError
-from robustsabn.layers.base import Affine, Init, RoutedNorm, Statistics, check_features
+from robustsabn.layers.affine import Affine, Init, Statistics
+from robustsabn.layers.base import RoutedNorm, check_features
 from robustsabn.layers.batch_dim import check_samples_first
 from robustsabn.layers.checks import check_counts, check_dtype, check_values
 from robustsabn.layers.functional import normalise_parts, normalise_samples
@@ -43,6 +44,7 @@ class RoutedBatchNorm(RunningStatistics):
     routes (variance of the equal mixture) and, in training, leaves per-route statistics untouched.
     With momentum None running statistics are plain means over batches; for the weights of a `Blend` to count in these,
     set `shares` to zeros like `num_batches_tracked`: the sums of weights so far. `sync=True` takes training statistics over all processes.
+    With `condition=D` the affine is a linear map of a vector for each sample, `route(model, Condition(y))`, in place of a table.
     Source: SaBN, arXiv 2102.11382; auxiliary BN, arXiv 1911.09665.
     """
 
@@ -55,6 +57,7 @@ class RoutedBatchNorm(RunningStatistics):
         *,
         statistics: Statistics = "shared",
         affine: Affine = "sandwich",
+        condition: int | None = None,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         track_running_stats: bool = True,
@@ -71,12 +74,17 @@ class RoutedBatchNorm(RunningStatistics):
             a_number("momentum", momentum, RouteError, most=1.0)
         if not isinstance(statistics, str) or statistics not in ("shared", "per_route"):
             raise RouteError(f"statistics={quote(statistics)}; allowed: shared, per_route")
+        if condition is not None and statistics == "per_route":
+            raise RouteError(
+                f"condition={quote(condition)} with statistics='per_route': vectors have no routes; statistics are shared"
+            )
         self.statistics = statistics
         RoutedNorm.__init__(
             self,
             (num_features,),
             routes,
             affine,
+            condition=condition,
             bias=bias,
             init=init,
             router=router,
@@ -109,16 +117,14 @@ class RoutedBatchNorm(RunningStatistics):
         update: Update = "none"
         if self.training and self.track_running_stats and self.running_mean is not None:
             update = "again" if recomputed else "move"
-        if self.statistics == "shared" and self._parameters["route_weight"] is None:
+        if self.statistics == "shared" and not self.has_route_affine:
             y = self._whole(x, 0, batch_statistics, update)  # all routes are one
         elif isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
             if synced and not x.is_cuda:  # all parts in one exchange
                 y = self._samples(x, route_per_sample(selection, x.device), batch_statistics, update)
             else:
                 y = self._parts(x, selection, batch_statistics, update)
-        elif isinstance(selection, tuple) or (
-            isinstance(selection, Tensor) and not selection.is_floating_point()
-        ):
+        elif not is_whole_batch(selection):
             y = self._samples(x, selection, batch_statistics, update)
         else:
             y = self._whole(x, selection, batch_statistics, update)
@@ -223,9 +229,9 @@ class RoutedBatchNorm(RunningStatistics):
 
     def _dtype(self, x: Tensor) -> torch.dtype:
         """The dtype of parameters and statistics."""
-        affine = (self._parameters["route_weight"], self._parameters["weight"])
-        own = (t for t in (self.running_mean, *affine) if t is not None)
-        return next((t.dtype for t in own), wide(x.dtype))
+        if self.running_mean is not None:
+            return self.running_mean.dtype
+        return self.affine_dtype or wide(x.dtype)
 
     def _check_input(self, x: Tensor) -> None:
         if a_tensor("the input", x, RouteError).ndim not in self.ranks or x.shape[1] != self.num_features:

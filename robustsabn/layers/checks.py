@@ -10,11 +10,11 @@ from torch import Tensor
 from robustsabn.devices import holds
 from robustsabn.errors import RouteError
 from robustsabn.layers.moments import wide
+from robustsabn.routing import Resolved, is_whole_batch
 from robustsabn.text import quote
 
 if TYPE_CHECKING:
     from robustsabn.layers.base import RoutedNorm
-    from robustsabn.routing import Resolved
 
 __all__ = ["check_counts", "check_dtype", "check_values"]
 
@@ -35,7 +35,7 @@ def check_values(layer: RoutedNorm, x: Tensor, selection: Resolved, per_route: b
     """
     if x.shape[2:].numel() > 1:
         return
-    if not per_route or not isinstance(selection, (tuple, Tensor)) or _is_blend(selection):
+    if not per_route or is_whole_batch(selection):
         if len(x) * x.shape[2:].numel() == 1:
             raise RouteError(_refusal(layer, f"an input of shape {tuple(x.shape)}"))
     elif isinstance(selection, Tensor):
@@ -52,10 +52,6 @@ def check_counts(layer: RoutedNorm, counts: Tensor) -> None:
     message = _refusal(layer, "one sample for one of the routes")
     if not holds((counts != 1).all(), message):
         raise RouteError(message)
-
-
-def _is_blend(selection: Resolved) -> bool:
-    return isinstance(selection, Tensor) and selection.is_floating_point()
 
 
 def _refusal(layer: RoutedNorm, given: str) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from robustsabn.arguments import a_number, a_tensor, a_whole_number
 from robustsabn.devices import autocast_dtype
 from robustsabn.errors import RouteError
-from robustsabn.layers.base import Affine, Init, RoutedNorm, check_features
+from robustsabn.layers.affine import Affine, Init
+from robustsabn.layers.base import RoutedNorm, check_features
 from robustsabn.layers.batch_dim import batch_dim, check_samples_first
 from robustsabn.layers.checks import check_dtype
 from robustsabn.layers.moments import wide
@@ -89,6 +90,7 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
         routes: int | Sequence[str] = ("clean", "adv"),
         *,
         affine: Affine = "sandwich",
+        condition: int | None = None,
         eps: float = 1e-5,
         bias: bool = True,
         channels_first: bool = False,
@@ -111,7 +113,16 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
                 f"normalized_shape={shape} with channels_first; give the number of channels alone"
             )
         RoutedNorm.__init__(
-            self, shape, routes, affine, bias=bias, init=init, router=router, device=device, dtype=dtype
+            self,
+            shape,
+            routes,
+            affine,
+            condition=condition,
+            bias=bias,
+            init=init,
+            router=router,
+            device=device,
+            dtype=dtype,
         )
         self.normalized_shape, self.eps, self.channels_first = shape, eps, channels_first
 
@@ -153,6 +164,7 @@ class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
         routes: int | Sequence[str] = ("clean", "adv"),
         *,
         affine: Affine = "sandwich",
+        condition: int | None = None,
         eps: float = 1e-5,
         bias: bool = True,
         init: Init = "identity",
@@ -171,6 +183,7 @@ class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
             (num_channels,),
             routes,
             affine,
+            condition=condition,
             bias=bias,
             init=init,
             router=router,
@@ -204,6 +217,7 @@ class _RoutedInstanceNorm(_SampleNorm):
         routes: int | Sequence[str] = ("clean", "adv"),
         *,
         affine: Affine = "sandwich",
+        condition: int | None = None,
         eps: float = 1e-5,
         bias: bool = True,
         init: Init = "identity",
@@ -218,6 +232,7 @@ class _RoutedInstanceNorm(_SampleNorm):
             (num_features,),
             routes,
             affine,
+            condition=condition,
             bias=bias,
             init=init,
             router=router,

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
-from robustsabn.layers.base import RoutedNorm, Tied, mixed
+from robustsabn.layers.affine.compose import mixed
+from robustsabn.layers.base import RoutedNorm, Tied
 from robustsabn.layers.moments import Moments, approach, wide
 from robustsabn.routing import Resolved
 

@@ -4,6 +4,7 @@
     with route(model, torch.tensor([0, 1, 1])):    # one route per sample
     with route(model, Split(clean=64, adv=64)):    # consecutive parts of one batch
     with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
+    with route(model, Condition(y)):               # a vector for each sample, in layers built with condition=D
     with route(model, None):                       # shared affine only
 
 With no `route` active, the first route is taken. A route does not depend on train/eval mode.
@@ -12,16 +13,28 @@ One model object belongs to one thread at a time.
 
 from robustsabn.routing.recomputation import checkpoint_context, current_selection, record_selection
 from robustsabn.routing.router import Router, maybe_route, route, routers_of, routes_of
-from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_whole_batch
+from robustsabn.routing.selections import (
+    Blend,
+    Condition,
+    Resolved,
+    Selection,
+    Split,
+    is_blend,
+    is_condition,
+    is_whole_batch,
+)
 
 __all__ = [
     "Blend",
+    "Condition",
     "Resolved",
     "Router",
     "Selection",
     "Split",
     "checkpoint_context",
     "current_selection",
+    "is_blend",
+    "is_condition",
     "is_whole_batch",
     "maybe_route",
     "record_selection",

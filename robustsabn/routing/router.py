@@ -4,6 +4,7 @@
     with route(model, torch.tensor([0, 1, 1])):    # one route per sample
     with route(model, Split(clean=64, adv=64)):    # consecutive parts of one batch
     with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
+    with route(model, Condition(y)):               # a vector for each sample, in layers built with condition=D
     with route(model, None):                       # shared affine only
 
 With no `route` active, the first route is taken. A route does not depend on train/eval mode.
@@ -22,10 +23,11 @@ from typing import Any, SupportsIndex
 import torch
 from torch import Tensor, nn
 
+from robustsabn.arguments import a_whole_number
 from robustsabn.devices import holds, vector
 from robustsabn.errors import RouteError
 from robustsabn.routing.names import what_is_wrong
-from robustsabn.routing.selections import Blend, Resolved, Selection, Split, is_integer
+from robustsabn.routing.selections import Blend, Condition, Resolved, Selection, Split, is_integer
 from robustsabn.text import nearest, quote
 
 __all__ = [
@@ -43,10 +45,26 @@ MOST_ROUTES = 10_000
 """More is a slip of the pen."""
 
 
-class Router:
-    """Names of the routes and the selection in force, shared by all routed layers of one model."""
+DEFAULT_ROUTES = ("clean", "adv")
 
-    def __init__(self, routes: int | Sequence[str] = ("clean", "adv")) -> None:
+
+class Router:
+    """Names of the routes and the selection in force, shared by all routed layers of one model.
+
+    A router with `condition=D` has no routes: its layers take a vector (D,) for each sample.
+    """
+
+    def __init__(self, routes: int | Sequence[str] = DEFAULT_ROUTES, *, condition: int | None = None) -> None:
+        self.condition = condition
+        if condition is not None:
+            if routes != DEFAULT_ROUTES:
+                raise RouteError(
+                    f"routes={quote(routes)} and condition={quote(condition)}; give one: named routes, or the length of a vector"
+                )
+            self.condition = a_whole_number("condition", condition, RouteError)
+            self.names: tuple[str, ...] = ()
+            self.rest()
+            return
         if isinstance(routes, str):
             raise RouteError(
                 f"routes={quote(routes)}: give a sequence of names such as ({quote(routes)}, 'adv') or a number"
@@ -59,7 +77,7 @@ class Router:
             raise RouteError(
                 f"routes={quote(routes)}: give a sequence of names such as ('clean', 'adv') or a number"
             )
-        self.names: tuple[str, ...] = tuple(routes)
+        self.names = tuple(routes)
         wrong = what_is_wrong(self.names)
         if wrong:
             raise RouteError(f"routes={quote(self.names)}: {wrong}")
@@ -79,17 +97,21 @@ class Router:
 
     def __getstate__(self) -> dict[str, object]:
         """Copies and pickles made inside a `route` block start with no route active: nothing would end theirs."""
-        return {"names": self.names}
+        return {"names": self.names, "condition": self.condition}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({"condition": None, **state})
         self.rest()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"Router({', '.join(self.names)})"
+        return f"Router({', '.join(self.names) if self.condition is None else f'condition={self.condition}'})"
+
+    def takes(self, selection: Selection) -> bool:
+        """Whether a selection is of the kind of this router: vectors or routes; None is of both."""
+        return selection is None or isinstance(selection, Condition) == (self.condition is not None)
 
     def index(self, name: str | SupportsIndex) -> int:
         """Index of a route given by name or number; RouteError with what is allowed otherwise."""
@@ -106,6 +128,11 @@ class Router:
         """Check a selection against the names and bring it to the form that layers read, beside the tensor `like`."""
         if selection is None:
             return None
+        if not self.takes(selection):
+            raise RouteError(
+                f"a selection of type {type(selection).__name__} for {self!r}; give a Condition to layers built with "
+                "condition=D, and to no others"
+            )
         if isinstance(selection, (str, bool)) or is_integer(selection):
             return self.index(selection)
         if isinstance(selection, Split):
@@ -117,11 +144,13 @@ class Router:
             return parts
         if isinstance(selection, Blend):
             return self._blend(selection, like)
+        if isinstance(selection, Condition):
+            return self._condition(selection.vectors, like)
         if isinstance(selection, Tensor):
             return self._per_sample(selection, like)
         raise RouteError(
             f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,), "
-            "Split(...), Blend(...) or None; torch.as_tensor makes a LongTensor of a list or an array"
+            "Split(...), Blend(...), Condition(...) or None; torch.as_tensor makes a LongTensor of a list or an array"
         )
 
     def _blend(self, blend: Blend, like: Tensor | None) -> Tensor:
@@ -137,6 +166,23 @@ class Router:
                 f"give one weight per route, shape ({len(self.names)},)"
             )
         return blend.weights if like is None else blend.weights.to(like.device)
+
+    def _condition(self, vectors: Tensor, like: Tensor | None) -> Tensor:
+        if vectors.shape[1] != self.condition:
+            raise RouteError(
+                f"Condition: vectors of length {vectors.shape[1]} for layers of condition={self.condition}; "
+                f"give a tensor (N, {self.condition})"
+            )
+        half = vectors.dtype in (torch.float16, torch.bfloat16)
+        if like is not None and vectors.dtype != like.dtype and not (half and like.dtype == torch.float32):
+            raise RouteError(
+                f"Condition: vectors of {vectors.dtype} for layers of {like.dtype}; bring them to {like.dtype}"
+            )
+        if like is not None and vectors.device != like.device:
+            raise RouteError(
+                f"Condition: vectors on {vectors.device} for layers on {like.device}; bring them to {like.device}"
+            )
+        return vectors
 
     def _per_sample(self, routes: Tensor, like: Tensor | None) -> Tensor:
         if routes.dtype != torch.long or routes.ndim != 1:
@@ -166,7 +212,7 @@ def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
 
 def routes_of(model: nn.Module) -> tuple[str, ...]:
     """Names of a model's routes; empty for a model without routed layers."""
-    return next((router.names for router in routers_of(model)), ())
+    return next((router.names for router in routers_of(model) if router.condition is None), ())
 
 
 def in_backward() -> bool:
@@ -226,21 +272,20 @@ def route(model: nn.Module, selection: Selection) -> Iterator[None]:
     """Send every forward of `model` inside the block through the selected route; nests and restores on exit.
 
     Raises RouteError for a name, dtype, range or shape that does not fit the model, for None in a model with a layer
-    without a shared affine, and for a model without routed layers.
+    without a shared affine, and for a model without routed layers. A `Condition` goes to the layers built with
+    `condition=D`, every other selection to the others, and None to all.
     """
-    routers = routers_of(model)
+    routers = {router: layers for router, layers in routers_of(model).items() if router.takes(selection)}
     if not routers:
-        raise RouteError(
-            f"{type(model).__name__} has no routed layers; convert it first: convert(model, norm='saauxbn')"
-        )
+        raise _nothing_to_select(model, selection)
     if selection is None:
         lacking = [
             m for layers in routers.values() for m in layers if not getattr(m, "has_shared_affine", True)
         ]
         if lacking:
             raise RouteError(
-                f"route None means the shared affine only, and {type(lacking[0]).__name__} with affine='independent' "
-                "has none; convert with norm='sabn' or 'saauxbn', or select a route"
+                f"route None means the shared affine only, and {_described(lacking[0])} has none; "
+                "convert with norm='sabn' or 'saauxbn', or select a route"
             )
     recomputing = in_backward()  # on a thread of autograd's, maybe
     chosen = [
@@ -249,6 +294,25 @@ def route(model: nn.Module, selection: Selection) -> Iterator[None]:
     free = recomputing or torch.compiler.is_compiling()
     with contextlib.nullcontext() if free else _alone(routers), selected(model, chosen, pinned=recomputing):
         yield
+
+
+def _described(layer: Any) -> str:
+    affine = getattr(layer, "affine", None)
+    return type(layer).__name__ + (f" with affine={affine!r}" if affine else "")
+
+
+def _nothing_to_select(model: nn.Module, selection: Selection) -> RouteError:
+    name, routed = type(model).__name__, bool(routers_of(model))
+    if isinstance(selection, Condition):
+        return RouteError(
+            f"{name} has no layers that take a vector; build them with condition={selection.vectors.shape[1]}"
+            + (", or select a route" if routed else "")
+        )
+    if routed:
+        return RouteError(
+            f"the layers of {name} are conditioned by vectors and have no routes; give route(model, Condition(y)), y (N, D)"
+        )
+    return RouteError(f"{name} has no routed layers; convert it first: convert(model, norm='saauxbn')")
 
 
 def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:

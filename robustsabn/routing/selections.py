@@ -12,7 +12,17 @@ from torch import Tensor
 from robustsabn.errors import RouteError
 from robustsabn.text import quote, shorten
 
-__all__ = ["Blend", "Resolved", "Selection", "Split", "is_integer", "is_whole_batch"]
+__all__ = [
+    "Blend",
+    "Condition",
+    "Resolved",
+    "Selection",
+    "Split",
+    "is_blend",
+    "is_condition",
+    "is_integer",
+    "is_whole_batch",
+]
 
 
 def is_integer(value: object) -> TypeGuard[int]:
@@ -90,14 +100,46 @@ class Blend:
         return f"Blend({inner})"
 
 
-Selection: TypeAlias = "str | int | Tensor | Split | Blend | None"
+class Condition:
+    """A vector for each sample, of which layers built with `condition=D` take linear maps: `Condition(y)`.
+
+    y is a float tensor (N, D), and may require grad: an embedding of the class beside a part of the latent
+    (BigGAN, arXiv 1809.11096). RouteError for anything else.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        if not isinstance(vectors, Tensor):
+            raise RouteError(
+                f"Condition({quote(vectors)}): give a float tensor (N, D), one vector for each sample"
+            )
+        if not vectors.is_floating_point() or vectors.is_sparse or vectors.ndim != 2:
+            raise RouteError(
+                f"Condition: vectors of dtype {vectors.dtype} and shape {tuple(vectors.shape)}; "
+                "give a dense float tensor (N, D), one vector for each sample"
+            )
+        self.vectors = vectors
+
+    def __repr__(self) -> str:
+        return f"Condition({len(self.vectors)} vectors of {self.vectors.shape[1]})"
+
+
+Selection: TypeAlias = "str | int | Tensor | Split | Blend | Condition | None"
 
 Resolved: TypeAlias = "int | Tensor | tuple[tuple[int, int], ...] | None"
-"""What layers read: route index | LongTensor (N,) | float Tensor (R,) | ((route, size), ...) | None."""
+"""What layers read: route index | LongTensor (N,) | float Tensor (R,) of a Blend | float Tensor (N, D) of a Condition |
+((route, size), ...) | None."""
+
+
+def is_blend(selection: Resolved) -> TypeGuard[Tensor]:
+    """Whether a selection mixes routes."""
+    return isinstance(selection, Tensor) and selection.ndim == 1 and selection.is_floating_point()
+
+
+def is_condition(selection: Resolved) -> TypeGuard[Tensor]:
+    """Whether a selection gives a vector for each sample."""
+    return isinstance(selection, Tensor) and selection.ndim == 2
 
 
 def is_whole_batch(selection: Resolved) -> bool:
     """Whether every sample of a batch goes the same way."""
-    return not isinstance(selection, (tuple, Tensor)) or (
-        isinstance(selection, Tensor) and selection.is_floating_point()
-    )
+    return not isinstance(selection, (tuple, Tensor)) or is_blend(selection)

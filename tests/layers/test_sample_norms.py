@@ -20,7 +20,7 @@ from robustsabn import (
 )
 from robustsabn.errors import InputError, RouteError
 from robustsabn.layers import AdaIN, RoutedNorm
-from robustsabn.layers.base import Affine
+from robustsabn.layers.affine import Affine
 from tests.helpers.layer_reference import affine64
 
 ROUTES = [0, 1, 1, 0, 1, 0]

@@ -7,7 +7,7 @@ from torch import nn
 
 from robustsabn.errors import ModelError
 from robustsabn.layers import PRESETS, RoutedBatchNorm2d, RoutedInstanceNorm2d
-from robustsabn.layers.base import Init
+from robustsabn.layers.affine import Init
 from robustsabn.routing import Router
 from robustsabn.text import nearest, quote
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from robustsabn.layers.base import mixed
+from robustsabn.layers.affine.compose import mixed
 from robustsabn.routing import Router, current_selection
 
 __all__ = ["ClassEmbedding"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from robustsabn.layers.base import Init
+from robustsabn.layers.affine import Init
 from robustsabn.models.gan.blocks import GeneratorBlock
 from robustsabn.models.gan.initialisation import initialise
 from robustsabn.models.gan.inputs import check_latents

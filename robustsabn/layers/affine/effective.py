@@ -77,9 +77,9 @@ class EffectiveAffine(Tensor):
 def effective(layer: Any, entry: str) -> Tensor | None:
     """`weight` or `bias` of a routed layer as seen from outside; the parameter itself where all routes share it."""
     own = layer._parameters[entry]
-    if layer._parameters["route_weight"] is None:
+    if not layer.has_route_affine:
         return own  # type: ignore[no-any-return]
-    if layer._parameters[f"route_{entry}"] is None:
+    if not _sources(layer, entry):
         return None
     if torch.compiler.is_compiling():
         return _composed(layer, entry)
@@ -87,13 +87,20 @@ def effective(layer: Any, entry: str) -> Tensor | None:
 
 
 def _stand_in(layer: Any, entry: str, detached: bool = False) -> EffectiveAffine:
-    table = layer._parameters[f"route_{entry}"]
+    sources = _sources(layer, entry)
     trained = not detached and any(
-        p is not None and p.requires_grad for p in (table, layer._parameters[entry])
+        p.requires_grad for p in (*sources, layer._parameters[entry]) if p is not None
     )
-    out = Tensor._make_subclass(EffectiveAffine, table.new_full(layer.shape, float("nan")), trained)
+    out = Tensor._make_subclass(EffectiveAffine, sources[0].new_full(layer.shape, float("nan")), trained)
     out.layer, out.entry, out.detached = layer, entry, detached
     return out
+
+
+def _sources(layer: Any, entry: str) -> list[Tensor]:
+    """The parameters of the routes' weight or bias: a table, or those of a linear map."""
+    table = layer._parameters[f"route_{entry}"]
+    linear = layer.condition_gain if entry == "weight" else layer.condition_bias
+    return [table] if table is not None else [] if linear is None else list(linear.parameters())
 
 
 def _value(seen: EffectiveAffine) -> Tensor:

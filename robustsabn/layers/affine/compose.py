@@ -1,0 +1,46 @@
+"""Affines composed at parameter size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustsabn.layers.moments import wide
+from robustsabn.routing import Resolved, is_blend
+
+__all__ = ["compose", "mixed", "repeat_parts", "rows_of"]
+
+
+def compose(
+    g: Tensor, b: Tensor | None, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """`G = g * weight` and `B = g * bias + b`: the affine g, b after the shared one weight, bias, where there is one."""
+    if weight is None:
+        return g, b
+    if b is not None and bias is not None:
+        b = torch.addcmul(b, g, bias)
+    return g * weight, b
+
+
+def rows_of(table: Tensor, selection: Resolved) -> Tensor:
+    """What a selection of routes takes from a table (R, *): (*) for the whole batch, (N, *) by sample, (P, *) by part."""
+    if is_blend(selection):
+        return mixed(selection, table)
+    if isinstance(selection, int):  # select is several times cheaper than indexing
+        return table.select(0, selection)
+    if isinstance(selection, Tensor):
+        return table[selection.to(table.device)]  # a model may lie on several
+    assert selection is not None
+    # not table[list]: on CUDA that copies the list from the host, and waits
+    return torch.stack([table.select(0, route) for route, _ in selection])
+
+
+def mixed(weights: Tensor, rows: Tensor) -> Tensor:
+    """Sum over r of weights[r] rows[r]; weights (R,), rows (R, *S). Not a matrix product, which autocast rounds."""
+    weights = weights.to(rows.device, wide(rows.dtype)).reshape(-1, *(1,) * (rows.ndim - 1))
+    return (weights * rows).sum(0).to(rows.dtype)
+
+
+def repeat_parts(rows: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:
+    """Rows (P, *S) of consecutive parts as one row for each sample, (N, *S)."""
+    return torch.cat([row.expand(size, *row.shape) for row, (_, size) in zip(rows, parts, strict=True)])

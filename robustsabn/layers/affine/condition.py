@@ -1,0 +1,55 @@
+"""Gain and bias as linear maps of a vector for each sample (BigGAN, arXiv 1809.11096)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.errors import RouteError
+from robustsabn.routing import Resolved, is_condition
+
+__all__ = ["affine_of_condition", "linear_map"]
+
+
+def linear_map(
+    condition: int, shape: Sequence[int], device: torch.device | None, dtype: torch.dtype | None
+) -> nn.Linear:
+    """A map W (prod(S), D) without bias, not initialised; torch's `spectral_norm`, of either kind, may be put on it."""
+    with torch.no_grad():
+        return nn.utils.skip_init(
+            nn.Linear,
+            condition,
+            math.prod(shape),
+            bias=False,
+            device=device or torch.get_default_device(),
+            dtype=dtype,
+        )
+
+
+def affine_of_condition(layer: Any, selection: Resolved) -> tuple[Tensor, Tensor | None]:
+    """`g = 1 + W_g y` and `b = W_b y` for the vectors y (N, D) in force, each (N, *S); never in half precision of autocast."""
+    gain, bias = layer.condition_gain, layer.condition_bias
+    if not is_condition(selection):
+        raise RouteError(
+            f"{type(layer).__name__} of condition={layer.router.condition} takes its affine from vectors, and none are given; "
+            "run the model inside `with route(model, Condition(y)):`, y (N, D)"
+        )
+    own = next(gain.parameters())
+    with _without_autocast(selection.device.type):
+        y = selection.to(own.device, own.dtype)  # a model may lie on several
+        g = gain(y) + 1
+        b = None if bias is None else bias(y)
+    if len(layer.shape) > 1:
+        g, b = (None if v is None else v.unflatten(1, layer.shape) for v in (g, b))
+    return g, b
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()

@@ -1,0 +1,79 @@
+"""One vector for each sample, by its route."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.arguments import a_device, a_dtype, a_whole_number
+from robustsabn.errors import RouteError
+from robustsabn.layers.affine.compose import repeat_parts, rows_of
+from robustsabn.routing import Router, current_selection, is_whole_batch, record_selection
+from robustsabn.text import quote
+
+__all__ = ["RoutedEmbedding"]
+
+
+class RoutedEmbedding(nn.Module):
+    """The selection in force as vectors: rows of a table `weight` (R, D), drawn from N(0, 1) as those of `nn.Embedding`.
+
+    `embedding(n)` gives (n, D): each sample's row under routes by sample, one row for all under a route, the mean under
+    a `Blend`. For generators that need the class as a vector (BigGAN) and for projection discriminators; torch's
+    `spectral_norm`, of either kind, may be put on it. RouteError under None, and where the selection is of another
+    number of samples.
+    """
+
+    has_shared_affine = False
+
+    def __init__(
+        self,
+        routes: int | Sequence[str],
+        embedding_dim: int,
+        *,
+        router: Router | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if router is not None and (not isinstance(router, Router) or router.condition is not None):
+            raise RouteError(
+                f"router is {quote(router)}; give a robustsabn.Router of routes, or leave it out"
+            )
+        a_whole_number("embedding_dim", embedding_dim, RouteError)
+        self.router = Router(routes) if router is None else router
+        self.weight = nn.Parameter(
+            torch.empty(
+                len(self.router),
+                embedding_dim,
+                device=None if device is None else a_device(device, RouteError),
+                dtype=None if dtype is None else a_dtype(dtype, RouteError),
+            )
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Rows from N(0, 1)."""
+        nn.init.normal_(self.weight)
+
+    def forward(self, samples: int) -> Tensor:
+        """Vectors (samples, D) of the selection in force."""
+        selection, _ = current_selection(self.router)
+        if selection is None:
+            raise RouteError("route None has no class, and RoutedEmbedding no vector for it; select a route")
+        rows = rows_of(self.weight, selection)
+        if is_whole_batch(selection):
+            out = rows.expand(samples, -1)
+        else:
+            out = repeat_parts(rows, selection) if isinstance(selection, tuple) else rows
+            if len(out) != samples:
+                raise RouteError(
+                    f"a selection of {len(out)} samples for a batch of {samples}; give one route per sample"
+                )
+        record_selection(self.router, selection, out)
+        return out
+
+    def extra_repr(self) -> str:
+        """Routes and dimension, for print(model)."""
+        return f"{len(self.router)}, {self.weight.shape[1]}"

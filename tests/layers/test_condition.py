@@ -1,0 +1,350 @@
+"""Affines from a vector: maths, refusals, BigGAN's way of entering a block, compiled, checkpointed, normalised spectrally."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
+
+from robustsabn import (
+    Blend,
+    CCBN2d,
+    CCIN2d,
+    Condition,
+    RoutedEmbedding,
+    RoutedGroupNorm,
+    RoutedLayerNorm,
+    Router,
+    SaAuxBN2d,
+    SaBN2d,
+    SaIN2d,
+    Split,
+    bake,
+    checkpoint_context,
+    route,
+    routes_of,
+)
+from robustsabn.errors import ConversionError, RouteError
+
+LAYERS = (SaBN2d, CCBN2d, SaIN2d, CCIN2d)
+
+
+def randomised(layer: Any) -> Any:
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    if getattr(layer, "running_mean", None) is not None:
+        layer.running_mean.normal_()
+        layer.running_var.uniform_(0.5, 2)
+    return layer
+
+
+def conditioned64(layer: Any, x: Tensor, y: Tensor, training: bool) -> Tensor:
+    """(1 + W_g y) (g_s xhat + b_s) + W_b y, one sample and one channel at a time; differentiable."""
+    own, out = dict(layer.named_parameters()), []
+    for n in range(len(x)):
+        for c in range(x.shape[1]):
+            if not isinstance(layer, nn.BatchNorm2d):
+                values = x[n, c].flatten()
+            else:
+                values = torch.stack([x[m, c].flatten() for m in range(len(x))]).flatten()
+            mean = values.sum() / values.numel()
+            var = ((values - mean) ** 2).sum() / values.numel()
+            if isinstance(layer, nn.BatchNorm2d) and not training:
+                assert layer.running_mean is not None
+                assert layer.running_var is not None
+                mean, var = layer.running_mean[c], layer.running_var[c]
+            value = (x[n, c] - mean) / torch.sqrt(var + layer.eps)
+            if "weight" in own:
+                value = own["weight"][c] * value + own["bias"][c]
+            gain, bias = own["condition_gain.weight"], own["condition_bias.weight"]
+            value = (1 + sum(gain[c, d] * y[n, d] for d in range(y.shape[1]))) * value
+            out.append(value + sum(bias[c, d] * y[n, d] for d in range(y.shape[1])))
+    return torch.stack(out).view_as(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_forward_and_gradients_are_those_of_the_loop(kind: Callable[..., Any], training: bool) -> None:
+    layer = randomised(kind(3, condition=2, dtype=torch.float64)).train(training)
+    x = torch.randn(4, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    inputs = [x, y, *layer.parameters()]
+    expected = conditioned64(layer, x, y, training)
+    with route(layer, Condition(y)):
+        found = layer(x)
+    torch.testing.assert_close(found, expected)
+    g = torch.randn_like(x)
+    for one, other in zip(
+        torch.autograd.grad(found, inputs, g), torch.autograd.grad(expected, inputs, g), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_class_index_is_the_case_of_one_hot_vectors(kind: Callable[..., Any]) -> None:
+    table, maps = randomised(kind(5, routes=4)), kind(5, condition=4)
+    own = dict(maps.named_parameters())
+    with torch.no_grad():
+        own["condition_gain.weight"].copy_(table.route_weight.T - 1)
+        own["condition_bias.weight"].copy_(table.route_bias.T)
+        for name in {"weight", "bias"} & set(own):
+            own[name].copy_(dict(table.named_parameters())[name])
+    x, classes = torch.randn(7, 5, 3, 3), torch.arange(7) % 4
+    with route(table, classes):
+        expected = table(x)
+    with route(maps, Condition(F.one_hot(classes, 4).float())):
+        torch.testing.assert_close(maps(x), expected)
+    assert torch.equal(maps(x) if False else maps.condition_gain.weight + 1, (table.route_weight.T - 1) + 1)
+
+
+def test_layer_and_group_norm_take_vectors() -> None:
+    x, y = torch.randn(3, 5, 4), torch.randn(3, 2)
+    for layer, shape in (
+        (RoutedLayerNorm((5, 4), condition=2), (5, 4)),
+        (RoutedLayerNorm(4, condition=2), (1, 4)),
+        (RoutedGroupNorm(1, 5, condition=2), (5, 1)),
+    ):
+        randomised(layer)
+        with torch.no_grad(), route(layer, Condition(y)):
+            found = layer(x)
+        own = {name: p.detach() for name, p in layer.named_parameters()}
+        xhat = F.layer_norm(x, x.shape[-len(layer.shape) :] if layer.shape != (5,) else (5, 4), eps=layer.eps)
+        g = (1 + y @ own["condition_gain.weight"].T).view(3, *shape)
+        b = (y @ own["condition_bias.weight"].T).view(3, *shape)
+        view = own["weight"].view(1, *shape), own["bias"].view(1, *shape)
+        torch.testing.assert_close(found, g * (view[0] * xhat + view[1]) + b)
+
+
+class Block(nn.Module):
+    """Two layers that take the vector of their block."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        router = Router(condition=d)
+        self.first = SaBN2d(4, condition=d, router=router, init="paper")
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.second = CCBN2d(4, condition=d, router=router, init="paper")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.second(self.conv(self.first(x).relu()))
+        return out
+
+
+class Generator(nn.Module):
+    """The class as a vector, beside a part of the latent of its own for each block, as in BigGAN."""
+
+    def __init__(self, checkpointed: bool = False) -> None:
+        super().__init__()
+        self.embedding = RoutedEmbedding(10, 4)
+        self.blocks = nn.ModuleList(Block(6) for _ in range(2))
+        self.last = SaBN2d(4, router=self.embedding.router, routes=10)
+        self.checkpointed = checkpointed
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        embedded = self.embedding(len(z))
+        for block, part in zip(self.blocks, z.chunk(2, 1), strict=True):
+            with route(block, Condition(torch.cat([embedded, part], 1))):
+                x = checkpoint(block, x, use_reentrant=False) if self.checkpointed else block(x)
+        out: Tensor = self.last(x)
+        return out
+
+
+def run(model: nn.Module, call: Callable[..., Tensor], selection: Any) -> tuple[Tensor, list[Tensor]]:
+    g = torch.Generator().manual_seed(0)
+    x, z = torch.randn(6, 4, 5, 5, generator=g), torch.randn(6, 4, generator=g, requires_grad=True)
+    with route(model, selection):
+        y = call(x, z)
+    wanted = [z, *model.parameters()]
+    return y, list(torch.autograd.grad((y * x.roll(1, 0)).sum(), wanted, allow_unused=True))
+
+
+SELECTIONS = (torch.arange(6), 3, "4", Split((0, 2), (1, 4)), Blend(torch.full((10,), 0.1)))
+
+
+@pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: type(s).__name__)
+def test_blocks_take_their_own_vectors_inside_the_route_of_the_class(selection: Any) -> None:
+    model = Generator()
+    assert routes_of(model) == tuple(map(str, range(10)))
+    y, grads = run(model, model, selection)
+    names = ["z", *(name for name, _ in model.named_parameters())]
+    assert [name for name, g in zip(names, grads, strict=True) if g is None or not g.abs().max() > 0] == []
+    for block in model.blocks:
+        with pytest.raises(RouteError, match="none are given"):
+            block(torch.zeros(2, 4, 3, 3))
+    assert y.shape == (6, 4, 5, 5)
+
+
+def test_blocks_compile_without_breaks_and_once_for_all_vectors() -> None:
+    model = Generator()
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(model, fullgraph=True, backend=counter)
+    for shift in (0, 3):
+        expected = run(model, model, (torch.arange(6) + shift) % 10)
+        found = run(model, compiled, (torch.arange(6) + shift) % 10)
+        torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-4)
+        for one, other in zip(found[1], expected[1], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert counter.frame_count == 1
+
+
+def test_checkpointed_blocks_give_the_same_gradients_and_move_statistics_once() -> None:
+    plain = Generator()
+    again = copy.deepcopy(plain)
+    again.checkpointed = True
+    expected, found = run(plain, plain, SELECTIONS[0]), run(again, again, SELECTIONS[0])
+    assert torch.equal(found[0], expected[0])
+    for one, other in zip(found[1], expected[1], strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(again.buffers(), plain.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_block_checkpointed_with_the_helper() -> None:
+    block, x, y = Block(3), torch.randn(4, 4, 5, 5), torch.randn(4, 3, requires_grad=True)
+    twin = copy.deepcopy(block)
+    with route(block, Condition(y)):
+        block(x).square().sum().backward()
+    expected, y.grad = y.grad, None
+    with route(twin, Condition(y)):
+        out = checkpoint(twin, x, use_reentrant=False, context_fn=checkpoint_context(twin))
+    out.square().sum().backward()
+    assert expected is not None
+    assert y.grad is not None
+    assert torch.equal(y.grad, expected)
+
+
+def test_the_embedding_gives_rows_of_the_selection() -> None:
+    embedding = RoutedEmbedding(("a", "b", "c"), 2)
+    table = embedding.weight
+    rows = {
+        "b": table[1].expand(4, 2),
+        2: table[2].expand(4, 2),
+        torch.tensor([2, 0, 0, 1]): table[[2, 0, 0, 1]],
+        Split(c=1, a=3): table[[2, 0, 0, 0]],
+        Blend(a=0.25, c=0.75): (0.25 * table[0] + 0.75 * table[2]).expand(4, 2),
+    }
+    for selection, expected in rows.items():
+        with route(embedding, selection):
+            torch.testing.assert_close(embedding(4), expected)
+            if not isinstance(selection, (str, int, Blend)):
+                with pytest.raises(RouteError, match="4 samples for a batch of 5"):
+                    embedding(5)
+    assert torch.equal(embedding(1), table[:1])
+    with pytest.raises(RouteError, match="RoutedEmbedding has none"), route(embedding, None):
+        pass
+    assert set(embedding.state_dict()) == {"weight"}
+
+
+@pytest.mark.parametrize("parametrised", [True, False])
+def test_spectral_norm_on_the_maps_and_the_embedding(parametrised: bool) -> None:
+    model = Generator()
+    for module in list(model.modules()):
+        if isinstance(module, (nn.Linear, RoutedEmbedding)):
+            nn.init.orthogonal_(module.weight)  # BigGAN's start; zeros have no norm to divide by
+            if parametrised:
+                nn.utils.parametrizations.spectral_norm(module, n_power_iterations=30)
+            else:
+                nn.utils.spectral_norm(module, n_power_iterations=30)
+    run(model, model, SELECTIONS[0])
+    block: Any = model.blocks[0]
+    for weight in (model.embedding.weight, block.first.condition_gain.weight):
+        assert torch.linalg.matrix_norm(weight, 2).item() == pytest.approx(1, abs=1e-3)
+    y, grads = run(model, model, SELECTIONS[0])
+    assert y.isfinite().all()
+    assert all(g is not None and g.isfinite().all() for g in grads)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_half_precision_keeps_the_maps_in_float32(kind: Callable[..., Any]) -> None:
+    layer = randomised(kind(3, condition=8)).eval()
+    x, y = torch.randn(4, 3, 5, 5).bfloat16(), torch.randn(4, 8).bfloat16()
+    with route(layer, Condition(y)), torch.autocast("cpu", torch.bfloat16):
+        found = layer(x)
+    with route(layer, Condition(y.float())):
+        expected = layer(x.float())
+    torch.testing.assert_close(found.float(), expected, rtol=2**-7, atol=2**-7)
+
+
+def test_none_is_the_shared_affine_and_can_be_baked() -> None:
+    layer = randomised(SaBN2d(3, condition=2)).eval()
+    x, model = torch.randn(2, 3, 4, 4), nn.Sequential(layer)
+    with route(model, None):
+        shared = model(x)
+    with route(model, Condition(torch.zeros(2, 2))):
+        torch.testing.assert_close(model(x), shared)
+    plain = bake(model, None)
+    assert torch.equal(plain(x), shared)
+    assert set(plain.state_dict()) == {f"0.{key}" for key in nn.BatchNorm2d(3).state_dict()}
+    with pytest.raises(ConversionError, match="a plain network has one"):
+        bake(model, Condition(torch.zeros(2, 2)))
+
+
+def test_state_copies_devices_and_the_start() -> None:
+    layer = SaBN2d(3, condition=2)
+    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == {
+        "weight": (3,),
+        "bias": (3,),
+        "condition_gain.weight": (3, 2),
+        "condition_bias.weight": (3, 2),
+    }
+    x, y = torch.randn(4, 3, 5, 5), torch.randn(4, 2)
+    with route(layer, Condition(y)):
+        torch.testing.assert_close(layer(x), nn.BatchNorm2d(3)(x))
+        for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+            with pytest.raises(RouteError, match="none are given"):
+                twin(x)
+    torch.manual_seed(0)
+    drawn = CCBN2d(64, condition=64, init="paper").condition_gain
+    assert drawn is not None
+    assert drawn.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    meta = SaBN2d(3, condition=2, device="meta")
+    assert all(t.is_meta for t in meta.state_dict().values())
+    with route(meta, Condition(y.to("meta"))):
+        assert meta(x.to("meta")).is_meta
+
+
+Y = torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: Condition([1.0]), r"give a float tensor \(N, D\)"),
+        (lambda: Condition(Y[0]), r"shape \(3,\); give a dense float tensor"),
+        (lambda: Condition(Y.long()), "dtype torch.int64"),
+        (lambda: route(SaBN2d(2, condition=4), Condition(Y)).__enter__(), "length 3 .* condition=4"),
+        (lambda: route(SaBN2d(2, condition=3), Condition(Y.double())).__enter__(), "bring them to torch.float32"),
+        (lambda: route(SaBN2d(2, condition=3), Condition(Y.to("meta"))).__enter__(), "bring them to cpu"),
+        (lambda: route(SaBN2d(2, condition=3), torch.zeros(2, dtype=torch.long)).__enter__(), "conditioned by vectors"),
+        (lambda: route(SaBN2d(2, condition=3), "adv").__enter__(), "conditioned by vectors"),
+        (lambda: route(SaBN2d(2), Condition(Y)).__enter__(), "build them with condition=3"),
+        (lambda: route(nn.Conv2d(1, 1, 1), Condition(Y)).__enter__(), "build them with condition=3"),
+        (lambda: route(CCBN2d(2, condition=3), None).__enter__(), "has none"),
+        (lambda: SaBN2d(2, routes=4, condition=3), "give one"),
+        (lambda: SaBN2d(2, condition=0), "whole number of at least 1"),
+        (lambda: SaBN2d(2, condition=3, router=Router()), "layers of one router"),
+        (lambda: SaBN2d(2, router=Router(condition=3)), "layers of one router"),
+        (lambda: SaAuxBN2d(2, condition=3), "statistics are shared"),
+        (lambda: RoutedEmbedding(3, 2, router=Router(condition=3)), "Router of routes"),
+        (lambda: SaBN2d(2, condition=3)(torch.zeros(2, 2, 4, 4)), r"route\(model, Condition\(y\)\)"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_refused_in_words(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(RouteError, match=words):
+        call()
+
+
+def test_another_number_of_vectors_than_samples_is_refused() -> None:
+    for layer in (SaBN2d(2, condition=3), SaIN2d(2, condition=3), RoutedGroupNorm(1, 2, condition=3)):
+        with route(layer, Condition(Y)), pytest.raises(RouteError, match="2 vectors for a batch of 5"):
+            layer(torch.zeros(5, 2, 4, 4))
+        with pytest.raises(RouteError, match="different routes"), route(layer, Condition(Y)):
+            torch.zeros(2) + layer.weight
