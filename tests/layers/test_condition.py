@@ -230,16 +230,17 @@ def test_the_embedding_gives_rows_of_the_selection() -> None:
         torch.tensor([2, 0, 0, 1]): table[[2, 0, 0, 1]],
         Split(c=1, a=3): table[[2, 0, 0, 0]],
         Blend(a=0.25, c=0.75): (0.25 * table[0] + 0.75 * table[2]).expand(4, 2),
+        None: torch.zeros(4, 2),
     }
     for selection, expected in rows.items():
         with route(embedding, selection):
             torch.testing.assert_close(embedding(4), expected)
-            if not isinstance(selection, (str, int, Blend)):
+            whole = isinstance(selection, (str, int, Blend)) or selection is None
+            torch.testing.assert_close(embedding(), expected[:1] if whole else expected)
+            if not whole:
                 with pytest.raises(RouteError, match="4 samples for a batch of 5"):
                     embedding(5)
     assert torch.equal(embedding(1), table[:1])
-    with pytest.raises(RouteError, match="RoutedEmbedding has none"), route(embedding, None):
-        pass
     assert set(embedding.state_dict()) == {"weight"}
 
 

@@ -20,12 +20,10 @@ class RoutedEmbedding(nn.Module):
     """The selection in force as vectors: rows of a table `weight` (R, D), drawn from N(0, 1) as those of `nn.Embedding`.
 
     `embedding(n)` gives (n, D): each sample's row under routes by sample, one row for all under a route, the mean under
-    a `Blend`. For generators that need the class as a vector (BigGAN) and for projection discriminators; torch's
-    `spectral_norm`, of either kind, may be put on it. RouteError under None, and where the selection is of another
-    number of samples.
+    a `Blend`, zeros under None; `embedding()` gives (1, D) where it is one for all. RouteError for a selection of another
+    number of samples than n. For generators that need the class as a vector (BigGAN) and for projection discriminators;
+    torch's `spectral_norm`, of either kind, may be put on it.
     """
-
-    has_shared_affine = False
 
     def __init__(
         self,
@@ -57,17 +55,16 @@ class RoutedEmbedding(nn.Module):
         """Rows from N(0, 1)."""
         nn.init.normal_(self.weight)
 
-    def forward(self, samples: int) -> Tensor:
+    def forward(self, samples: int | None = None) -> Tensor:
         """Vectors (samples, D) of the selection in force."""
         selection, _ = current_selection(self.router)
-        if selection is None:
-            raise RouteError("route None has no class, and RoutedEmbedding no vector for it; select a route")
-        rows = rows_of(self.weight, selection)
+        table = self.weight
+        rows = table.new_zeros(table.shape[1]) if selection is None else rows_of(table, selection)
         if is_whole_batch(selection):
-            out = rows.expand(samples, -1)
+            out = rows.expand(1 if samples is None else samples, -1)
         else:
             out = repeat_parts(rows, selection) if isinstance(selection, tuple) else rows
-            if len(out) != samples:
+            if samples not in (None, len(out)):
                 raise RouteError(
                     f"a selection of {len(out)} samples for a batch of {samples}; give one route per sample"
                 )
