@@ -18,7 +18,7 @@ from robustsabn.paths import given_path
 from robustsabn.state_versions import load_state, read_state, versioned
 from robustsabn.text import one_line, quote, shorten
 
-__all__ = ["fill", "load_weights", "read_weights"]
+__all__ = ["fill", "load_weights", "read_torch", "read_weights"]
 
 _TORCH = (".pt", ".pth", ".th", ".tar", ".ckpt", ".bin")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -43,10 +43,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             ) from error
     if path.suffix not in _TORCH:
         raise ModelError(f"{path}: weights must end in .safetensors, {', '.join(_TORCH)}")
-    return _state_dict(path, _read_torch(path))
+    return _state_dict(path, read_torch(path))
 
 
-def _read_torch(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
+    """What a torch file holds, on the CPU; ModelError where it is damaged or would run code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(

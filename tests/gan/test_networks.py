@@ -23,6 +23,7 @@ def numbers(network: nn.Module) -> int:
     ("architecture", "classes", "ccbn", "sabn", "discriminator"),
     [
         ("sngan-32", 10, 4_304_387, 4_307_459, 1_055_104),
+        ("autogan-32", 10, 4_435_971, 4_439_043, 1_055_104),
         ("sngan-128", 143, 10_606_339, 10_612_099, 12_311_296),
     ],
 )
@@ -43,7 +44,7 @@ def test_shapes_ranges_and_gradients(architecture: str, norm: str) -> None:
         images = g(torch.randn(3, g.latent_dim))
     with route(d, y):
         scores = d(images)
-    side = {"digits": 8, "sngan-32": 32, "sngan-128": 128}[architecture]
+    side = {"digits": 8, "sngan-32": 32, "sngan-128": 128, "autogan-32": 32}[architecture]
     assert images.shape == (3, 1 if architecture == "digits" else 3, side, side)
     assert scores.shape == (3,)
     assert images.abs().max() <= 1

@@ -5,6 +5,7 @@ with route(generator, y): images = generator(z)              # y LongTensor (N,)
 with route(discriminator, y): scores = discriminator(images)   # (N,)
 """
 
+from robustsabn.models.gan.official import load_official
 from robustsabn.models.gan.registry import build, names
 
-__all__ = ["build", "names"]
+__all__ = ["build", "load_official", "names"]

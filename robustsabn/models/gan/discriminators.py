@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 from torch.nn.utils.parametrizations import spectral_norm
 
+from robustsabn.layers import RoutedEmbedding
 from robustsabn.models.gan.blocks import DiscriminatorBlock
 from robustsabn.models.gan.initialisation import initialise
 from robustsabn.models.gan.inputs import check_images
-from robustsabn.models.gan.projection import ClassEmbedding
-from robustsabn.routing import Router
 
 __all__ = ["Discriminator", "Stage"]
 
@@ -53,18 +52,18 @@ class Discriminator(nn.Module):
             )
             channels = width
         self.linear = nn.Linear(channels, 1, bias=bias)
-        self.embedding = ClassEmbedding(channels, Router(num_classes))
+        self.embedding = RoutedEmbedding(num_classes, channels)
         initialise(self, init, drawn)
         # After the weights are drawn, as the singular vectors start from them. The parametrisation and not the old hook:
         # the hook's `weight` is no leaf after a forward, so deepcopy (an averaged copy) refuses it, and its buffers are
         # written in place between two forwards of one backward (DDP, gradient penalty).
         for layer in list(self.modules()):
-            if isinstance(layer, (nn.Conv2d, nn.Linear, ClassEmbedding)):
+            if isinstance(layer, (nn.Conv2d, nn.Linear, RoutedEmbedding)):
                 spectral_norm(layer, eps=1e-12)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores of the images as images of the classes in force."""
         check_images(x, self.image_channels, self.smallest)
         h = relu(self.blocks(x)).sum((2, 3))
-        projection: Tensor = (self.embedding() * h).sum(1)
+        projection: Tensor = (self.embedding(len(h)) * h).sum(1)
         return projection + self.linear(h).squeeze(1)

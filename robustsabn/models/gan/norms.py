@@ -1,12 +1,12 @@
 """The norms of a generator by name."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from torch import nn
 
 from robustsabn.errors import ModelError
-from robustsabn.layers import PRESETS, RoutedBatchNorm2d, RoutedInstanceNorm2d
+from robustsabn.layers import CCBN2d, CCIN2d, RoutedBatchNorm2d, SaBN2d, SaIN2d
 from robustsabn.layers.affine import Init
 from robustsabn.routing import Router
 from robustsabn.text import nearest, quote
@@ -16,20 +16,21 @@ __all__ = ["NORMS", "MakeNorm", "norms"]
 MakeNorm = Callable[[int], nn.Module]
 """From a number of channels to a layer."""
 
-NORMS = ("bn", "ccbn", "sabn", "ccin", "sain")
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "bn": partial(RoutedBatchNorm2d, affine="shared"),
+    "ccbn": CCBN2d,
+    "sabn": SaBN2d,
+    "ccin": CCIN2d,
+    "sain": SaIN2d,
+}
 
 
-def norms(norm: str, router: Router, affine_init: Init = "paper") -> MakeNorm:
+def norms(norm: str, router: Router, init: Init = "paper") -> MakeNorm:
     """What makes the norms of a generator, all on one router; ModelError for an unknown name.
 
     bn: batch norm with one affine for all classes; ccbn: one affine per class; sabn: a shared affine, then one per class;
-    ccin, sain: the same with instance statistics. `affine_init` "paper" draws the scales from N(1, 0.02).
+    ccin, sain: the same with instance statistics. `init` "paper" draws the scales of classes from N(1, 0.02).
     """
     if not isinstance(norm, str) or norm not in NORMS:
         raise ModelError(f"norm={quote(norm)}{nearest(norm, NORMS)}; allowed: {', '.join(NORMS)}")
-    settings: dict[str, Any] = {"init": affine_init, "router": router}
-    if norm in PRESETS:
-        settings |= PRESETS[norm]._asdict()
-        return lambda channels: RoutedBatchNorm2d(channels, **settings)
-    settings["affine"] = "sandwich" if norm == "sain" else "independent"
-    return lambda channels: RoutedInstanceNorm2d(channels, **settings)
+    return partial(NORMS[norm], router=router, condition=router.condition, init=init)

@@ -11,6 +11,7 @@ from torch import nn
 
 from robustsabn.arguments import a_whole_number
 from robustsabn.errors import ModelError
+from robustsabn.models.gan.autogan import AutoGANGenerator
 from robustsabn.models.gan.digits import digits_discriminator, digits_generator
 from robustsabn.models.gan.discriminators import Discriminator, Stage
 from robustsabn.models.gan.sngan import sngan32, sngan128
@@ -39,6 +40,7 @@ def _discriminator128(num_classes: int, *, width: int, **options: Any) -> Discri
 
 
 _ARCHITECTURES = {
+    "autogan-32": Architecture(AutoGANGenerator, _discriminator32, 256, 128, "xavier_uniform"),
     "digits": Architecture(digits_generator, digits_discriminator, 32, 32, "xavier_uniform"),
     "sngan-32": Architecture(sngan32, _discriminator32, 256, 128, "xavier_uniform"),
     "sngan-128": Architecture(sngan128, _discriminator128, 64, 64, "xavier_uniform"),
