@@ -39,7 +39,7 @@ class DataError(RobustsabnError, ValueError):
 
 
 class InputError(RobustsabnError, ValueError):
-    """Images, labels or logits handed to an attack are unusable."""
+    """Images, labels, logits or features handed to an attack or a metric are unusable."""
 
 
 class ModelError(RobustsabnError, ValueError):

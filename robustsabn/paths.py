@@ -1,4 +1,4 @@
-"""Paths that a user gives."""
+"""Paths that a user gives, and the folder for what can be made again."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from robustsabn.errors import RobustsabnError
 from robustsabn.text import quote
 
-__all__ = ["given_path"]
+__all__ = ["cache_folder", "given_path"]
 
 
 def given_path(value: object, what: str, error: type[RobustsabnError]) -> Path:
@@ -29,3 +29,10 @@ def given_path(value: object, what: str, error: type[RobustsabnError]) -> Path:
     except ValueError:
         raise error(f"{what} is {quote(text)}, which this system cannot write as a path") from None
     return path
+
+
+def cache_folder() -> Path:
+    """Where files lie that can be made again: ROBUSTSABN_CACHE, else `robustsabn` in XDG_CACHE_HOME or in ~/.cache."""
+    if own := os.environ.get("ROBUSTSABN_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "robustsabn"

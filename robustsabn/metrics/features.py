@@ -1,0 +1,127 @@
+"""Features of many images, extracted once for every metric; those of real images are kept on the disk."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from robustsabn.data.content import digest
+from robustsabn.data.folder import FolderSet
+from robustsabn.data.sets import ArraySet, Device
+from robustsabn.errors import InputError, WriteError
+from robustsabn.files import make_folder, replacing
+from robustsabn.metrics.extractor import Extractor
+from robustsabn.metrics.images import Images, batches, count, fitted
+from robustsabn.paths import cache_folder
+
+__all__ = ["Features", "extract", "extract_cached"]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features (N, D), logits (N, K) and labels (N,) on the CPU; `shape` (C, H, W) is that of the images."""
+
+    features: Tensor
+    logits: Tensor | None
+    labels: Tensor | None
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, indices: Tensor) -> "Features":
+        """Those at `indices` (n,)."""
+        logits, labels = (None if t is None else t[indices] for t in (self.logits, self.labels))
+        return Features(self.features[indices], logits, labels, self.shape)
+
+
+def extract(
+    images: Images,
+    labels: Tensor | None,
+    extractors: Sequence[Extractor],
+    *,
+    what: str,
+    device: Device = "cpu",
+    batch_size: int = 256,
+    progress: bool = False,
+) -> list[Features]:
+    """What each of `extractors` makes of the images, in one pass over them.
+
+    Raises InputError as `batches` and `fitted` do, and for features that are not finite.
+    """
+    found: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in extractors]
+    known: list[Tensor] = []
+    networks = [e.to(device) for e in extractors]
+    shape: tuple[int, ...] = ()
+    n = 0
+    with Progress(transient=True, disable=not progress) as bar:
+        task = bar.add_task(f"features of {what}", total=count(images))
+        for x, y in batches(images, labels, what=what, size=batch_size, device=device):
+            shape, n = tuple(x.shape[1:]), n + len(x)
+            for network, rows in zip(networks, found, strict=True):
+                out = network(fitted(x, network.channels, network.size, network.name))
+                rows.append((out.features.cpu(), None if out.logits is None else out.logits.cpu()))
+            known += [] if y is None else [y]
+            bar.advance(task, len(x))
+    seen = torch.cat(known) if known else None
+    if seen is not None and len(seen) != n:
+        raise InputError(f"{what}: {len(seen)} of {n} images have labels; give all or none")
+    return [_joined(e, rows, seen, shape, what) for e, rows in zip(extractors, found, strict=True)]
+
+
+def extract_cached(
+    images: Images, labels: Tensor | None, extractor: Extractor, **options: object
+) -> Features:
+    """`extract` with one extractor; what it finds of a set in memory or a folder is kept in the user's cache folder.
+
+    Its file is named by the digests of images and extractor.
+    """
+    file = _file(images, extractor, str(options.get("device", "cpu"))) if labels is None else None
+    if file is not None and (kept := _kept(file)) is not None:
+        return kept
+    found = extract(images, labels, [extractor], **options)[0]  # type: ignore[arg-type]
+    if file is not None:
+        tensors = {"features": found.features, "logits": found.logits, "labels": found.labels}
+        tensors["shape"] = torch.tensor(found.shape)
+        with contextlib.suppress(WriteError):  # then they are extracted again next time
+            make_folder(file.parent)
+            with replacing(file) as aside:
+                save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, aside)
+    return found
+
+
+def _joined(
+    extractor: Extractor,
+    rows: list[tuple[Tensor, Tensor | None]],
+    labels: Tensor | None,
+    shape: tuple[int, ...],
+    what: str,
+) -> Features:
+    features = torch.cat([row for row, _ in rows])
+    if not features.isfinite().all():
+        raise InputError(f"the extractor {extractor.name} gave features of {what} that are NaN or infinite")
+    scores = [row for _, row in rows if row is not None]
+    return Features(features, torch.cat(scores) if scores else None, labels, shape)
+
+
+def _file(images: Images, extractor: Extractor, device: str) -> Path | None:
+    if not isinstance(images, (ArraySet, FolderSet)):
+        return None
+    kind = device.partition(":")[0]
+    name = f"{digest({'all': images}, None)}-{extractor.digest}-{kind}.safetensors"
+    return cache_folder() / "metrics" / "features" / name
+
+
+def _kept(file: Path) -> Features | None:
+    try:
+        held = load_file(file)
+        shape = tuple(held["shape"].tolist())
+        return Features(held["features"], held.get("logits"), held.get("labels"), shape)
+    except (OSError, SafetensorError, KeyError):  # none, or damaged: they are extracted again
+        return None

@@ -1,0 +1,135 @@
+"""Images from wherever they come, as checked batches: never the whole set at once."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from robustsabn.data.folder import FolderSet
+from robustsabn.data.sets import ArraySet, Device, ImageSet
+from robustsabn.errors import InputError
+from robustsabn.text import quote
+
+__all__ = ["Batch", "Images", "batches", "count", "fitted"]
+
+Images = Tensor | ImageSet | Iterable[Tensor | tuple[Tensor, Tensor]]
+"""A tensor (N, C, H, W), a set of `robustsabn.data`, or any iterable of batches of images, with labels or without."""
+
+
+class Batch(NamedTuple):
+    """Images (n, C, H, W) float32 in [0, 1], of 256 levels, and labels (n,) where they are known."""
+
+    images: Tensor
+    labels: Tensor | None
+
+
+def count(images: Images) -> int | None:
+    """How many images there are, None where that shows at the end."""
+    if isinstance(images, Tensor) or is_set(images):
+        return len(cast(ImageSet, images))
+    return None
+
+
+def is_set(images: object) -> bool:
+    """Whether `images` is an `ImageSet`."""
+    return isinstance(images, (ArraySet, FolderSet)) or all(
+        hasattr(images, name) for name in ("batch", "labels", "take", "shape")
+    )
+
+
+def batches(
+    images: Images, labels: Tensor | None = None, *, what: str, size: int = 256, device: Device = "cpu"
+) -> Iterator[Batch]:
+    """Batches of at most `size` images on `device`; `what` is what errors call them.
+
+    Images are uint8, or floats in [0, 1], which are rounded to 256 levels as a file would hold them: a number does not depend
+    on whether images were written before they were measured. Raises InputError for everything else, and where images differ
+    in shape.
+    """
+    shape: tuple[int, ...] | None = None
+    for found, y in _pieces(images, labels, what, size, device):
+        x = _checked(found, what)
+        if shape not in (None, tuple(x.shape[1:])):
+            raise InputError(f"{what} differ in (C, H, W): {shape} and {tuple(x.shape[1:])}; make them alike")
+        shape = tuple(x.shape[1:])
+        if y is not None and (y.shape != x.shape[:1] or y.dtype.is_floating_point):
+            raise InputError(
+                f"labels of {what} must be integers ({len(x)},), one per image, not {tuple(y.shape)} {y.dtype}"
+            )
+        yield Batch(x.to(device), None if y is None else y.long().cpu())
+    if shape is None:
+        raise InputError(f"{what}: there are none; give at least two")
+
+
+def fitted(x: Tensor, channels: int | None, size: int | None, name: str) -> Tensor:
+    """Images with the channels that the extractor `name` takes: grey repeated, or colours dropped that are all grey.
+
+    Raises InputError for colours that an extractor of grey images would lose, and for another size than it takes.
+    """
+    if size is not None and tuple(x.shape[2:]) != (size, size):
+        raise InputError(
+            f"the extractor {name} takes images of {size} x {size} pixels, not {x.shape[2]} x {x.shape[3]}; choose another"
+        )
+    if channels is None or x.shape[1] == channels:
+        return x
+    if x.shape[1] == 1:
+        return x.expand(-1, channels, -1, -1)
+    if channels == 1 and (x == x[:, :1]).all():
+        return x[:, :1]
+    raise InputError(
+        f"the extractor {name} takes images of {channels} channels, these have {x.shape[1]}; choose another extractor"
+    )
+
+
+def _pieces(
+    images: Images, labels: Tensor | None, what: str, size: int, device: Device
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    if labels is not None and not isinstance(labels, Tensor):
+        raise InputError(f"labels of {what} are {quote(labels)}; give a torch.Tensor")
+    if isinstance(images, Tensor):
+        if labels is not None and len(labels) != len(images):
+            raise InputError(
+                f"there are {len(images)} images and {len(labels)} labels in {what}; they must agree"
+            )
+        for i in range(0, len(images), size):
+            yield images[i : i + size], None if labels is None else labels[i : i + size]
+    elif is_set(images):
+        held = cast(ImageSet, images)
+        if labels is not None:
+            held = held.labelled(labels)
+        for indices in torch.arange(len(held)).split(size):
+            yield held.batch(indices, device)
+    elif isinstance(images, Iterable):
+        seen = 0
+        for piece in cast(Iterable[Tensor | tuple[Tensor, Tensor]], images):
+            x, y = piece if isinstance(piece, tuple) else (piece, None)
+            if labels is not None:
+                y = labels[seen : seen + len(x)]
+            seen += len(x)
+            yield from _parts(x, y, size)
+    else:
+        raise InputError(f"{what} are {quote(images)}; give a tensor (N, C, H, W), a set, or batches")
+
+
+def _parts(x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    labels: Iterable[Tensor | None] = chain([None] * len(x)) if y is None else y.split(size)
+    yield from zip(x.split(size), labels, strict=False)
+
+
+def _checked(x: Tensor, what: str) -> Tensor:
+    if not isinstance(x, Tensor) or x.dim() != 4:
+        got = f"tensors of shape {tuple(x.shape)}" if isinstance(x, Tensor) else quote(x)
+        raise InputError(f"{what} are {got}; give tensors (N, C, H, W)")
+    if x.dtype == torch.uint8:
+        return x.float().div_(255)
+    if not x.is_floating_point():
+        raise InputError(f"{what} are {x.dtype}; give uint8, or floats in [0, 1]")
+    if len(x):
+        low, high = x.aminmax()
+        if not (low >= 0 and high <= 1):  # NaN too
+            raise InputError(
+                f"{what} have values from {float(low):g} to {float(high):g}; floats must be in [0, 1]"
+            )
+    return x.float().mul(255).round_().div_(255)

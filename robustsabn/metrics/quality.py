@@ -1,0 +1,119 @@
+"""What was measured of generated images: numbers that name their extractor, counts and reference."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["Basis", "ByClass", "Quality", "Spread", "short_count"]
+
+
+def short_count(n: int) -> str:
+    """10000 as "10k", 1437 as "1437"."""
+    return f"{n // 1000}k" if n >= 1000 and n % 1000 == 0 else str(n)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and deviation over parts of the images."""
+
+    mean: float
+    deviation: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} ± {self.deviation:.2g}"
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What numbers are based on: the extractor, its digest and its features; how many images; the reference and its split."""
+
+    extractor: str
+    digest: str
+    features: int
+    fake: int
+    real: int
+    reference: str
+    split: str
+
+    def label(self, metric: str = "fid") -> str:
+        """The full name of a number, such as fid[digits-cnn-64, n=10k, ref=train]."""
+        return f"{metric}[{self.extractor}, n={short_count(self.fake)}, ref={self.split}]"
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """Numbers of each class: Fréchet distance to the real images of the class, and mean distance of features within it."""
+
+    diversity: tuple[float, ...]
+    real_diversity: tuple[float, ...]
+    distances: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a classifier that training did not see labels the images: share of right labels, all and of each class."""
+
+    judge: str
+    digest: str
+    accuracy: float
+    accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The quality of `basis.fake` images beside `basis.real` real ones; what was not asked for, or cannot be told, is None.
+
+    `fid` is the Fréchet distance in the features of `basis.extractor`; `floor` that of `floor_images` real images which are
+    not of the reference. `kid` the kernel distance, over subsets of `kid_subset` images.
+    """
+
+    basis: Basis
+    fid: float | None = None
+    floor: float | None = None
+    floor_images: int | None = None
+    kid: Spread | None = None
+    kid_subset: int | None = None
+    inception_score: Spread | None = None
+    precision: float | None = None
+    recall: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    classes: ByClass | None = None
+    judged: Judged | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The numbers that there are, one a metric, means where there are several."""
+        found: dict[str, float | None] = {
+            name: getattr(self, name)
+            for name in ("fid", "floor", "precision", "recall", "density", "coverage")
+        }
+        found["kid"] = self.kid and self.kid.mean
+        found["inception_score"] = self.inception_score and self.inception_score.mean
+        found["class_accuracy"] = self.judged and self.judged.accuracy
+        if self.classes is not None:
+            found["intra_class_fid"] = _mean(self.classes.distances)
+            found["diversity"] = _mean(self.classes.diversity)
+            found["real_diversity"] = _mean(self.classes.real_diversity)
+        return {name: value for name, value in found.items() if value is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON takes it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        words = (
+            [f"{self.basis.label()} {self.fid:.4g}"] if self.fid is not None else [self.basis.label("images")]
+        )
+        if self.floor is not None:
+            words.append(f"real against real {self.floor:.4g}")
+        words += [
+            f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in self.numbers.items()
+            if name not in ("fid", "floor", "real_diversity")
+        ]
+        return ", ".join(words)
+
+
+def _mean(values: tuple[float, ...] | None) -> float | None:
+    return sum(values) / len(values) if values else None
