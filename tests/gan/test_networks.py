@@ -9,9 +9,14 @@ from torch import Tensor, nn
 from robustsabn import Blend, Split, route
 from robustsabn.errors import InputError, ModelError
 from robustsabn.models.gan import build, names
+from robustsabn.models.gan.norms import NORMS
 from robustsabn.routing import Selection
 
 SMALL = {"width": 8, "d_width": 8}
+
+
+def small(architecture: str) -> dict[str, int]:
+    return {"width": 2, "d_width": 2} if architecture.endswith("128") else SMALL
 
 
 def numbers(network: nn.Module) -> int:
@@ -35,16 +40,21 @@ def test_parameters_are_as_many_as_published(
     assert numbers(build(architecture, classes, "sabn")[0]) == sabn
 
 
-@pytest.mark.parametrize("norm", ["bn", "ccbn", "sabn", "ccin", "sain"])
-@pytest.mark.parametrize("architecture", names())
+@pytest.mark.parametrize(
+    ("architecture", "norm"),
+    [
+        *((architecture, norm) for architecture in names() if architecture != "biggan-128" for norm in NORMS),
+        ("biggan-128", "sabn"),  # the others differ in nothing that biggan-32 does not show
+    ],
+)
 def test_shapes_ranges_and_gradients(architecture: str, norm: str) -> None:
-    g, d = build(architecture, 5, norm, **SMALL, seed=0)
+    g, d = build(architecture, 5, norm, **small(architecture), seed=0)
     y = torch.tensor([0, 4, 4])
     with route(g, y):
         images = g(torch.randn(3, g.latent_dim))
     with route(d, y):
         scores = d(images)
-    side = {"digits": 8, "sngan-32": 32, "sngan-128": 128, "autogan-32": 32}[architecture]
+    side = 8 if architecture == "digits" else int(architecture.rpartition("-")[2])
     assert images.shape == (3, 1 if architecture == "digits" else 3, side, side)
     assert scores.shape == (3,)
     assert images.abs().max() <= 1
@@ -54,7 +64,7 @@ def test_shapes_ranges_and_gradients(architecture: str, norm: str) -> None:
 
 @pytest.mark.parametrize("architecture", names())
 def test_the_class_changes_images_and_scores(architecture: str) -> None:
-    g, d = build(architecture, 5, "sabn", affine_init="paper", **SMALL, seed=0)
+    g, d = build(architecture, 5, "sabn", affine_init="paper", **small(architecture), seed=0)
     g.eval(), d.eval()
     z = torch.randn(1, g.latent_dim).expand(2, -1)
     with torch.no_grad(), route(g, torch.tensor([1, 3])):
@@ -71,9 +81,9 @@ def selections() -> list[tuple[Selection, list[int]]]:
     return [(2, [2] * 3), (Split((4, 1), (1, 2)), [4, 1, 1]), (Blend(sure), [2] * 3)]
 
 
-@pytest.mark.parametrize("architecture", names())
+@pytest.mark.parametrize("architecture", [name for name in names() if name != "biggan-128"])
 def test_every_selection_is_what_its_classes_are(architecture: str) -> None:
-    g, d = build(architecture, 5, "sabn", affine_init="paper", **SMALL, seed=0)
+    g, d = build(architecture, 5, "sabn", affine_init="paper", **small(architecture), seed=0)
     g.eval(), d.eval()
     z = torch.randn(3, g.latent_dim)
 

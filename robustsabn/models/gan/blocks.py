@@ -1,12 +1,13 @@
 """The residual blocks of generators and discriminators."""
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, relu
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, relu
 
 from robustsabn.models.gan.convolutions import pooled_conv, upsampled_conv
 from robustsabn.models.gan.norms import MakeNorm
 
-__all__ = ["DiscriminatorBlock", "GeneratorBlock"]
+__all__ = ["Attention", "DiscriminatorBlock", "GeneratorBlock"]
 
 
 class GeneratorBlock(nn.Module):
@@ -53,3 +54,28 @@ class DiscriminatorBlock(nn.Module):
             return self.conv2(h) + self.shortcut(x)  # type: ignore[no-any-return]
         # pooled before the 1x1 convolution, not after: the same means, of a quarter of the products
         return pooled_conv(h, self.conv2) + self.shortcut(avg_pool2d(x, 2))  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """x + gamma * out(values softmax(keys^T queries)), over all positions; keys and values at half the resolution.
+
+    gamma starts at 0. (N, channels, H, W), even H and W, to the same shape. Zhang et al. 2019, "Self-Attention GAN".
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        few, half = max(channels // 8, 1), max(channels // 2, 1)
+        self.query = nn.Conv2d(channels, few, 1, bias=False)
+        self.key = nn.Conv2d(channels, few, 1, bias=False)
+        self.value = nn.Conv2d(channels, half, 1, bias=False)
+        self.out = nn.Conv2d(half, channels, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.query(x).flatten(2).transpose(1, 2)
+        key = max_pool2d(self.key(x), 2).flatten(2)
+        value = max_pool2d(self.value(x), 2).flatten(2)
+        # not scaled_dot_product_attention: a gradient penalty differentiates twice, which its kernels do not
+        weights = (query @ key).softmax(-1)
+        seen = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        return torch.addcmul(x, self.gamma, self.out(seen))

@@ -1,18 +1,25 @@
 """Projection discriminators with spectral normalisation."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
-from torch.nn.utils.parametrizations import spectral_norm
 
 from robustsabn.layers import RoutedEmbedding
-from robustsabn.models.gan.blocks import DiscriminatorBlock
+from robustsabn.models.gan.blocks import Attention, DiscriminatorBlock
 from robustsabn.models.gan.initialisation import initialise
 from robustsabn.models.gan.inputs import check_images
+from robustsabn.models.gan.spectral import normalise_spectrally
 
-__all__ = ["Discriminator", "Stage"]
+__all__ = [
+    "Discriminator",
+    "Stage",
+    "biggan32_discriminator",
+    "biggan128_discriminator",
+    "sngan32_discriminator",
+    "sngan128_discriminator",
+]
 
 
 class Stage(NamedTuple):
@@ -20,6 +27,7 @@ class Stage(NamedTuple):
 
     width: int
     downsample: bool
+    attention: bool = False
 
 
 class Discriminator(nn.Module):
@@ -45,21 +53,18 @@ class Discriminator(nn.Module):
         self.image_channels = image_channels
         self.smallest = 2 ** sum(stage.downsample for stage in stages)
         self.blocks, channels = nn.Sequential(), image_channels
-        for i, (width, downsample) in enumerate(stages):
+        for i, (width, downsample, attention) in enumerate(stages):
             hidden = width if wide or i == 0 else channels
             self.blocks.append(
                 DiscriminatorBlock(channels, width, hidden, downsample=downsample, first=i == 0)
             )
+            if attention:
+                self.blocks.append(Attention(width))
             channels = width
         self.linear = nn.Linear(channels, 1, bias=bias)
         self.embedding = RoutedEmbedding(num_classes, channels)
         initialise(self, init, drawn)
-        # After the weights are drawn, as the singular vectors start from them. The parametrisation and not the old hook:
-        # the hook's `weight` is no leaf after a forward, so deepcopy (an averaged copy) refuses it, and its buffers are
-        # written in place between two forwards of one backward (DDP, gradient penalty).
-        for layer in list(self.modules()):
-            if isinstance(layer, (nn.Conv2d, nn.Linear, RoutedEmbedding)):
-                spectral_norm(layer, eps=1e-12)
+        normalise_spectrally(self, (nn.Conv2d, nn.Linear, RoutedEmbedding))
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores of the images as images of the classes in force."""
@@ -67,3 +72,28 @@ class Discriminator(nn.Module):
         h = relu(self.blocks(x)).sum((2, 3))
         projection: Tensor = (self.embedding(len(h)) * h).sum(1)
         return projection + self.linear(h).squeeze(1)
+
+
+def sngan32_discriminator(num_classes: int, *, width: int = 128, **options: Any) -> Discriminator:
+    """For 32x32: four blocks, of which two pool. Also that of AutoGAN."""
+    return Discriminator([Stage(width, i < 2) for i in range(4)], num_classes, **options)
+
+
+def sngan128_discriminator(num_classes: int, *, width: int = 64, **options: Any) -> Discriminator:
+    """For 128x128: six blocks, from 1 to 8 times `width` channels."""
+    stages = [Stage(width * k, True) for k in (1, 2, 4, 8, 8)]
+    return Discriminator([*stages, Stage(width * 8, False)], num_classes, **options)
+
+
+_BIGGAN: dict[str, Any] = {"wide": True, "bias": True, "drawn": (nn.Conv2d, nn.Linear, RoutedEmbedding)}
+
+
+def biggan32_discriminator(num_classes: int, *, width: int = 64, **options: Any) -> Discriminator:
+    """For 32x32: four blocks of 4 times `width` channels, of which two pool, no attention."""
+    return Discriminator([Stage(4 * width, i < 2) for i in range(4)], num_classes, **_BIGGAN | options)
+
+
+def biggan128_discriminator(num_classes: int, *, width: int = 96, **options: Any) -> Discriminator:
+    """For 128x128: six blocks, from 1 to 16 times `width` channels, attention at 64x64."""
+    stages = [Stage(width, True, attention=True), *(Stage(width * k, True) for k in (2, 4, 8, 16))]
+    return Discriminator([*stages, Stage(width * 16, False)], num_classes, **_BIGGAN | options)

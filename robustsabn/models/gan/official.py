@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ from torch import Tensor, nn
 from robustsabn.arguments import a_module
 from robustsabn.errors import ModelError
 from robustsabn.models.gan.autogan import AutoGANGenerator
+from robustsabn.models.gan.biggan import BigGANGenerator
 from robustsabn.models.gan.discriminators import Discriminator
+from robustsabn.models.gan.official_names import of_autogan, of_biggan, of_discriminator, of_sngan
 from robustsabn.models.gan.sngan import SNGANGenerator
 from robustsabn.models.weights import read_torch
 from robustsabn.paths import given_path
@@ -23,21 +24,11 @@ __all__ = ["load_official"]
 
 State = dict[str, Tensor]
 
-_BLOCK = {"b1": "norm1", "b2": "norm2", "c1": "conv1", "c2": "conv2", "c_sc": "shortcut"}
-_CELL = {
-    "n1": "norm1",
-    "n2": "norm2",
-    "c1": "conv1",
-    "c2": "conv2",
-    "c_sc": "shortcut",
-    "skip_in_ops": "skips",
-}
-_ENDS = {"l1": "linear", "b5": "norm", "b7": "norm", "c5": "conv", "c7": "conv"}
-_JUDGE_ENDS = {"l5": "linear", "l7": "linear", "l_y": "embedding"}
-_SPECTRAL = {
-    "weight_orig": "parametrizations.weight.original",
-    "weight_u": "parametrizations.weight.0._u",
-    "weight_v": "parametrizations.weight.0._v",
+_LAYOUTS: dict[type[nn.Module], Callable[[nn.Module, State], State]] = {
+    SNGANGenerator: of_sngan,
+    AutoGANGenerator: of_autogan,
+    BigGANGenerator: of_biggan,
+    Discriminator: of_discriminator,
 }
 
 
@@ -46,23 +37,18 @@ def load_official(network: nn.Module, weights: Mapping[str, Any] | str | Path) -
 
     weights: a state dict, or the path of a torch file, read without running code that it may carry. In a whole checkpoint
     of SaBN's code the averaged generator and the discriminator are found. Layouts: SNGAN and AutoGAN of SaBN's code, with
-    bn, ccbn or sabn, and their discriminators with spectral normalisation.
+    bn, ccbn or sabn, and their discriminators; BigGAN-PyTorch with norm ccbn, hierarchical with a shared embedding
+    (--hier --G_shared) or neither (hierarchical=False), and its discriminator; all with spectral normalisation as published.
     Raises ModelError, the network unchanged, for a file that cannot be read, a network of another kind, and unknown,
     missing or misshapen entries.
     """
     a_module("the network", network, ModelError)
-    state = _state_of(network, weights)
-    if isinstance(network, SNGANGenerator):
-        found = {_sngan(key): value for key, value in state.items()}
-    elif isinstance(network, AutoGANGenerator):
-        found = {_autogan(key): value for key, value in state.items()}
-    elif isinstance(network, Discriminator):
-        found = {_discriminator(key): value for key, value in state.items()}
-    else:
+    layout = next((_LAYOUTS[kind] for kind in _LAYOUTS if isinstance(network, kind)), None)
+    if layout is None:
         raise ModelError(
             f"no published layout of weights is known for {type(network).__name__}; give a network of models.gan.build"
         )
-    _load(network, _norms(found))
+    _load(network, layout(network, _state_of(network, weights)))
     return network
 
 
@@ -88,48 +74,6 @@ def _state_of(network: nn.Module, weights: Any) -> State:
     if all(key.startswith("module.") for key in content):  # of nn.DataParallel
         return {key.removeprefix("module."): value for key, value in content.items()}
     return dict(content)
-
-
-def _sngan(key: str) -> str:
-    first, _, rest = key.partition(".")
-    block = re.fullmatch(r"block([2-9])", first)
-    if block is None:
-        return f"{_ENDS.get(first, first)}.{rest}"
-    inner, _, rest = rest.partition(".")
-    return f"blocks.{int(block[1]) - 2}.{_BLOCK.get(inner, inner)}.{rest}"
-
-
-def _autogan(key: str) -> str:
-    first, _, rest = key.partition(".")
-    if re.fullmatch(r"cell[1-3]", first):
-        inner, _, rest = rest.partition(".")
-        return f"{first}.{_CELL.get(inner, inner)}.{rest}"
-    if first == "to_rgb":
-        place, _, rest = rest.partition(".")
-        return f"{ {'0': 'norm', '2': 'conv'}.get(place, place) }.{rest}"
-    return f"{_ENDS.get(first, first)}.{rest}"
-
-
-def _discriminator(key: str) -> str:
-    first, _, rest = key.partition(".")
-    block = re.fullmatch(r"block([1-9])", first)
-    place = _JUDGE_ENDS.get(first, first)
-    if block is not None:
-        inner, _, rest = rest.partition(".")
-        place = f"blocks.{int(block[1]) - 1}.{_BLOCK.get(inner, inner)}"
-    return f"{place}.{_SPECTRAL.get(rest, rest)}"
-
-
-def _norms(state: State) -> State:
-    """`bn` of a norm is the norm, and a row [scale C | shift C] of `embed` the affine of a class."""
-    found = {}
-    for key, value in state.items():
-        norm, embed, _ = key.partition(".embed.weight")
-        if embed and value.ndim == 2 and value.shape[1] % 2 == 0:
-            found[f"{norm}.route_weight"], found[f"{norm}.route_bias"] = value.chunk(2, 1)
-        else:
-            found[re.sub(r"^(.*norm[12])\.bn\.", r"\1.", key)] = value
-    return found
 
 
 def _load(network: nn.Module, state: State) -> None:

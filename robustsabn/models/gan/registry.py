@@ -12,8 +12,14 @@ from torch import nn
 from robustsabn.arguments import a_whole_number
 from robustsabn.errors import ModelError
 from robustsabn.models.gan.autogan import AutoGANGenerator
+from robustsabn.models.gan.biggan import biggan32, biggan128
 from robustsabn.models.gan.digits import digits_discriminator, digits_generator
-from robustsabn.models.gan.discriminators import Discriminator, Stage
+from robustsabn.models.gan.discriminators import (
+    biggan32_discriminator,
+    biggan128_discriminator,
+    sngan32_discriminator,
+    sngan128_discriminator,
+)
 from robustsabn.models.gan.sngan import sngan32, sngan128
 from robustsabn.text import nearest, quote
 
@@ -30,20 +36,13 @@ class Architecture(NamedTuple):
     init: str
 
 
-def _discriminator32(num_classes: int, *, width: int, **options: Any) -> Discriminator:
-    return Discriminator([Stage(width, i < 2) for i in range(4)], num_classes, **options)
-
-
-def _discriminator128(num_classes: int, *, width: int, **options: Any) -> Discriminator:
-    stages = [Stage(width * k, True) for k in (1, 2, 4, 8, 8)]
-    return Discriminator([*stages, Stage(width * 8, False)], num_classes, **options)
-
-
 _ARCHITECTURES = {
-    "autogan-32": Architecture(AutoGANGenerator, _discriminator32, 256, 128, "xavier_uniform"),
+    "autogan-32": Architecture(AutoGANGenerator, sngan32_discriminator, 256, 128, "xavier_uniform"),
+    "biggan-32": Architecture(biggan32, biggan32_discriminator, 64, 64, "normal"),
+    "biggan-128": Architecture(biggan128, biggan128_discriminator, 96, 96, "orthogonal"),
     "digits": Architecture(digits_generator, digits_discriminator, 32, 32, "xavier_uniform"),
-    "sngan-32": Architecture(sngan32, _discriminator32, 256, 128, "xavier_uniform"),
-    "sngan-128": Architecture(sngan128, _discriminator128, 64, 64, "xavier_uniform"),
+    "sngan-32": Architecture(sngan32, sngan32_discriminator, 256, 128, "xavier_uniform"),
+    "sngan-128": Architecture(sngan128, sngan128_discriminator, 64, 64, "xavier_uniform"),
 }
 
 MOST = 100_000
@@ -66,6 +65,7 @@ def build(
     image_channels: int | None = None,
     init: str | None = None,
     affine_init: str | None = None,
+    hierarchical: bool | None = None,
     seed: int | None = None,
 ) -> tuple[Any, Any]:
     """Generator and discriminator of a class-conditional GAN, with fresh weights; the class is a route in both.
@@ -73,8 +73,8 @@ def build(
     `with route(generator, y): images = generator(z)`, z (N, generator.latent_dim), images (N, C, H, W) in [-1, 1];
     `with route(discriminator, y): scores = discriminator(images)`, scores (N,).
     architecture: one of `names()`. norm: bn, ccbn, sabn, ccin or sain. width, d_width: channels of generator and
-    discriminator. init: xavier_uniform, normal (N(0, 0.02)) or orthogonal; affine_init: identity or paper. What is None is
-    as published. With a seed the weights are a function of it, and the state of torch's generators is left alone.
+    discriminator. init: xavier_uniform, normal (N(0, 0.02)) or orthogonal; affine_init: identity or paper. hierarchical:
+    whether BigGAN's norms see a part of the latent beside the class. What is None is as published. With a seed the weights are a function of it, and the state of torch's generators is left alone.
     Raises ModelError for an unknown name or a size below 1.
     """
     if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
@@ -89,8 +89,12 @@ def build(
             a_whole_number(name, size, ModelError, most=MOST)
     if affine_init not in (None, "identity", "paper"):
         raise ModelError(f"affine_init={quote(affine_init)}; allowed: identity, paper")
+    if hierarchical is not None and "biggan" not in architecture:
+        raise ModelError(
+            f"hierarchical={quote(hierarchical)} is an option of BigGAN; {architecture} has none"
+        )
     given = {"image_channels": image_channels, "init": init or known.init}
-    own = {"latent_dim": latent_dim, "affine_init": affine_init}
+    own = {"latent_dim": latent_dim, "affine_init": affine_init, "hierarchical": hierarchical}
     with _seeded(seed):
         generator = known.generator(num_classes, norm, width=width or known.width, **_given(given | own))
         discriminator = known.discriminator(num_classes, width=d_width or known.d_width, **_given(given))
