@@ -65,7 +65,7 @@ LATE = (  # what commands import when they need it, imported once
     "robustsabn.attacks.reporting",
     "robustsabn.cli.support.evaluation",
     "robustsabn.cli.support.subject",
-    "robustsabn.trainers.adversarial.runs.comparison",
+    "robustsabn.trainers.comparing",
     "scipy.stats",
     "sklearn.datasets",
     "tensorboard.summary.writer.event_file_writer",

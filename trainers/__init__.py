@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from robustsabn.trainers.adversarial.config import TrainConfig
     from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, evaluate, evaluate_run
-    from robustsabn.trainers.adversarial.runs.comparison import Comparison, compare
     from robustsabn.trainers.adversarial.runs.models import load_run_config, load_run_model
+    from robustsabn.trainers.comparing import Comparison, compare
     from robustsabn.trainers.config import RunConfig
     from robustsabn.trainers.loop.result import RunResult
     from robustsabn.trainers.processes.signals import Interrupted
@@ -37,12 +37,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "adversarial.runs.comparison",
+    "Comparison": "comparing",
     "Evaluation": "adversarial.evaluation.evaluation",
     "Interrupted": "processes.signals",
     "RunResult": "loop.result",
     "TrainConfig": "adversarial.config",
-    "compare": "adversarial.runs.comparison",
+    "compare": "comparing",
     "evaluate": "adversarial.evaluation.evaluation",
     "evaluate_run": "adversarial.evaluation.evaluation",
     "load_run_config": "adversarial.runs.models",

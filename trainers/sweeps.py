@@ -13,14 +13,14 @@ from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.locks import LOCK, locked
 from robustsabn.scalars import whole
 from robustsabn.text import quote
-from robustsabn.trainers.adversarial.runs.comparison import Comparison, compare
-from robustsabn.trainers.adversarial.runs.comparison_page import tell_comparison
+from robustsabn.trainers.comparing import Comparison, compare
 from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.loop.ended import ended_run
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.processes.distributed import shared, start
 from robustsabn.trainers.processes.signals import Interrupted, noted
 from robustsabn.trainers.processes.stopping import Stop
+from robustsabn.trainers.runs.comparison_page import tell_comparison
 from robustsabn.trainers.runs.folder import RunFolder, run_name
 from robustsabn.trainers.runs.metrics import read_records
 from robustsabn.trainers.tasks import load_config, task_class

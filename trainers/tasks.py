@@ -16,8 +16,9 @@ from robustsabn.trainers.config import RunConfig
 
 if TYPE_CHECKING:
     from robustsabn.trainers.loop.task import Task
+    from robustsabn.trainers.runs.folder import RunFolder
 
-__all__ = ["TASKS", "load_config", "task_class"]
+__all__ = ["TASKS", "load_config", "read_run", "task_class"]
 
 # NAME: a package robustsabn.trainers.NAME, with the configuration CONFIG in config.py and the task TASK in task.py
 TASKS = ("adversarial",)
@@ -39,9 +40,20 @@ def load_config(
 
 def task_class(config: RunConfig) -> type[Task[Any, Any]]:
     """The task of a configuration."""
-    if config.task not in TASKS:
-        return _own_task(config.task)
-    found: type[Task[Any, Any]] = import_module(f"robustsabn.trainers.{config.task}.task").TASK
+    return _task_class(config.task)
+
+
+def read_run(folder: RunFolder) -> tuple[RunConfig, type[Task[Any, Any]]]:
+    """The configuration and the task of a run; CheckpointError where there is none."""
+    task = _task_class(folder.written_config().get("task", TASKS[0]))
+    config: RunConfig = task.results.config(folder, task.config)
+    return config, task
+
+
+def _task_class(name: object) -> type[Task[Any, Any]]:
+    if name not in TASKS:
+        return _own_task(name)
+    found: type[Task[Any, Any]] = import_module(f"robustsabn.trainers.{name}.task").TASK
     return found
 
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.files import check_name, make_folder, write_text
     from robustsabn.paths import given_path
     from robustsabn.trainers import compare
-    from robustsabn.trainers.adversarial.runs.comparison_page import tell_comparison, write_comparison_page
+    from robustsabn.trainers.runs.comparison_page import tell_comparison, write_comparison_page
 
     targets: list[Path] = []
     for option in ("json", "html"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 __all__ = ["HELP", "configure", "run"]
 
-HELP = "write a page about a run: curves, closing table, AutoAttack, adversarial images"
+HELP = "write a page about a run: curves, closing tables, reports of attacks, pictures"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write RUN/report/index.html."""
-    from robustsabn.trainers.adversarial.runs.page import write_run_page
+    from robustsabn.trainers.pages import write_run_page
 
     print(f"written to {write_run_page(args.run_folder)}")

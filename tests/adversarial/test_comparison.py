@@ -73,7 +73,7 @@ def test_runs_that_differ_in_the_seed_are_one_group_with_mean_and_sample_deviati
         "robust_accuracy": 0.4,
         "training_seconds": 20.0,  # 40 steps of 50 images at 100 images a second
     }
-    assert group.runs[0].clean == ((2.0, 0.9), (4.0, 0.9))  # by epochs
+    assert group.runs[0].courses["clean_accuracy"] == ((2.0, 0.9), (4.0, 0.9))  # by epochs
 
 
 def test_groups_are_named_by_what_they_differ_in(tmp_path: Path) -> None:

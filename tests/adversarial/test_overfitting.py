@@ -20,9 +20,9 @@ from robustsabn.trainers.adversarial.evaluation.overfitting import (
     course,
     decline,
 )
-from robustsabn.trainers.adversarial.runs.page import write_run_page
 from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.methods import METHODS, Bench, Losses, score
+from robustsabn.trainers.pages import write_run_page
 from tests.helpers.run_case import die, metrics, same
 
 

@@ -12,7 +12,7 @@ from robustsabn import config
 from robustsabn.attacks.reporting import write
 from robustsabn.cli import main
 from robustsabn.trainers import TrainConfig
-from robustsabn.trainers.adversarial.runs.page import write_run_page
+from robustsabn.trainers.pages import write_run_page
 from robustsabn.trainers.runs.monitor import Monitor
 from tests.helpers.attacks.report_case import report_case
 

@@ -113,7 +113,7 @@ def test_a_resumed_run_keeps_its_file_until_it_has_done_something(run: Path) -> 
 
 def test_runs_of_earlier_versions_are_read_as_they_are(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "robustsabn.trainers.adversarial.runs.edited.read_facts",
+        "robustsabn.trainers.checkpoints.edited.read_facts",
         lambda *given: {k: v for k, v in read_facts(*given).items() if k != "config_file"},
     )
     edit(run, attack={"eps": 0.3})

@@ -13,7 +13,7 @@ from robustsabn.config import load
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import TrainConfig, compare, load_run_config, train
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
-from robustsabn.trainers.adversarial.evaluation.metrics import closing
+from robustsabn.trainers.adversarial.runs.results import RESULTS
 from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.runs.metrics import read_records
@@ -76,7 +76,7 @@ def test_its_tables_are_shown_and_nothing_is_computed_or_written(
     assert len(rows) == 6  # those of averaged weights as well
     assert [line for line in said.splitlines() if line in rows] == rows
     assert contents(folder) == before
-    assert result.evaluation == closing(list(read_records(folder / "metrics.jsonl")))
+    assert result.evaluation == RESULTS.closing(list(read_records(folder / "metrics.jsonl")))
     assert result.averages.keys() == {"ema"}
     assert (result.steps, result.folder) == (3, folder)
 
@@ -96,7 +96,7 @@ def test_another_closing_evaluation_is_said_and_done(
     said = capsys.readouterr().out
     assert "from now on: test.images 10 -> 6" in said
     assert "from now on: log_every 10 -> 7" in said
-    found = closing(list(read_records(folder / "metrics.jsonl")))
+    found = RESULTS.closing(list(read_records(folder / "metrics.jsonl")))
     assert found is not None
     assert found.n == 10  # until the new one is complete
     with pytest.raises(AssertionError, match="computed"):
@@ -118,7 +118,7 @@ def test_a_run_that_goes_on_keeps_its_table_and_is_not_taken_for_ended(
     assert "steps 3 -> 6" in capsys.readouterr().out
     records = list(read_records(folder / "metrics.jsonl"))
     assert [record["step"] for record in records if record["kind"] == "test"] == [3]
-    assert closing(records) is None
+    assert RESULTS.closing(records) is None
     with pytest.raises(CheckpointError, match="has not ended"):
         compare([folder])
     assert main(["report", str(folder)]) == 0

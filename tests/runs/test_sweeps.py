@@ -8,7 +8,7 @@ import pytest
 from robustsabn.cli import main
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.trainers import TrainConfig, load_run_config, sweep
-from robustsabn.trainers.adversarial.evaluation.metrics import closing
+from robustsabn.trainers.adversarial.runs.results import RESULTS
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records
 from tests.adversarial.test_comparison import ended_run
@@ -61,7 +61,7 @@ def test_seeds_train_one_after_the_other_and_are_compared(
     assert "±" in row[3]
     for seed in (5, 2):
         assert load_run_config(out / f"seed-{seed}").seed == seed
-        assert closing(list(read_records(out / f"seed-{seed}" / "metrics.jsonl"))) is not None
+        assert RESULTS.closing(list(read_records(out / f"seed-{seed}" / "metrics.jsonl"))) is not None
     # nothing is left to do, and what is there stays
     before = {file: file.stat().st_mtime_ns for file in out.glob("*/*")}
     assert main(["train", "digits", *TINY, "seeds=5,2", f"out={out}", "--resume"]) == 0

@@ -5,18 +5,16 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from robustsabn.data.sets import check_fit
 from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
-from robustsabn.trainers.adversarial.evaluation.metrics import closing
-from robustsabn.trainers.adversarial.evaluation.tables import results_table
 from robustsabn.trainers.adversarial.evaluation.trained_routes import untrained_note
 from robustsabn.trainers.adversarial.evaluation.validation import Validator
 from robustsabn.trainers.adversarial.runs.data import load_data, load_extra_data
 from robustsabn.trainers.adversarial.runs.models import build_model, check_classifier
+from robustsabn.trainers.adversarial.runs.results import RESULTS
 from robustsabn.trainers.adversarial.step.accumulation import check_accumulation, parts
 from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.adversarial.step.averages import averages
@@ -41,6 +39,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
     """One network, trained by a method on images that may be attacked."""
 
     config = TrainConfig
+    results = RESULTS
 
     def __init__(self, run: Run[TrainConfig]) -> None:
         config, acc = run.config, run.accelerator
@@ -135,13 +134,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
             told = [record.get("asked", before.test.asked) for record in records if record["kind"] == kind]
             if told[-1:] != [now.test.asked]:
                 return None
-        return closing(records, kind)
-
-    @classmethod
-    def show_closing(cls, found: Evaluation, heading: str, console: Console) -> None:
-        console.print(results_table(found, f"{heading}, {found.setting}"))
-        if found.warning:
-            console.print(f"warning: {found.warning}", markup=False)
+        return super().read_closing(records, kind, before, now)
 
     def carried(self) -> dict[str, Tensor]:
         return self.bench.carried

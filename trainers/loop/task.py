@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from rich.console import Console
 from torch import Tensor
@@ -13,25 +13,15 @@ from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.loop.averages import Average
 from robustsabn.trainers.loop.updates import Update
 from robustsabn.trainers.processes.distributed import Network
+from robustsabn.trainers.runs.measured import Measured
 from robustsabn.trainers.runs.metrics import Record
+from robustsabn.trainers.runs.results import C, M, Results
 
 if TYPE_CHECKING:
     from robustsabn.trainers.loop.run import Run
     from robustsabn.trainers.runs.monitor import Monitor
 
 __all__ = ["C", "M", "Measured", "Task"]
-
-
-class Measured(Protocol):
-    """What an evaluation found."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and dictionaries, for JSON."""
-        ...
-
-
-C = TypeVar("C", bound=RunConfig)
-M = TypeVar("M", bound=Measured)
 
 
 class Task(ABC, Generic[C, M]):
@@ -43,6 +33,8 @@ class Task(ABC, Generic[C, M]):
 
     config: ClassVar[type[RunConfig]]
     """The keys of its recipes."""
+    results: ClassVar[Results[Any, Any]]
+    """How its ended runs are read, compared and shown on a page."""
 
     networks: Mapping[str, Network]
     """By name, as `Run.prepare` gives them: saved in every checkpoint."""
@@ -84,11 +76,15 @@ class Task(ABC, Generic[C, M]):
 
         `before` configured the run so far, `now` asks for its table.
         """
-        return None
+        found: M | None = cls.results.closing(records, kind)
+        return found
 
     @classmethod
     def show_closing(cls, found: M, heading: str, console: Console) -> None:
         """Print what `read_closing` gave."""
+        console.print(cls.results.table(found, heading))
+        if found.warning:
+            console.print(f"warning: {found.warning}", markup=False)
 
     def facts(self) -> dict[str, Any]:
         """What else it takes to load the networks, for JSON."""

@@ -1,8 +1,11 @@
 """Run folders: the places inside, which one a run takes, and that no other command takes it too."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from robustsabn.config.yaml_lines import read as read_yaml
 from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.files import check_name
 from robustsabn.locks import LOCK, locked
@@ -20,6 +23,14 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.tb = self.path / "tb"
         self.checkpoints = self.path / "checkpoints"
+
+    def written_config(self) -> Mapping[str, Any]:
+        """What its config.yaml says, key by key; CheckpointError where there is none."""
+        if not self.config.is_file():
+            raise CheckpointError(
+                f"{self.path} is not a run folder: it has no config.yaml; give the folder that train wrote"
+            )
+        return read_yaml(self.config)
 
     @property
     def used(self) -> bool:

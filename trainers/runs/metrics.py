@@ -10,7 +10,15 @@ from typing import Any
 from robustsabn.errors import CheckpointError
 from robustsabn.text import one_line
 
-__all__ = ["Point", "Record", "parse_record", "read_records", "training_seconds", "understood"]
+__all__ = [
+    "Point",
+    "Record",
+    "average_names",
+    "parse_record",
+    "read_records",
+    "training_seconds",
+    "understood",
+]
 
 Record = dict[str, Any]
 Point = tuple[float, float]
@@ -62,7 +70,13 @@ def parse_record(line: str) -> Record | None:
     return found if fine else None
 
 
-def training_seconds(found: Sequence[Record], batch_size: int) -> float | None:
+def average_names(records: Sequence[Record]) -> list[str]:
+    """The averages of weights that a run has evaluated at its end, such as "ema"."""
+    kinds = {record["kind"] for record in records} - {"test", "test_last"}
+    return sorted(kind.removeprefix("test_") for kind in kinds if kind.startswith("test_"))
+
+
+def training_seconds(found: Sequence[Record], step_images: int) -> float | None:
     """Wall time of the training steps, without evaluations; None where nothing was recorded."""
     train = [record for record in found if record["kind"] == "train"]
     if not all(record.get("images_per_second") for record in train):
@@ -70,4 +84,4 @@ def training_seconds(found: Sequence[Record], batch_size: int) -> float | None:
     steps = [0, *(record["step"] for record in train)]
     taken = [after - before for before, after in pairwise(steps)]
     images = zip(taken, train, strict=True)
-    return sum(n * batch_size / record["images_per_second"] for n, record in images) if train else None
+    return sum(n * step_images / record["images_per_second"] for n, record in images) if train else None

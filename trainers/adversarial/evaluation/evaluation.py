@@ -30,6 +30,7 @@ from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
 from robustsabn.trainers.loop.draws import generator
 from robustsabn.trainers.loop.precision import tensor_float32
 from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.measured import Measured
 from robustsabn.user_code import kept_alive
 
 __all__ = [
@@ -49,7 +50,7 @@ _VOTED = (
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Measured):
     """Accuracies in [0, 1] on `n` images.
 
     `clean[r]`: clean images through route r. `robust[a][r]`: images attacked through route a, scored through route r.
@@ -76,6 +77,19 @@ class Evaluation:
         """What was measured, in words."""
         step = "" if self.step_size is None else f", step size {eps_text(self.step_size)}"
         return f"{self.n} test images, {self.norm} eps {eps_text(self.eps)}{step}"
+
+    @property
+    def protocol(self) -> str:
+        return f"{self.attack} on {self.setting}"
+
+    def measurement(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("attack", "norm", "eps", "step_size", "n")}
+
+    def numbers(self) -> dict[str, float]:
+        numbers = {"clean_accuracy": self.clean_accuracy, "robust_accuracy": self.robust_accuracy}
+        if len(self.routes) > 1:
+            numbers["clean_accuracy_last_route"] = self.clean[self.routes[-1]]
+        return numbers
 
     @property
     def warning(self) -> str | None:

@@ -1,6 +1,6 @@
 """The network of a run of adversarial training: built for it, and loaded from its folder."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import robustsabn.config
-from robustsabn.config.yaml_lines import read as read_yaml
 from robustsabn.conversion.convert import convert
 from robustsabn.data.specs import Seen
 from robustsabn.errors import CheckpointError, ConfigError
@@ -17,11 +16,12 @@ from robustsabn.models.spec import as_made
 from robustsabn.state_versions import load_state
 from robustsabn.text import quote
 from robustsabn.trainers.adversarial.config import TrainConfig
-from robustsabn.trainers.adversarial.runs.edited import trained_with
+from robustsabn.trainers.checkpoints.edited import trained_with
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.checkpoints.state import check_state, checked, is_whole
 from robustsabn.trainers.methods import Method, elsewhere
 from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.tasks import TASKS
 
 __all__ = [
     "LoadedRun",
@@ -87,16 +87,35 @@ def load_run_config(folder: str | Path) -> TrainConfig:
     Its method may be one that this process does not know: it can be read and told, not trained with.
     """
     place = RunFolder(folder)
-    if not place.config.is_file():
-        raise CheckpointError(
-            f"{folder} is not a run folder: it has no config.yaml; give the folder that train wrote"
-        )
-    given = trained_with(place, dict(read_yaml(place.config)))
+    _check_task(place)
+    given = trained_with(place, TrainConfig, _complete)
     own = elsewhere(given.get("method"))
     if own is None:
         return robustsabn.config.load(TrainConfig, given)
     del given["method"]
     return replace(robustsabn.config.load(TrainConfig, given), method=cast(Method, own))
+
+
+def _check_task(place: RunFolder) -> None:
+    """CheckpointError for a run of a task with other keys; no code is run to find that out."""
+    given = place.written_config()
+    task = given.get("task", TASKS[0])
+    other = task in TASKS[1:] or (
+        task != TASKS[0] and not set(given) <= {f.name for f in fields(TrainConfig)}
+    )
+    if other:
+        raise CheckpointError(
+            f"{place.path} is a run of the task {quote(task)}, not of adversarial training; `robustsabn compare` and "
+            "`robustsabn report` read it"
+        )
+
+
+def _complete(given: dict[str, Any]) -> dict[str, Any]:
+    """With the defaults of keys that are missing. A method may be one that this process does not know."""
+    if elsewhere(given.get("method")) is None:
+        return robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, given))
+    rest = {key: value for key, value in given.items() if key != "method"}
+    return {**robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, rest)), "method": given["method"]}
 
 
 def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:

@@ -1,107 +1,82 @@
-"""A run as one page: how it trained, what it reached, where its attacks' reports are."""
+"""The page of a run of adversarial training: how it trained, what it reached, where its attacks' reports are."""
 
-import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import robustsabn.config
-from robustsabn.files import write_text
-from robustsabn.locks import locked
 from robustsabn.report.numbers import eps_text, percent
-from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.adversarial.config import TrainConfig
-from robustsabn.trainers.adversarial.evaluation.metrics import AVERAGES, robust_course
+from robustsabn.trainers.adversarial.evaluation.metrics import robust_course
 from robustsabn.trainers.adversarial.evaluation.overfitting import Reading, collapse, course, decline
-from robustsabn.trainers.adversarial.runs.models import load_run_config
 from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.runs.folder import RunFolder
-from robustsabn.trainers.runs.metrics import Point, Record, read_records, understood
+from robustsabn.trainers.runs.metrics import Record, average_names, understood
+from robustsabn.trainers.runs.page import (
+    Page,
+    PageTable,
+    Picture,
+    Remark,
+    Report,
+    Series,
+    Tile,
+    closing_records,
+    last_pictures,
+    length_text,
+    loss_chart,
+    series,
+)
 
-__all__ = ["write_run_page"]
-
-Series = dict[str, list[Point]]
-
-MOST_POINTS = 400
+__all__ = ["run_page"]
 
 
-def write_run_page(folder: str | Path) -> Path:
-    """Write report/index.html in a run folder and return its path; CheckpointError where there is no run."""
-    config, place = load_run_config(folder), RunFolder(folder)
-    with locked(place.path / "report"):
-        return _written(config, place)
-
-
-def _written(config: TrainConfig, place: RunFolder) -> Path:
-    found = list(read_records(place.metrics))
-    target = place.path / "report" / "index.html"
-    with understood(place.metrics):
-        overfitting, curves = _overfitting(course(found), config), _curves(found)
-    with understood(target.parent):
-        evaluations = _evaluations(found, target.parent)
-        numbers, attacks = _numbers(evaluations, target.parent), _attacks(target.parent)
+def run_page(config: TrainConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
+    """What the page of a run of adversarial training shows."""
+    report = folder.path / "report"
+    with understood(report):
+        evaluations = closing_records(records) + _later_evaluation(report)
+        tiles, reports = _tiles(evaluations, report), _attacks(report)
         tables = [_table(name, record) for name, record in evaluations]
-    title = f"Run {place.path.resolve().name}"
-    page = render(
-        "run.html",
-        title=title,
+    return Page(
         setting=_setting(config),
-        numbers=numbers,
-        overfitting=overfitting,
-        curves=curves,
-        evaluations=tables,
-        attacks=attacks,
-        picture=_picture(place.tb),
-        configuration=robustsabn.config.dump(config),
+        tiles=tiles,
+        remarks=_overfitting(course(records), config),
+        charts=_charts(records),
+        tables=tables,
+        reports=reports,
+        pictures=_pictures(folder.tb),
     )
-    write_text(target, page)
-    return target
 
 
 def _setting(config: TrainConfig) -> str:
     attack = config.attack
-    length = f"{config.steps} steps" if config.steps else f"{config.epochs} epochs"
     return (
-        f"{config.model} on {config.data}, norm {config.norm}, {length}, seed {config.seed}; "
+        f"{config.model} on {config.data}, norm {config.norm}, {length_text(config)}, seed {config.seed}; "
         f"{attack.norm} perturbations of at most {eps_text(attack.eps)}."
     )
 
 
-def _evaluations(records: Sequence[Record], report: Path) -> list[tuple[str, Record]]:
-    """Closing evaluations with their titles, the newest measurement last."""
-    found = []
-    kinds = {"test": "best checkpoint", "test_last": "last checkpoint"}
-    kinds |= {f"test_{name}": f"averaged weights ({word})" for name, word in AVERAGES.items()}
-    for kind, which in kinds.items():
-        for record in [record for record in records if record["kind"] == kind][-1:]:
-            went_on = any(other["step"] > record["step"] for other in records)
-            when = (
-                f"After {record['step']} steps, before training went on"
-                if went_on
-                else "At the end of training"
-            )
-            found.append((f"{when}, {which}", record))
+def _later_evaluation(report: Path) -> list[tuple[str, Record]]:
+    """What `robustsabn evaluate` measured last, with its title."""
     later = report / "evaluation.json"
-    if later.is_file():
-        record = json.loads(later.read_text(encoding="utf-8"))
-        step = f" (step {record['step']})" if "step" in record else ""
-        found.append((f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint{step}", record))
-    return found
+    if not later.is_file():
+        return []
+    record = json.loads(later.read_text(encoding="utf-8"))
+    step = f" (step {record['step']})" if "step" in record else ""
+    return [(f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint{step}", record)]
 
 
-def _numbers(evaluations: Sequence[tuple[str, Record]], report: Path) -> list[tuple[str, str, str]]:
+def _tiles(evaluations: Sequence[tuple[str, Record]], report: Path) -> list[Tile]:
     rows = []
     for _, found in evaluations[:1]:
         clean, robust = found["clean"], found["robust"]
         last = list(robust)[-1]
-        rows.append((f"{found['attack']} accuracy", percent(robust[last][last]), _through(last)))
+        rows.append(Tile(f"{found['attack']} accuracy", percent(robust[last][last]), _through(last)))
         first = next(iter(clean))
-        rows.append(("Clean accuracy", percent(clean[first]), _through(first)))
+        rows.append(Tile("Clean accuracy", percent(clean[first]), _through(first)))
     for name, content in _reports(report):
-        rows.append((f"{name} accuracy", percent(content["robust_accuracy"]), f"{content['n']} images"))
+        rows.append(Tile(f"{name} accuracy", percent(content["robust_accuracy"]), f"{content['n']} images"))
     return rows
 
 
@@ -109,81 +84,60 @@ def _through(route: str) -> str:
     return "" if route == "all" else f"{route} route"
 
 
-def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[tuple[str, str, str]]:
+def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[Remark]:
     if isinstance(config.method, Standard):  # which has no robustness to lose
         return []
-    kept, found = config.by_robustness, []
+    kept, found = config.by_robustness, list[Remark]()
     if fallen := collapse(points, kept):
-        found.append(("warning", "Catastrophic overfitting.", f"{fallen[0].upper()}{fallen[1:]}."))
+        found.append(Remark("warning", "Catastrophic overfitting.", f"{fallen[0].upper()}{fallen[1:]}."))
     if len(points) >= 2 and not points[-1].collapsed:
         lost = decline(points, kept)
         if lost:
-            found.append(
-                (
-                    "warning",
-                    "Robust overfitting.",
-                    f"{lost[0].upper()}{lost[1:]}. Train it shorter, or with AWP.",
-                )
-            )
+            text = f"{lost[0].upper()}{lost[1:]}. Train it shorter, or with AWP."
+            found.append(Remark("warning", "Robust overfitting.", text))
         else:
             best, last = max(points, key=lambda point: point.robust), points[-1]
             said = (
                 f"Robust validation accuracy was best at step {best.step} with {percent(best.robust, 1)} and ended at "
                 f"{percent(last.robust, 1)}."
             )
-            found.append(("good", "No robust overfitting.", said))
+            found.append(Remark("good", "No robust overfitting.", said))
     return found
 
 
-def _curves(records: Sequence[Record]) -> list[tuple[Plot, str]]:
-    train = [r for r in records if r["kind"] == "train"]
-    validation = [r for r in records if r["kind"] == "validation"]
-    losses = _series(train, lambda name: name == "loss" or name.endswith("_loss"))
+def _charts(records: Sequence[Record]) -> list[tuple[Plot, str]]:
+    validation = [record for record in records if record["kind"] == "validation"]
     held_out: Series = {}
     for point in course(validation):
         measured = {"robust": point.robust, "FGSM": point.fgsm, "robust, training images": point.train_robust}
         for name, value in measured.items():
             if value is not None:
                 held_out.setdefault(name, []).append((point.step, value))
-    for name, word in AVERAGES.items():
-        if averaged := robust_course(records, name):
-            held_out[f"robust, {word}"] = averaged
+    for average in average_names(records):
+        if averaged := robust_course(records, average):
+            held_out[f"robust, {average.upper()}"] = averaged
     for record in validation:
         for name, value in record["clean"].items():
             held_out.setdefault(f"clean, {name}", []).append((record["step"], value))
-    accuracies = _series(train, lambda name: name.endswith("accuracy"))
-    held_out, accuracies = _in_percent(held_out), _in_percent(accuracies)
+    held_out = _in_percent(held_out)
+    accuracies = _in_percent(series(records, "train", lambda name: name.endswith("accuracy")))
     best = max(held_out["robust"], key=lambda point: point[1]) if held_out else None
     accuracy = "accuracy in %"
-    plots = [
-        (
-            lines(held_out, "validation accuracy", "step", accuracy, y_range=(0, 100), ring=best),
-            "Accuracy on held-out images unless said otherwise; the ring is the best robust accuracy.",
-        ),
-        (lines(losses, "training loss", "step", "loss"), "Loss on training images."),
-        (
-            lines(accuracies, "training accuracy", "step", accuracy, y_range=(0, 100)),
-            "Accuracy on training images.",
-        ),
+    held_out_plot = lines(held_out, "validation accuracy", "step", accuracy, y_range=(0, 100), ring=best)
+    training_plot = lines(accuracies, "training accuracy", "step", accuracy, y_range=(0, 100))
+    said = "Accuracy on held-out images unless said otherwise; the ring is the best robust accuracy."
+    return [
+        *([(held_out_plot, said)] if held_out_plot else []),
+        *loss_chart(records),
+        *([(training_plot, "Accuracy on training images.")] if training_plot else []),
     ]
-    return [(plot, caption) for plot, caption in plots if plot is not None]
 
 
 def _in_percent(series: Series) -> Series:
     return {name: [(step, 100 * share) for step, share in points] for name, points in series.items()}
 
 
-def _series(records: Sequence[Record], wanted: Callable[[str], bool]) -> Series:
-    thin = records[:: max(1, len(records) // MOST_POINTS)]
-    found: Series = {}
-    for record in thin:
-        for name, value in record.items():
-            if wanted(name) and isinstance(value, (int, float)):
-                found.setdefault(name.replace("_", " "), []).append((record["step"], value))
-    return found
-
-
-def _table(title: str, found: Record) -> tuple[str, list[str], list[list[str]], str]:
+def _table(title: str, found: Record) -> PageTable:
     routes = list(found["clean"])
     head = ["accuracy", *(f"{name} route" if name != "all" else "model" for name in routes)]
     rows = [["clean images", *(percent(found["clean"][name]) for name in routes)]]
@@ -191,7 +145,7 @@ def _table(title: str, found: Record) -> tuple[str, list[str], list[list[str]], 
         through = f" through {source}" if source != "all" else ""
         rows.append([f"{found['attack']}{through}", *(percent(row[name]) for name in routes)])
     what = f"{found['n']} test images, {found['norm']} eps {eps_text(found['eps'])}"
-    return title, head, rows, what
+    return PageTable(title, head, rows, what)
 
 
 def _reports(report: Path) -> list[tuple[str, Record]]:
@@ -199,8 +153,8 @@ def _reports(report: Path) -> list[tuple[str, Record]]:
     return [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in found]
 
 
-def _attacks(report: Path) -> list[tuple[str, str, str, str]]:
-    """Name, link, what it found, and its warnings, of every report of an attack."""
+def _attacks(report: Path) -> list[Report]:
+    """The reports of attacks, and what they found."""
     rows = []
     for name, content in _reports(report):
         low, high = content["robust_accuracy_95"]
@@ -210,21 +164,14 @@ def _attacks(report: Path) -> list[tuple[str, str, str, str]]:
             f"{content['version']}"
         )
         warnings = ", ".join(flag["name"] for flag in content["flags"] if flag["severity"] == "warning")
-        rows.append((name, f"{quote(name)}/report.html", text, warnings))
+        rows.append(Report(name, f"{quote(name)}/report.html", text, warnings))
     return rows
 
 
-def _picture(tb: Path) -> dict[str, Any] | None:
+def _pictures(tb: Path) -> list[Picture]:
     """The last grid of clean images, adversarial images and differences that the run logged."""
-    if not tb.is_dir():
-        return None
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tb), size_guidance={"images": 1, "scalars": 1}, purge_orphaned_data=False)
-    events.Reload()
-    tags = events.Tags()["images"]
-    if not tags:
-        return None
-    last = events.Images(tags[0])[-1]
-    source = "data:image/png;base64," + base64.b64encode(last.encoded_image_string).decode()
-    return {"step": last.step, "source": source}
+    what = "clean images, adversarial images, and their difference (grey is zero)"
+    return [
+        Picture("Adversarial images", found.source, f"{found.caption}: {what}.")
+        for found in last_pictures(tb)[:1]
+    ]

@@ -1,15 +1,15 @@
 """Whether a run's config.yaml is still the one that its checkpoints were written with."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import robustsabn.config
 from robustsabn.errors import CheckpointError
-from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.checkpoints.changes import changes_training, differing, digest
 from robustsabn.trainers.checkpoints.files import read_facts
 from robustsabn.trainers.checkpoints.state import checked
-from robustsabn.trainers.methods import elsewhere
+from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.runs.folder import RunFolder
 
 __all__ = ["trained_with"]
@@ -18,12 +18,18 @@ __all__ = ["trained_with"]
 _PLACES = ("model", "data", "extra.data")
 
 
-def trained_with(folder: RunFolder, given: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a run, `given` as its config.yaml has it.
+def trained_with(
+    folder: RunFolder,
+    cls: type[RunConfig],
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The keys and values of a run's configuration, of the class `cls`, as its config.yaml has them.
 
     Raises CheckpointError where that was edited since and would have the numbers be those of another training. Another
-    place of the model or the data is a warning.
+    place of the model or the data is a warning. `complete` adds the defaults of keys that are missing, where `cls`
+    alone does not tell them.
     """
+    given = dict(folder.written_config())
     signed = []
     for name in ("last", "previous"):
         try:
@@ -38,11 +44,12 @@ def trained_with(folder: RunFolder, given: dict[str, Any]) -> dict[str, Any]:
     before: dict[str, Any] = signed[0]["config"]
     if any(now == state.get("config_file") for state in signed[1:]):  # killed before the file followed
         return before
+    complete = complete or (lambda values: robustsabn.config.to_dict(robustsabn.config.load(cls, values)))
     moved = []
-    for key, old, new in differing(_plain(before), _plain(given)):
+    for key, old, new in differing(complete(before), complete(given)):
         if key in _PLACES:
             moved.append(f"{key} is {new}, it was {old}")
-        elif changes_training(TrainConfig, key):
+        elif changes_training(cls, key):
             raise CheckpointError(
                 f"{folder.config} was edited after training: {key} is {new}, the checkpoint was trained with {old}; put "
                 f"it back, or train on with it: robustsabn train {folder.config} --resume"
@@ -50,11 +57,3 @@ def trained_with(folder: RunFolder, given: dict[str, Any]) -> dict[str, Any]:
     if moved:
         warnings.warn(f"{folder.config} was edited after training: {'; '.join(moved)}", stacklevel=4)
     return given
-
-
-def _plain(given: dict[str, Any]) -> dict[str, Any]:
-    """With the defaults of keys that are missing. A method may be one that this process does not know."""
-    if elsewhere(given.get("method")) is None:
-        return robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, given))
-    rest = {key: value for key, value in given.items() if key != "method"}
-    return {**robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, rest)), "method": given["method"]}

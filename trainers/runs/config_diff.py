@@ -5,21 +5,23 @@ from typing import Any
 
 import robustsabn.config
 from robustsabn.report.numbers import eps_text
-from robustsabn.trainers.adversarial.config import TrainConfig
-from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
+from robustsabn.trainers.config import RunConfig, resume_rule
 
 __all__ = ["differences", "settings", "value_text", "words"]
-
-# these change nothing that is trained; how it was tested, the evaluation says
-_ASIDE = ("seed", "out", "device", "download", "log_every", "checkpoint_every", "test")
 
 _ABSENT = object()
 
 
-def settings(config: TrainConfig, evaluation: Evaluation) -> dict[str, Any]:
-    """What makes a run what it is, whatever its seed, by dotted key; `method` and its like are their names."""
-    kept = {key: value for key, value in robustsabn.config.to_dict(config).items() if key not in _ASIDE}
-    return {**dict(_flat(kept)), "test.attack": evaluation.attack, "test.images": evaluation.n}
+def settings(config: RunConfig) -> dict[str, Any]:
+    """What makes a run what it is, whatever its seed, by dotted key; `method` and its like are their names.
+
+    What changes nothing that is trained is left out: how it was tested, the evaluation says.
+    """
+    whole = robustsabn.config.to_dict(config)
+    kept = {
+        key: value for key, value in whole.items() if key != "seed" and resume_rule(config, key) != "free"
+    }
+    return dict(_flat(kept))
 
 
 def differences(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

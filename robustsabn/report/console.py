@@ -1,0 +1,36 @@
+"""What the terminal shows of results: tables, and the bar of what takes long."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["progress_bar", "result_table"]
+
+
+def result_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Rows of text as it is, the first column to the left and unbroken, the others to the right."""
+    cells = [[Text(cell) for cell in row] for row in rows]
+    table = Table(title=Text(title), title_justify="left")
+    longest = max((len(word) for name, *_ in cells for word in name.plain.split()), default=0)
+    for i, name in enumerate(head):
+        table.add_column(Text(name), justify="right" if i else "left", min_width=0 if i else longest)
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar for tasks with a field `note`, gone when it ends; nothing where the console is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,59 @@
+"""Ended runs of any task, read from their folders and compared with their like."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from robustsabn.errors import CheckpointError, ConfigError
+from robustsabn.text import quote
+from robustsabn.trainers.runs.comparison import Comparison, compared, read_ended
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.results import EndedRun
+from robustsabn.trainers.tasks import read_run
+
+__all__ = ["Comparison", "compare"]
+
+
+def compare(runs: Sequence[str | Path]) -> Comparison:
+    """Compare runs, given as run folders or as folders that hold run folders, by the closing evaluation of each.
+
+    Runs that cannot be read or have not ended are skipped and told; CheckpointError where no other is left, and where
+    they are of several tasks.
+    """
+    if isinstance(runs, (str, bytes)) or not isinstance(runs, Sequence):
+        raise CheckpointError(f"runs are {quote(runs)}; give a list of run folders")
+    ended: list[EndedRun[Any]] = []
+    tasks, skipped = {}, []
+    for folder in _folders(runs):
+        try:
+            config, task = read_run(folder)
+            ended.append(read_ended(folder, config, task.results))
+            tasks.setdefault(config.task, (folder, task))
+        except (CheckpointError, ConfigError) as error:
+            skipped.append(str(error))
+    if not ended:
+        more = f" (and {len(skipped) - 1} more like this)" if len(skipped) > 1 else ""
+        raise CheckpointError((skipped or ["no run is given; name run folders"])[0] + more)
+    if len(tasks) > 1:
+        which = ", ".join(f"{folder.path} is of {quote(name)}" for name, (folder, _) in tasks.items())
+        raise CheckpointError(f"runs of different tasks do not compare: {which}; give those of one task")
+    ((_, task),) = tasks.values()
+    return compared(ended, task.results, skipped)
+
+
+def _folders(given: Sequence[str | Path]) -> list[RunFolder]:
+    """Each run once, a folder that holds no run as it was given."""
+    found: dict[Path, RunFolder] = {}
+    for place in (RunFolder(one).path for one in given):
+        inside = [place]
+        if not RunFolder(place).config.is_file():
+            configs = [*place.glob("*/config.yaml"), *place.glob("*/*/config.yaml")]
+            inside = sorted((file.parent for file in configs), key=_natural) or [place]
+        for folder in inside:
+            found.setdefault(folder.resolve(), RunFolder(folder))
+    return list(found.values())
+
+
+def _natural(path: Path) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]

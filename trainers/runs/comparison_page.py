@@ -1,0 +1,142 @@
+"""A comparison of runs for the reader: a table on the terminal, a page with charts."""
+
+from collections.abc import Sequence
+from math import ceil, floor
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+
+from robustsabn.files import write_text
+from robustsabn.report.console import result_table
+from robustsabn.report.page import render
+from robustsabn.report.plots import Plot, lines
+from robustsabn.trainers.runs.comparison import Comparison, Group
+from robustsabn.trainers.runs.config_diff import words
+from robustsabn.trainers.runs.measured import Column
+from robustsabn.trainers.runs.metrics import Point
+
+__all__ = ["tell_comparison", "write_comparison_page"]
+
+_SPREAD = "Mean ± standard deviation over the seeds"
+
+
+def tell_comparison(found: Comparison) -> None:
+    """Print the table, and a line on each run that was left out and on whatever keeps numbers from being compared."""
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:  # a file has no margin
+        console.width = max(console.width, 200)
+    console.print(result_table(_title(found), *_cells(found)))
+    for group in _unnamed(found):
+        console.print(f"{group.name}: {words(group.differing)}", markup=False)
+    for line in found.skipped:
+        console.print(f"skipped: {line}", markup=False)
+    for line in found.warnings:
+        console.print(f"warning: {line}", markup=False, style="bold red")
+
+
+def write_comparison_page(found: Comparison, target: Path) -> None:
+    """Write a page that needs no other file: the table, validation accuracy over epochs, every run."""
+    (head, rows), (single, every) = _cells(found), _single(found)
+    page = render(
+        "comparison.html",
+        title=f"{len(found.runs)} runs compared",
+        measured=_title(found),
+        remarks=[
+            *(("warning", "Warning.", line) for line in found.warnings),
+            *(("note", "Left out.", line) for line in found.skipped),
+        ],
+        means=(head, _unbroken(rows)),
+        differences=[(group.name, words(group.differing)) for group in _unnamed(found)],
+        curves=[_curve(found, name, column) for name, column in found.curves.items()],
+        every_run=(single, _unbroken(every)),
+    )
+    write_text(target, page)
+
+
+def _unnamed(found: Comparison) -> list[Group]:
+    """The groups whose names do not say in what they differ."""
+    return [group for group in found.groups if group.differing and group.name != words(group.differing)]
+
+
+def _unbroken(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Rows whose numbers stay in one line."""
+    return [[row[0], *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in row[1:])] for row in rows]
+
+
+def _title(found: Comparison) -> str:
+    protocols = {run.evaluation.protocol for run in found.runs}
+    return f"{_SPREAD}; {protocols.pop()}" if len(protocols) == 1 and all(protocols) else _SPREAD
+
+
+def _cells(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for group in found.groups:
+        for prefix in ("", *sorted({f"{name}_" for run in group.runs for name in run.averaged})):
+            cells = (_cell(group, prefix + number, column) for number, column in found.columns.items())
+            rows.append([_weights(group.name, prefix), str(len(group.runs)), *cells])
+    return ["runs", "seeds", *(column.head for column in found.columns.values())], rows
+
+
+def _weights(name: str, prefix: str) -> str:
+    """What a row is called: that of averaged weights by the prefix of their numbers, such as `ema_`."""
+    return f"{name}, {prefix.removesuffix('_').upper()}" if prefix else name
+
+
+def _cell(group: Group, number: str, column: Column) -> str:
+    spread = group.spread(number)
+    if spread is None:
+        return ""
+    some = f" ({spread.n} of {len(group.runs)})" if spread.n < len(group.runs) else ""
+    return f"{column.spread(spread.mean, spread.deviation)}{some}"
+
+
+def _single(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for group in found.groups:
+        for run in group.runs:
+            for prefix in ("", *(f"{name}_" for name in run.averaged)):
+                values = {name: run.all_numbers.get(prefix + name) for name in found.columns}
+                cells = [
+                    "" if (value := values[name]) is None else column.text(value)
+                    for name, column in found.columns.items()
+                ]
+                rows.append([_weights(f"{group.name}, seed {run.seed}", prefix), *cells, str(run.folder)])
+    return ["run", *(column.heading for column in found.columns.values()), "folder"], rows
+
+
+def _curve(found: Comparison, name: str, column: Column) -> tuple[Plot | None, str]:
+    single = {
+        group.name: [
+            [(epoch, column.scaled(value)) for epoch, value in run.courses.get(name, ())]
+            for run in group.runs
+        ]
+        for group in found.groups
+    }
+    means = {name: _mean(courses) for name, courses in single.items()}
+    several = {name: courses for name, courses in single.items() if len(courses) > 1}
+    values = [value for courses in single.values() for course in courses for _, value in course]
+    span = _span(values) if column.unit == "%" else None
+    plot = lines(means, f"validation, {column.heading}", "epoch", column.axis, y_range=span, thin=several)
+    seeds = ", and each seed as a thin line" if several else ""
+    return (
+        plot,
+        f"{column.axis[0].upper()}{column.axis[1:]} at each validation: the mean of the seeds{seeds}.",
+    )
+
+
+def _span(values: Sequence[float]) -> tuple[float, float] | None:
+    """Round numbers around the values."""
+    if not values:
+        return None
+    step = 20 if max(values) - min(values) > 40 else 5
+    return step * floor(min(values) / step), step * max(
+        ceil(max(values) / step), floor(min(values) / step) + 1
+    )
+
+
+def _mean(courses: Sequence[Sequence[Point]]) -> list[Point]:
+    """The mean course, at epochs that all have."""
+    values = [dict(course) for course in courses]
+    common = [epoch for epoch, _ in courses[0] if all(epoch in each for each in values)]
+    return [(epoch, fmean(each[epoch] for each in values)) for epoch in common]

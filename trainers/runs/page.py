@@ -1,0 +1,167 @@
+"""A run as one page: what it reached, how it trained, what it logged last, its configuration."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import robustsabn.config
+from robustsabn.files import write_text
+from robustsabn.report.page import render
+from robustsabn.report.plots import Plot, lines
+from robustsabn.trainers.config import RunConfig
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.measured import Column
+from robustsabn.trainers.runs.metrics import Point, Record, average_names
+
+__all__ = [
+    "Page",
+    "PageTable",
+    "Picture",
+    "Remark",
+    "Report",
+    "Series",
+    "Tile",
+    "closing_records",
+    "course_charts",
+    "last_pictures",
+    "length_text",
+    "loss_chart",
+    "series",
+    "write_page",
+]
+
+MOST_POINTS = 400
+
+Series = dict[str, list[Point]]
+
+
+class Tile(NamedTuple):
+    """A number that counts."""
+
+    name: str
+    number: str
+    remark: str = ""
+
+
+class Remark(NamedTuple):
+    """`kind` is warning, note or good."""
+
+    kind: str
+    heading: str
+    text: str
+
+
+class PageTable(NamedTuple):
+    """Rows of text, the first column to the left and the others to the right, with a line below."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+class Report(NamedTuple):
+    """Another page, by its place in the folder of this one."""
+
+    name: str
+    link: str
+    text: str
+    warnings: str = ""
+
+
+class Picture(NamedTuple):
+    """A PNG, as the address of an `img` element."""
+
+    heading: str
+    source: str
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the page of a run shows between its title and its configuration; what is empty is left out."""
+
+    setting: str
+    tiles: Sequence[Tile] = ()
+    remarks: Sequence[Remark] = ()
+    charts: Sequence[tuple[Plot, str]] = ()
+    tables: Sequence[PageTable] = ()
+    reports: Sequence[Report] = ()
+    pictures: Sequence[Picture] = ()
+
+
+def write_page(page: Page, config: RunConfig, folder: RunFolder) -> Path:
+    """Write report/index.html, which needs no other file, in a run folder and return its path."""
+    target = folder.path / "report" / "index.html"
+    parts = {name: getattr(page, name) for name in Page.__dataclass_fields__}
+    title, configuration = f"Run {folder.path.resolve().name}", robustsabn.config.dump(config)
+    write_text(target, render("run.html", title=title, configuration=configuration, **parts))
+    return target
+
+
+def length_text(config: RunConfig) -> str:
+    """How long a run is, in words."""
+    return f"{config.steps} steps" if config.steps else f"{config.epochs} epochs"
+
+
+def closing_records(records: Sequence[Record]) -> list[tuple[str, Record]]:
+    """The last closing evaluation of each checkpoint, with its title."""
+    kinds = {"test": "best checkpoint", "test_last": "last checkpoint"}
+    kinds |= {f"test_{name}": f"averaged weights ({name.upper()})" for name in average_names(records)}
+    found = []
+    for kind, which in kinds.items():
+        for record in [record for record in records if record["kind"] == kind][-1:]:
+            went_on = any(other["step"] > record["step"] for other in records)
+            before = f"After {record['step']} steps, before training went on"
+            found.append((f"{before if went_on else 'At the end of training'}, {which}", record))
+    return found
+
+
+def series(records: Sequence[Record], kind: str, wanted: Callable[[str], bool]) -> Series:
+    """The numbers of records of this `kind` whose names are `wanted`, over steps; of many records every n-th."""
+    kept = [record for record in records if record["kind"] == kind]
+    found: Series = {}
+    for record in kept[:: max(1, len(kept) // MOST_POINTS)]:
+        for name, value in record.items():
+            if wanted(name) and isinstance(value, (int, float)):
+                found.setdefault(name.replace("_", " "), []).append((record["step"], value))
+    return found
+
+
+def loss_chart(records: Sequence[Record]) -> list[tuple[Plot, str]]:
+    """The losses of training over steps, as the one chart of a list, which is empty without any."""
+    losses = series(records, "train", lambda name: name == "loss" or name.endswith("_loss"))
+    plot = lines(losses, "training loss", "step", "loss")
+    return [] if plot is None else [(plot, "Loss on training images.")]
+
+
+def course_charts(
+    courses: Mapping[str, Sequence[Point]], columns: Mapping[str, Column]
+) -> list[tuple[Plot, str]]:
+    """A chart over steps for each number of the validations that has a column."""
+    found = []
+    for name, column in columns.items():
+        points = [(step, column.scaled(value)) for step, value in courses.get(name, ())]
+        plot = lines({column.heading: points}, f"validation, {column.heading}", "step", column.axis)
+        if plot is not None:
+            found.append((plot, f"{column.axis[0].upper()}{column.axis[1:]} at each validation."))
+    return found
+
+
+def last_pictures(tb: Path, headings: Mapping[str, str] | None = None) -> list[Picture]:
+    """The last picture of each tag that the run logged for TensorBoard; `headings` names tags, others name themselves."""
+    if not tb.is_dir():
+        return []
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tb), size_guidance={"images": 1, "scalars": 1}, purge_orphaned_data=False)
+    events.Reload()
+    found = []
+    for tag in events.Tags()["images"]:
+        last = events.Images(tag)[-1]
+        source = "data:image/png;base64," + base64.b64encode(last.encoded_image_string).decode()
+        heading = (headings or {}).get(tag) or tag.rpartition("/")[2].replace("_", " ").capitalize()
+        found.append(Picture(heading, source, f"Step {last.step}"))
+    return found
