@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from robustsabn.cli import main
 from robustsabn.errors import ConfigError
-from robustsabn.trainers import train
+from robustsabn.trainers import compare, sweep, train
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.pages import write_run_page
 from robustsabn.trainers.tasks import load_config, task_class
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tasks.md"
@@ -137,3 +139,70 @@ def test_another_task_does_not_resume_the_run() -> None:
     train({**TOY, "out": "run"}, ["steps=2"])
     with pytest.raises(ConfigError):
         train({"out": "run", "device": "cpu"}, resume=True)
+
+
+def test_its_runs_are_compared_and_have_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep({**TOY, "out": "toys"}, ["steps=2"], seeds=(0, 1))
+    train({**TOY, "out": "fast"}, ["steps=2", "generator.lr=0.01"])
+    assert main(["compare", "toys", "fast", "--html", "table.html"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("distance of the mean image" in line and "training time" in line for line in lines)
+    (row,) = [[cell.strip() for cell in line.split("│")] for line in lines if "generator.lr=0.001" in line]
+    assert row[2] == "2"
+    assert "±" in row[3]
+    (slow, fast) = compare(["toys", "fast"]).groups
+    assert len(slow.runs[0].courses["distance"]) == 1
+    spread = fast.spread("distance")
+    assert spread is not None
+    assert spread.deviation is None
+    assert spread.mean == fast.runs[0].evaluation.distance
+    assert Path("table.html").read_text(encoding="utf-8").count("<svg") == 1
+    page = write_run_page("fast").read_text(encoding="utf-8")
+    for text in (
+        "Run fast",
+        "toy.py:ToyGan on digits",
+        "At the end of training, best checkpoint",
+        "lr: 0.01",
+    ):
+        assert text in page, text
+    assert page.count("<svg") == 2  # the distance at each validation, the losses
+
+
+def test_runs_of_another_task_are_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    train({**TOY, "out": "toy"}, ["steps=1"])
+    train(
+        {
+            "images": 20,
+            "batch_size": 10,
+            "steps": 1,
+            "attack": {"steps": 1},
+            "validation": {"images": 4, "steps": 1},
+            "test": {"images": 4, "steps": 1},
+            "device": "cpu",
+            "out": "classifier",
+        }
+    )
+    capsys.readouterr()
+    for words in (
+        ["evaluate", "toy"],
+        ["export", "toy", "--out", "net.onnx"],
+        ["autoattack", "--model", "toy", "--data", "digits", "--norm", "Linf", "--eps", "0.1"],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "toy is a run of the task 'toy.py:ToyGan', not of adversarial training" in said
+        assert said.count("\n") == 1
+    assert main(["compare", "toy", "classifier"]) == 2
+    said = capsys.readouterr().err
+    assert "toy is of 'toy.py:ToyGan', classifier is of 'adversarial'" in said
+    assert said.count("\n") == 1
+
+
+def test_what_ended_is_shown_and_not_measured_again(capsys: pytest.CaptureFixture[str]) -> None:
+    first = train({**TOY, "out": "run"}, ["steps=2"])
+    capsys.readouterr()
+    again = train({**TOY, "out": "run"}, ["steps=2"], resume=True)
+    assert again.evaluation == first.evaluation
+    said = capsys.readouterr().out
+    assert "nothing is computed" in said
+    assert "distance of the mean image" in said
