@@ -7,6 +7,7 @@ from typing import Any
 
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.text import quote
+from robustsabn.trainers.loop.task import Task
 from robustsabn.trainers.runs.comparison import Comparison, compared, read_ended
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.results import EndedRun
@@ -24,7 +25,8 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
     if isinstance(runs, (str, bytes)) or not isinstance(runs, Sequence):
         raise CheckpointError(f"runs are {quote(runs)}; give a list of run folders")
     ended: list[EndedRun[Any]] = []
-    tasks, skipped = {}, []
+    tasks: dict[str, tuple[RunFolder, type[Task[Any, Any]]]] = {}
+    skipped = []
     for folder in _folders(runs):
         try:
             config, task = read_run(folder)
