@@ -14,6 +14,7 @@ from robustsabn.errors import CheckpointError, TrainingError
 from robustsabn.locks import LOCK, locked
 from robustsabn.trainers import train
 from robustsabn.trainers.runs.folder import RunFolder
+from tests.helpers import ROOT
 
 HOLD = """
 import sys
@@ -40,8 +41,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there"
 def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds `folder`."""
     command = [sys.executable, "-c", HOLD, str(folder)]
-    root = Path(__file__).resolve().parent.parent
-    with subprocess.Popen(command, cwd=root, stdin=-1, stdout=-1, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from robustsabn import _torchvision
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.helpers import ROOT
 
 
 @pytest.fixture

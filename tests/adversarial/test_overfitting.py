@@ -23,7 +23,7 @@ from robustsabn.trainers.adversarial.evaluation.overfitting import (
 from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.methods import METHODS, Bench, Losses, score
 from robustsabn.trainers.pages import write_run_page
-from tests.helpers.run_case import die, metrics, same
+from tests.helpers.runs import die, metrics, same
 
 
 @pytest.mark.parametrize(

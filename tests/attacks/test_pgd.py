@@ -9,16 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from robustsabn.attacks import FGSM, PGD, ThreatModel
+from robustsabn.attacks import FGSM, PGD
 from robustsabn.attacks.losses import LossName, cross_entropy, dlr, kl, margin
-from tests.helpers.attacks.reference import Counted, Linear2, best_linear, pgd_loop, small_cnn
-
-NORMS = ("Linf", "L2", "L1")
-EPS = {"Linf": 0.1, "L2": 0.5, "L1": 1.2}
-
-
-def threat_of(norm: Any, eps: Any = None) -> ThreatModel:
-    return ThreatModel(norm, EPS[norm] if eps is None else eps)
+from tests.helpers.attacks.reference import (
+    EPS,
+    NORMS,
+    Counted,
+    Linear2,
+    best_linear,
+    pgd_loop,
+    small_cnn,
+    threat_of,
+)
 
 
 @pytest.mark.parametrize("norm", NORMS)

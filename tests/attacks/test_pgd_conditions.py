@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from robustsabn.attacks import PGD, verify
 from robustsabn.attacks.losses import cross_entropy
 from robustsabn.attacks.model.logits import value_and_gradient
-from tests.attacks.test_pgd import NORMS, threat_of
-from tests.helpers.attacks.reference import small_cnn
+from tests.helpers.attacks.reference import NORMS, small_cnn, threat_of
 
 
 def test_determinism_and_generators() -> None:

@@ -12,7 +12,7 @@ from robustsabn.cli import main
 from robustsabn.errors import CheckpointError
 from robustsabn.trainers import compare, evaluate_run, load_run_config, train
 from robustsabn.trainers.checkpoints.files import read_facts
-from tests.helpers.run_case import die
+from tests.helpers.runs import die
 
 CONFIG: dict[str, Any] = {
     "images": 48,

@@ -18,7 +18,7 @@ from robustsabn.locks import LOCK
 from robustsabn.trainers import sweep, train
 from robustsabn.trainers.checkpoints import files as store
 from robustsabn.trainers.runs.folder import RunFolder
-from tests.helpers.run_case import same
+from tests.helpers.runs import same
 
 NET = """
 from torch import nn

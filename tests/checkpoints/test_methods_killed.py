@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from robustsabn.trainers.methods import METHODS
-from tests.checkpoints.test_methods_resumed import MORE, NET, TINY
 from tests.helpers.launch import launch
-from tests.helpers.run_case import same
+from tests.helpers.runs import of_method, same
 
 pytestmark = pytest.mark.slow  # one launch for each method and number of processes
 
@@ -21,7 +20,6 @@ Case = tuple[Path, int]
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Uninterrupted runs of every method, and interrupted ones that went on."""
     place, processes = tmp_path_factory.mktemp("runs"), int(request.param)
-    (place / "net.py").write_text(NET)
     whole = [{"config": config(place, name, "whole")} for name in METHODS]
     code, output = launch(whole, place, processes)
     assert code == 0, output
@@ -35,12 +33,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def config(place: Path, method: str, kind: str) -> dict[str, Any]:
-    return {
-        **TINY,
-        "model": f"{place / 'net.py'}:make",
-        "method": {"name": method, **MORE.get(method, {})},
-        "out": str(place / f"{method}-{kind}"),
-    }
+    return {**of_method(method), "out": str(place / f"{method}-{kind}")}
 
 
 def cut_jobs(place: Path) -> list[dict[str, Any]]:

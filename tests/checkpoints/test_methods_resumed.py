@@ -1,7 +1,6 @@
 """Every method, stopped between two checkpoints and resumed: the same parameters and metrics, bit for bit."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,42 +11,12 @@ from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.methods import METHODS
 from robustsabn.trainers.runs.monitor import Monitor
-from tests.helpers.run_case import CONFIG, die, same
-
-NET = """
-from torch import nn
-
-def make(num_classes, in_channels):
-    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, num_classes))
-"""
-TINY: dict[str, Any] = {
-    **CONFIG,
-    "images": 32,
-    "batch_size": 8,
-    "epochs": 2,
-    "checkpoint_every": 3,
-    "optim": "sgd",
-    "attack": {"eps": 0.1, "steps": 2, "bn_mode": "train"},
-    "validation": {"images": 3, "steps": 1},
-    "test": {"images": 3, "steps": 1},
-}
-MORE: dict[str, dict[str, Any]] = {
-    "gradalign": {"lam": 0.2},
-    "trades-awp": {"warmup_epochs": 1},
-    "mart-awp": {"warmup_epochs": 1},
-    "fast-advprop": {"every": 2},
-    "free": {"replays": 2},
-}
+from tests.helpers.runs import die, of_method, same
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
-    (tmp_path / "net.py").write_text(NET)
-    config = {
-        **TINY,
-        "model": f"{tmp_path / 'net.py'}:make",
-        "method": {"name": method, **MORE.get(method, {})},
-    }
+    config = of_method(method)
     train({**config, "out": str(tmp_path / "whole")})
 
     cut = {**config, "out": str(tmp_path / "cut")}
@@ -60,9 +29,7 @@ def test_every_method_resumes_to_the_bit(tmp_path: Path, method: str) -> None:
 def test_what_free_carries_begins_anew_in_batches_of_another_size(
     tmp_path: Path, size: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "net.py").write_text(NET)
-    config = {**TINY, "model": f"{tmp_path / 'net.py'}:make", "method": {"name": "free", "replays": 2}}
-    config["out"] = str(tmp_path / "run")
+    config = {**of_method("free"), "out": str(tmp_path / "run")}
     die(config, 5)
     assert read(tmp_path / "run/checkpoints", "last").tensors["method"]["delta"].any()
     capsys.readouterr()

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,7 @@ from robustsabn.cli import main
 from robustsabn.config.recipes import recipes_by_task
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.tasks import TASKS, load_config
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
 
 
 def test_recipes_lists_every_packaged_file_below_its_task(capsys: pytest.CaptureFixture[str]) -> None:

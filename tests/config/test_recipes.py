@@ -14,6 +14,7 @@ from robustsabn.trainers.adversarial.runs.models import build_model
 from robustsabn.trainers.config import Augment, MultiStep, Sgd
 from robustsabn.trainers.loop.updates import learning_rate
 from robustsabn.trainers.methods import METHODS, Paired
+from tests.helpers import ROOT
 
 NAMES = sorted(recipes())
 LARGE = [name for name in NAMES if name.startswith("cifar10-") and name != "cifar10-small"]
@@ -55,7 +56,7 @@ def test_a_recipe_says_what_to_expect_whence_and_which_checkpoint_counts(name: s
         (*_, measured) = [line for line in head if line.startswith("# Measured (seed")]
         assert re.search(r"test images.*: clean [\d.]+ .*PGD-20 [\d.]+ ", measured)
         for page in re.findall(r"benchmarks/\S+\.md", measured):
-            assert (Path(__file__).resolve().parents[2] / page).is_file()
+            assert (ROOT / page).is_file()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers import ROOT
 
 
 class Net(nn.Module):

@@ -16,8 +16,7 @@ from robustsabn.trainers import train
 from robustsabn.trainers.config import Augment, Extra
 from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.loop.order import spread
-from tests.checkpoints.test_methods_resumed import MORE, NET, TINY
-from tests.helpers.run_case import die, metrics, same
+from tests.helpers.runs import die, metrics, of_method, same
 
 OWN, OTHER = 22, 31
 CPU = torch.device("cpu")
@@ -152,13 +151,7 @@ def test_a_run_trains_on_it_and_resumes_to_the_bit(tmp_path: Path) -> None:
         images=rng.integers(0, 256, (30, 8, 8), dtype=np.uint8),
         labels=np.arange(30) % 10,
     )
-    (tmp_path / "net.py").write_text(NET)
-    config = {
-        **TINY,
-        "model": f"{tmp_path / 'net.py'}:make",
-        "method": {"name": "free", **MORE["free"]},
-        "extra": {"data": data, "fraction": 0.5},
-    }
+    config = {**of_method("free"), "extra": {"data": data, "fraction": 0.5}}
     result = train({**config, "out": str(tmp_path / "whole")})
     die({**config, "out": str(tmp_path / "cut")}, 5)
     train({**config, "out": str(tmp_path / "cut")}, resume=True)

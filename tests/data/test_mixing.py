@@ -18,9 +18,8 @@ from robustsabn.trainers import TrainConfig, train
 from robustsabn.trainers.config import Augment
 from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.methods import METHODS, Method, Paired, Pgd, Standard, Trades
-from tests.checkpoints.test_methods_resumed import MORE, NET, TINY
 from tests.helpers.methods import Scripted, answered, bench_for, images, logits_of, network
-from tests.helpers.run_case import die, same
+from tests.helpers.runs import METHOD_OPTIONS, die, of_method, same
 
 N, SIZE = 6, (5, 7)
 MIXES = [name for name, cls in METHODS.items() if cls.mixes]
@@ -166,7 +165,7 @@ def steps(y: Tensor, method: Method, **attack: Any) -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("name", MIXES)
 def test_every_method_takes_a_whole_label_as_a_mixture(name: str) -> None:
-    method = cast(Method, METHODS[name](**MORE.get(name, {})))
+    method = cast(Method, METHODS[name](**METHOD_OPTIONS.get(name, {})))
     _, y = images()
     hard, soft = (steps(labels, method) for labels in (y, torch.eye(3)[y]))
     torch.testing.assert_close(soft, hard, rtol=1e-4, atol=1e-5)
@@ -195,11 +194,8 @@ def test_trades_attacks_its_divergence_whatever_the_labels() -> None:
 
 @pytest.mark.parametrize(("method", "mix"), [("paired", "cutmix"), ("free", "mixup")])
 def test_a_run_resumes_to_the_bit(tmp_path: Path, method: str, mix: str) -> None:
-    (tmp_path / "net.py").write_text(NET)
     config = {
-        **TINY,
-        "model": f"{tmp_path / 'net.py'}:make",
-        "method": {"name": method, **MORE.get(method, {})},
+        **of_method(method),
         "augment": {"crop": 1, "mix": mix},
         "label_smoothing": 0.1 if method == "paired" else 0.0,
     }

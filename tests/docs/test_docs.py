@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from robustsabn.config import recipes
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *[p for p in [ROOT / "README.md"] if p.exists()]]
 BLOCK = re.compile(r"^```python[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from robustsabn.trainers import load_run_config
+from tests.helpers import ROOT
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 TINY = [
     "steps=2",
     "batch_size=8",

@@ -19,8 +19,9 @@ from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.pages import write_run_page
 from robustsabn.trainers.tasks import load_config, task_class
+from tests.helpers import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tasks.md"
+PAGE = ROOT / "docs" / "tasks.md"
 TOY = {
     "task": "toy.py:ToyGan",
     "images": 64,

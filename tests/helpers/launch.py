@@ -15,9 +15,10 @@ from unittest import mock
 
 import torch
 
+from tests.helpers import ROOT
+
 __all__ = ["launch", "perform"]
 
-ROOT = Path(__file__).resolve().parents[2]
 # with --cpu the launcher starts one process, whatever number is asked for; --multi_gpu starts that many anywhere
 ACCELERATE = (
     "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 --module"

@@ -22,8 +22,8 @@ from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.loop.run import Run
 from robustsabn.trainers.methods import METHODS, Bench, Method
 from robustsabn.trainers.processes.distributed import accelerator, average_statistics, prepare
-from tests.checkpoints.test_methods_resumed import TINY
 from tests.helpers.methods import images, network
+from tests.helpers.runs import TINY
 
 __all__ = ["OPTIONS", "RUN", "main", "steps"]
 
@@ -162,11 +162,10 @@ def main(place: Path) -> None:
     found: dict[str, Any] = {"methods": {name: steps(acc, name, sync=True) for name in METHODS}}
     found["own"] = {name: steps(acc, name, sync=False) for name in ("trades", "pgd-awp", "fast-advprop")}
     found["compiled"] = steps(acc, "pgd-awp", sync=False, compiles=True)
-    config = {**RUN, "model": f"{place / 'net.py'}:make"}
-    found["whole"] = watched({**config, "out": str(place / "whole")})
-    cut = {**config, "out": str(place / "cut")}
+    found["whole"] = watched({**RUN, "out": str(place / "whole")})
+    cut = {**RUN, "out": str(place / "cut")}
     found["cut"] = [watched(cut, stop=4), watched(cut, resume=True)]
-    awp = {**config, "method": "pgd-awp", "optim": {"lr": 0.01, "weight_decay": 0.1}, "precision": "bf16"}
+    awp = {**RUN, "method": "pgd-awp", "optim": {"lr": 0.01, "weight_decay": 0.1}, "precision": "bf16"}
     found["bf16"] = watched({**awp, "out": str(place / "bf16")})
     torch.save(found, place / f"{acc.process_index}.pt")
     dist.destroy_process_group()

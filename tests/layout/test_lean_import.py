@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers import ROOT
+
 HEAVY = ("torch", "torchvision", "numpy", "accelerate", "tensorboard", "sklearn", "matplotlib", "rich")
 
 

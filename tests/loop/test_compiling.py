@@ -21,9 +21,9 @@ from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialSte
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.loop.compiling import compile_network, compiled, many_graphs, uncompiled
 from robustsabn.trainers.methods import METHODS, Bench, Method
-from tests.checkpoints.test_methods_resumed import NET, TINY
 from tests.helpers.methods import bench_for, images, network
 from tests.helpers.pitfalls_worker import OPTIONS
+from tests.helpers.runs import TINY
 
 GRAPHS = {
     "standard": 1,
@@ -116,10 +116,8 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounterWithBackend:
 def test_a_run_compiles_its_training_and_nothing_of_its_evaluations(
     tmp_path: Path, counter: CompileCounterWithBackend
 ) -> None:
-    (tmp_path / "net.py").write_text(NET)
     config = {
         **TINY,
-        "model": f"{tmp_path / 'net.py'}:make",
         "method": "paired",
         "steps": 6,
         "checkpoint_every": None,

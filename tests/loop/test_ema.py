@@ -15,7 +15,7 @@ from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.loop.averages import Ema
 from robustsabn.trainers.loop.loop import run
-from tests.helpers.run_case import CONFIG, die, same
+from tests.helpers.runs import TINY, die, same
 
 DECAY = 0.6
 
@@ -73,7 +73,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
             trace.append({name: value.clone() for name, value in state().items()})
             return logged
 
-    run(load(TrainConfig, {**CONFIG, "ema": DECAY, "out": str(out)}), Traced)
+    run(load(TrainConfig, {**TINY, "ema": DECAY, "out": str(out)}), Traced)
     return out, trace
 
 
@@ -100,7 +100,7 @@ def test_a_run_keeps_the_best_average_with_the_statistics_of_its_model(
 def test_averaging_changes_nothing_of_the_training(
     traced: tuple[Path, list[dict[str, Tensor]]], tmp_path: Path
 ) -> None:
-    plain = train({**CONFIG, "out": str(tmp_path / "plain")})
+    plain = train({**TINY, "out": str(tmp_path / "plain")})
     assert plain.averages == {}
     for name in ("best", "last"):
         found = [read(folder / "checkpoints", name).tensors["model"] for folder in (plain.folder, traced[0])]
@@ -110,20 +110,20 @@ def test_averaging_changes_nothing_of_the_training(
 def test_a_resumed_run_has_the_same_average(
     traced: tuple[Path, list[dict[str, Tensor]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = {**CONFIG, "ema": DECAY, "out": str(tmp_path / "cut")}
-    die(config, 9)
+    config = {**TINY, "ema": DECAY, "out": str(tmp_path / "cut")}
+    die(config, 5)
     result = train(config, resume=True)
     same(tmp_path / "cut", traced[0])
     assert "averaged weights (step" in " ".join(capsys.readouterr().out.split())
-    assert result.averages == {"ema": evaluate_run(result.folder, checkpoint="ema", attack="pgd-2", n=40)}
+    assert result.averages == {"ema": evaluate_run(result.folder, checkpoint="ema", attack="pgd-1", n=40)}
     assert result.averages["ema"] != result.evaluation
     assert main(["evaluate", str(result.folder), "--checkpoint", "ema", "--n", "5", "--attack", "pgd-1"]) == 0
 
 
 def test_averaging_may_begin_at_a_resume(tmp_path: Path) -> None:
-    config = {**CONFIG, "out": str(tmp_path / "run")}
-    die(config, 9)
-    train({**config, "ema": 0.0, "steps": 9}, resume=True)
+    config = {**TINY, "out": str(tmp_path / "run")}
+    die(config, 7)
+    train({**config, "ema": 0.0, "steps": 7}, resume=True)
     last = read(tmp_path / "run" / "checkpoints", "last").tensors
     for name, value in last["ema"].items():
         torch.testing.assert_close(value, last["model"][name].view_as(value), rtol=1e-6, atol=1e-7)

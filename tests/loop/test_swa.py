@@ -21,9 +21,8 @@ from robustsabn.trainers.loop.averages import Swa
 from robustsabn.trainers.loop.batches import Batches
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.methods import METHODS, Method
-from tests.checkpoints.test_methods_resumed import NET, TINY
 from tests.helpers.methods import bench_for, network
-from tests.helpers.run_case import die, same
+from tests.helpers.runs import TINY, die, same
 
 
 @pytest.mark.parametrize(
@@ -151,13 +150,11 @@ Traces = list[dict[str, Tensor]]
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def config() -> dict[str, Any]:
     """Three epochs of four steps, averaged from the end of the first on, and validated after the second and the third."""
-    file = tmp_path_factory.mktemp("net") / "net.py"
-    file.write_text(NET)
     validation = {**TINY["validation"], "every": 2}
     average = {"swa": {"start": 0.3, "batches": 3}, "ema": 0.5}
-    return {**TINY, **average, "model": f"{file}:make", "epochs": 3, "validation": validation}
+    return {**TINY, **average, "epochs": 3, "validation": validation}
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +204,7 @@ def test_a_run_resumed_before_the_average_was_evaluated_has_the_same(
     assert last["averages"]["swa"] == {"count": 1, "evaluated": 0}
     result = train(config, resume=True)
     same(tmp_path / "cut", traced[0])
-    again = evaluate_run(result.folder, checkpoint="swa", attack="pgd-1", n=3)
+    again = evaluate_run(result.folder, checkpoint="swa", attack="pgd-1", n=40)
     assert result.averages["swa"] == again
     assert set(result.averages) == {"ema", "swa"}
 

@@ -13,15 +13,20 @@ from robustsabn.errors import ConfigError
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.processes.distributed import accelerator, launch_note
 from tests.helpers.launch import launch, perform
-from tests.helpers.run_case import CONFIG, same
+from tests.helpers.runs import TINY, same
 
-SYNCED: dict[str, Any] = {**CONFIG, "optim": {"name": "sgd", "lr": 0.02}, "sync_bn": True, "steps": 8}
-SYNCED["swa"] = {"start": 1.0, "batches": 2}
+SYNCED: dict[str, Any] = {
+    **TINY,
+    "attack": {"eps": 0.1, "steps": 2},
+    "optim": {"lr": 0.02},
+    "sync_bn": True,
+    "swa": {"start": 1.0, "batches": 2},
+}
 OWN: dict[str, Any] = {
     **SYNCED,
     "sync_bn": False,
-    "steps": 12,
     "ema": 0.9,
+    "log_every": 5,  # the step of the signal, which is logged
     "swa": {"start": 0.5, "batches": 2},
 }
 
@@ -33,14 +38,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs: list[dict[str, Any]] = [
         {"config": {**SYNCED, "out": str(place / "synced")}, "trace": str(place / "two.pt")},
         {"config": {**OWN, "out": str(place / "own")}, "trace": str(place / "own.pt")},
-        {"config": {**OWN, "out": str(place / "stopped")}, "stop": 8},
+        {"config": {**OWN, "out": str(place / "stopped")}, "stop": 4},
         {"config": {**OWN, "out": str(place / "stopped")}, "resume": True},
-        {"config": {**OWN, "out": str(place / "cut")}, "die": 9},
+        {"config": {**OWN, "out": str(place / "cut")}, "die": 7},
     ]
     code, output = launch(jobs, place, 2)
     assert code != 0, output
     assert "SIGKILL" in output or "-9" in output, output
-    assert "stopped at step 9" in output, output
+    assert "stopped at step 5" in output, output
     return place
 
 
@@ -69,16 +74,16 @@ def test_own_statistics_are_averaged_at_checkpoints(runs: Path) -> None:
 
 def test_a_killed_run_of_two_processes_resumes_to_the_bit(runs: Path) -> None:
     # both processes go on from the same averaged statistics, or they would end elsewhere
-    assert read(runs / "cut" / "checkpoints", "last").state["step"] == 8
+    assert read(runs / "cut" / "checkpoints", "last").state["step"] == 6
     code, output = launch([{"config": {**OWN, "out": str(runs / "cut")}, "resume": True}], runs, 2)
     assert code == 0, output
     same(runs / "cut", runs / "own")
     entries = [json.loads(line) for line in (runs / "cut" / "metrics.jsonl").read_text().splitlines()]
-    assert [e["step"] for e in entries if e["kind"] == "validation"] == [6, 12]
+    assert [e["step"] for e in entries if e["kind"] == "validation"] == [4, 8]
 
 
 def test_a_stopped_run_of_two_processes_resumes_to_the_bit(runs: Path) -> None:
-    # the checkpoint of step 9, where nothing is averaged otherwise, kept the statistics of each process
+    # the checkpoint of step 5, where nothing is averaged otherwise, kept the statistics of each process
     same(runs / "stopped", runs / "own")
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +20,11 @@ from robustsabn.trainers.loop.draws import epoch_order
 from robustsabn.trainers.loop.updates import learning_rate
 from robustsabn.trainers.methods import METHODS
 from robustsabn.trainers.processes.distributed import accelerator
-from tests.checkpoints.test_methods_resumed import NET
+from tests.helpers import ROOT
 from tests.helpers.methods import images
 from tests.helpers.pitfalls_worker import OPTIONS, RUN, steps
 
 WORKER = "tests.helpers.pitfalls_worker"
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = tuple(METHODS)
 Seen = list[dict[str, Any]]
 
@@ -35,7 +33,6 @@ Seen = list[dict[str, Any]]
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """What each of two processes saw."""
     place = tmp_path_factory.mktemp("pitfalls")
-    (place / "net.py").write_text(NET)
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", WORKER, str(place)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

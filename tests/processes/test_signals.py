@@ -21,10 +21,10 @@ from robustsabn.trainers.adversarial.evaluation.validation import Validator
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.processes import stopping
 from robustsabn.trainers.processes.signals import Signals, noted
-from tests.helpers.launch import ROOT
-from tests.helpers.run_case import CONFIG, metrics
+from tests.helpers import ROOT
+from tests.helpers.runs import TINY, metrics
 
-SHORT = {**CONFIG, "steps": 4, "ema": 0.9, "validation": {"images": 10, "steps": 1}}
+SHORT = {**TINY, "steps": 4, "ema": 0.9, "validation": {"images": 10, "steps": 1}}
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def test_torchrun_hands_signals_on_and_its_processes_save(
     tmp_path: Path, number: signal.Signals, options: list[str]
 ) -> None:
     config = {
-        **CONFIG,
+        **TINY,
         "epochs": 10_000,
         "log_every": 100_000,
         "validation": {"images": 40, "every": 100_000},

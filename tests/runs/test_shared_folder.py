@@ -19,6 +19,7 @@ from robustsabn.locks import LOCK, locked
 from robustsabn.trainers import sweep, train
 from robustsabn.trainers.adversarial.evaluation.reported import attack_run
 from robustsabn.trainers.runs.folder import RunFolder
+from tests.helpers import ROOT
 
 HOLD = """
 import sys
@@ -45,8 +46,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there"
 def holder(folder: Path, *name: str) -> Iterator[int]:
     """The number of another process that holds `folder`."""
     command = [sys.executable, "-c", HOLD, str(folder), *name]
-    root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(command, cwd=root, stdin=-1, stdout=-1, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         yield process.pid

@@ -11,7 +11,7 @@ from robustsabn.trainers import TrainConfig, load_run_config, sweep
 from robustsabn.trainers.adversarial.runs.results import RESULTS
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records
-from tests.adversarial.test_comparison import ended_run
+from tests.helpers.recorded_run import ended_run
 
 TINY = [
     "images=32",

@@ -1,9 +1,19 @@
 """Slow references for attacks: linear models with known optima, and PGD one sample at a time in float64."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from robustsabn.attacks import ThreatModel
+
+NORMS = ("Linf", "L2", "L1")
+EPS = {"Linf": 0.1, "L2": 0.5, "L1": 1.2}
+
+
+def threat_of(norm: Any, eps: Any = None) -> ThreatModel:
+    return ThreatModel(norm, EPS[norm] if eps is None else eps)
 
 
 class Linear2(nn.Module):

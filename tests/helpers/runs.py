@@ -1,4 +1,4 @@
-"""A small training run, one that dies, and whether two runs are the same to the bit."""
+"""The smallest run of training, one that dies, and whether two runs are the same to the bit."""
 
 import json
 from pathlib import Path
@@ -13,23 +13,36 @@ from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.loop.loop import run
 
-__all__ = ["CONFIG", "die", "metrics", "same"]
+__all__ = ["METHOD_OPTIONS", "NET", "TINY", "die", "metrics", "of_method", "same"]
 
-CONFIG: dict[str, Any] = {
-    "data": "digits",
-    "images": 96,
-    "batch_size": 16,
+NET = f"{Path(__file__).with_name('network.py')}:make"
+TINY: dict[str, Any] = {
+    "model": NET,
+    "images": 32,
+    "batch_size": 8,
     "epochs": 2,
-    "checkpoint_every": 2,
+    "checkpoint_every": 3,
     "augment": {"crop": 1},
-    "attack": {"eps": 0.1, "steps": 2},
-    "optim": {"name": "adamw", "lr": 0.01},
-    "validation": {"images": 40, "steps": 2},
-    "test": {"images": 40, "steps": 2},
+    "attack": {"eps": 0.1, "steps": 2, "bn_mode": "train"},
+    "optim": "sgd",
+    "validation": {"images": 40, "steps": 1},
+    "test": {"images": 40, "steps": 1},
     "log_every": 3,
     "device": "cpu",
 }
+METHOD_OPTIONS: dict[str, dict[str, Any]] = {
+    "gradalign": {"lam": 0.2},
+    "trades-awp": {"warmup_epochs": 1},
+    "mart-awp": {"warmup_epochs": 1},
+    "fast-advprop": {"every": 2},
+    "free": {"replays": 2},
+}
 TIMES = ("images_per_second",)
+
+
+def of_method(name: str) -> dict[str, Any]:
+    """The smallest run of the method `name`, with options that make it do something in so few steps."""
+    return {**TINY, "method": {"name": name, **METHOD_OPTIONS.get(name, {})}}
 
 
 def die(config: dict[str, Any], step: int, resume: bool = False) -> None:
