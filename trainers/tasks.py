@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "load_config", "read_run", "task_class"]
 
 # NAME: a package robustsabn.trainers.NAME, with the configuration CONFIG in config.py and the task TASK in task.py
-TASKS = ("adversarial",)
+TASKS = ("adversarial", "gan")
 
 
 def load_config(

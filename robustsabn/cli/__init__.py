@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn.cli import autoattack, compare, evaluate, export, fd, info, recipes, report, train
+from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, sample, train
 from robustsabn.cli.support.failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError
 from robustsabn.user_code import kept_alive
@@ -24,7 +24,7 @@ VERBS = {
     "compare": compare,
     "report": report,
     "export": export,
-    "fd": fd,
+    "sample": sample,
     "recipes": recipes,
     "info": info,
 }

@@ -62,31 +62,31 @@ def perform(
 
     With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main process writes `trace`, process r `trace`.r.
     """
-    from robustsabn.config import load
-    from robustsabn.trainers.adversarial.config import TrainConfig
-    from robustsabn.trainers.adversarial.task import AdversarialTraining
     from robustsabn.trainers.loop.loop import run
     from robustsabn.trainers.processes import stopping
     from robustsabn.trainers.processes.signals import Interrupted
+    from robustsabn.trainers.tasks import load_config, task_class
 
+    chosen = load_config(config)
     steps: list[dict[str, torch.Tensor]] = []
 
-    class Traced(AdversarialTraining):
+    class Traced(task_class(chosen)):  # type: ignore[misc]
         def step(self, step: int) -> dict[str, torch.Tensor]:
-            acc = self.accelerator
+            acc = next(iter(self.updates.values())).accelerator
             if step == die:
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == stop and acc.is_last_process:
                 os.kill(os.getpid(), signal.SIGTERM)
-            logged = super().step(step)
+            logged: dict[str, torch.Tensor] = super().step(step)
             if trace is not None:
-                steps.append({name: value.clone() for name, value in self.model.state_dict().items()})
+                raw = [network.raw.state_dict() for network in self.networks.values()]
+                steps.append({name: value.clone() for state in raw for name, value in state.items()})
                 torch.save(steps, trace if acc.is_main_process else f"{trace}.{acc.process_index}")
             return logged
 
     # processes exchange signals after every step
     with mock.patch.object(stopping, "SECONDS", 0), nullcontext() if stop is None else suppress(Interrupted):
-        run(load(TrainConfig, config), Traced, resume=resume)
+        run(chosen, Traced, resume=resume)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 from robustsabn.errors import CheckpointError
 from robustsabn.text import quote
 
-__all__ = ["check_state", "checked", "is_whole"]
+__all__ = ["check_images", "check_state", "checked", "is_whole"]
 
 
 def is_whole(value: Any, least: int = 0) -> bool:
@@ -57,3 +57,16 @@ def check_state(state: dict[str, Any], file: Path, needed: Mapping[str, Callable
             raise CheckpointError(
                 f"{file} is not the state of a run: {key} is {given}; restore it from a copy"
             )
+
+
+def check_images(state: dict[str, Any], file: Path) -> None:
+    """CheckpointError, which names `file`, unless `state` tells classes and the shape of images."""
+    check_state(state, file, {"classes": _names, "shape": _shape})
+
+
+def _shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(is_whole(size, 1) for size in value)
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)

@@ -1,0 +1,91 @@
+"""`robustsabn sample RUN`: images of chosen classes from a trained generator."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustsabn.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustsabn.trainers.gan.sampling import LoadedGenerator
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "images of chosen classes from a GAN's run, as a picture, a folder of PNGs or an .npz; no data set is needed"
+STEPS = 9
+BATCH = 250
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/gan-digits")
+    parser.add_argument("--classes", metavar="A,B", help="names or numbers of classes; all by default")
+    parser.add_argument("--n", metavar="N", type=int, default=64, help="images in all, 64 by default")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the latents, 0 by default")
+    parser.add_argument(
+        "--truncation", metavar="T", help="redraw numbers of a latent beyond T: 0.5, say, for typical images"
+    )
+    parser.add_argument(
+        "--interpolate", metavar="A,B", help="a row for each of N latents, from one class to the other"
+    )
+    parser.add_argument(
+        "--out", metavar="F", type=Path, required=True, help="FILE.png, FILE.npz, or a new folder"
+    )
+    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), help="ema where the run has one")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Generate and write."""
+    from robustsabn.arguments import a_whole_number
+    from robustsabn.cli.support.arguments import above_zero, device
+    from robustsabn.scalars import LARGEST
+    from robustsabn.trainers.gan.output import check_target
+    from robustsabn.trainers.gan.sampling import load_generator
+
+    a_whole_number("--n", args.n, UsageError, most=10_000_000)
+    a_whole_number("--seed", args.seed, UsageError, 0, LARGEST)
+    args.truncation = above_zero("--truncation", args.truncation)
+    if args.interpolate is not None and args.classes is not None:
+        raise UsageError("--interpolate names its classes itself; leave --classes out")
+    args.out = check_target(args.out, picture=args.interpolate is not None)
+    loaded = load_generator(args.run_folder, args.checkpoint)
+    loaded.generator.to(device(args.device) or "cpu")
+    if args.interpolate is None:
+        _classes(args, loaded)
+    else:
+        _interpolation(args, loaded)
+
+
+def _classes(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
+    import torch
+
+    from robustsabn.trainers.gan.output import chosen_classes, write
+    from robustsabn.trainers.gan.sampling import sample
+
+    chosen = chosen_classes(args.classes, loaded.classes)
+    if args.n < len(chosen):
+        raise UsageError(
+            f"--n {args.n} is fewer than the {len(chosen)} classes; give one image a class or more"
+        )
+    labels = torch.tensor(chosen)[torch.arange(args.n) * len(chosen) // args.n]
+    images = sample(loaded.generator, labels, seed=args.seed, truncation=args.truncation, batch_size=BATCH)
+    write(args.out, images, labels, loaded.classes)
+    print(f"{args.n} images of {len(chosen)} classes written to {args.out} ({_source(loaded)})")
+
+
+def _interpolation(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
+    from robustsabn.trainers.gan.output import chosen_classes, write_picture
+    from robustsabn.trainers.gan.pictures import grid
+    from robustsabn.trainers.gan.sampling import between_classes, latents
+
+    ends = chosen_classes(args.interpolate, loaded.classes)
+    if len(ends) != 2:
+        raise UsageError(f"--interpolate {args.interpolate}: give two different classes, such as 0,3")
+    z = latents(loaded.generator, args.n, args.seed, args.truncation)
+    write_picture(args.out, grid(between_classes(loaded.generator, z, *ends, STEPS)), loaded.shape[-1])
+    print(f"{args.n} ways from one class to the other written to {args.out} ({_source(loaded)})")
+
+
+def _source(loaded: "LoadedGenerator") -> str:
+    return f"checkpoint {loaded.checkpoint}, step {loaded.step}"

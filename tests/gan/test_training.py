@@ -1,0 +1,190 @@
+"""Runs of a tiny GAN: what they keep, how they resume, what they leave alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from robustsabn.routing import route
+from robustsabn.trainers import compare, train
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.gan.sampling import load_generator, sample
+from robustsabn.trainers.gan.task import GanTraining
+from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.tasks import load_config
+from tests.helpers.gan_case import MakeNpz, tiny
+from tests.helpers.launch import launch
+from tests.helpers.run_case import metrics, same
+
+
+def opened(out: Path, **changes: Any) -> GanTraining:
+    """The task of a run as its first step finds it."""
+    found: list[GanTraining] = []
+
+    class Opened(GanTraining):
+        def step(self, step: int) -> dict[str, Tensor]:
+            found.append(self)
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(load_config(tiny(out, **changes)), Opened)
+    return found[0]
+
+
+def test_a_run_keeps_both_networks_is_compared_and_samples_without_its_data(tmp_path: Path) -> None:
+    result = train(tiny(tmp_path / "run"))
+    assert result.steps == 8
+    stored = read(tmp_path / "run" / "checkpoints", "last")
+    networks = {"generator", "discriminator"}
+    assert set(stored.tensors) == networks | {f"optimizer-{name}" for name in networks} | {"ema"}
+    assert {"best", "ema"} <= {place.name for place in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert result.averages["ema"].label == "fid[gan_case:coarse, n=40, ref=train]"
+    (group,) = compare([tmp_path / "run"]).groups
+    assert group.runs[0].averaged["ema"]["distance"] == result.averages["ema"].distance
+
+    loaded = load_generator(tmp_path / "run")
+    assert (loaded.checkpoint, loaded.shape, loaded.classes) == ("ema", (1, 8, 8), tuple("0123456789"))
+    images = sample(loaded.generator, torch.tensor([3, 3, 7]), seed=5)
+    assert images.shape == (3, 1, 8, 8)
+    assert 0 <= images.min() < images.max() <= 1
+    torch.testing.assert_close(
+        images, sample(loaded.generator, torch.tensor([3, 3, 7]), seed=5, batch_size=1)
+    )
+    assert not torch.equal(images, sample(loaded.generator, torch.tensor([3, 3, 7]), seed=6))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "ema_statistics": "standing",
+            "d_steps": 2,
+            "epochs": 4,
+            "augment": {"translation": 0.125, "colour": True},
+        },
+        {"ema_statistics": "averaged", "loss": "wasserstein-gp", "g_batch_size": 24, "norm": "ccbn"},
+    ],
+)
+def test_a_run_that_fails_resumes_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(tiny(whole, **changes))
+    config = load_config(tiny(cut, **changes))
+
+    class Failing(GanTraining):
+        def step(self, step: int) -> dict[str, Tensor]:
+            if step == 5:
+                raise MemoryError
+            return super().step(step)
+
+    with pytest.raises(MemoryError):
+        run(config, Failing)
+    train(tiny(cut, **changes), resume=True)
+    same(whole, cut)
+    assert metrics(whole) == metrics(cut)
+
+
+def test_the_generator_s_step_leaves_no_gradient_in_the_discriminator(tmp_path: Path) -> None:
+    task = opened(tmp_path / "run")
+    task.bench.generator_loss(0)
+    generator, discriminator = (task.networks[name].raw for name in ("generator", "discriminator"))
+    assert all(p.grad is not None for p in generator.parameters())
+    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
+    generator.zero_grad()
+    x, y = task.batches.at(0)
+    task.bench.discriminator_loss(0, 2 * x - 1, y)
+    assert all(p.grad is None for p in generator.parameters())
+    assert all(p.grad is not None for p in discriminator.parameters())
+
+
+def test_real_and_generated_images_go_through_the_discriminator_together(tmp_path: Path) -> None:
+    task = opened(tmp_path / "run")
+    seen: list[tuple[int, Tensor]] = []
+    discriminator = task.networks["discriminator"].raw
+    discriminator.register_forward_pre_hook(
+        lambda module, args: seen.append((len(args[0]), module.embedding.router.selection.clone()))
+    )
+    x, y = task.batches.at(0)
+    found = task.bench.discriminator_loss(0, 2 * x - 1, y)
+    ((size, labels),) = seen
+    assert size == 32
+    assert torch.equal(labels[:16], y)
+    with torch.no_grad():
+        fake, classes = task.bench.generate(0, "D", 16)
+        scores = []
+        for images, own in ((2 * x - 1, y), (fake, classes)):
+            with route(discriminator.eval(), own):
+                scores.append(discriminator(images).mean())
+    assert torch.equal(labels[16:], classes)
+    assert found["discriminator_loss"] > 0
+    assert all(score.isfinite() for score in scores)
+
+
+def test_a_class_without_images_is_said_and_not_generated(tmp_path: Path, npz: MakeNpz) -> None:
+    spec = npz([0, 1, 3] * 20, classes=4)
+    task = opened(tmp_path / "run", data=spec, images=None)
+    assert any("1 of 4 classes have no training image: 2" in note for note in task.notes())
+    assert "2 0" in task.notes()[0]
+    assert set(task.bench.present.tolist()) == {0, 1, 3}
+    assert 2 not in task.bench.generate(0, "D", 512)[1]
+
+
+def test_standing_statistics_are_those_of_images_of_the_averaged_weights(tmp_path: Path) -> None:
+    config = load_config(tiny(tmp_path / "run", ema_statistics="standing", standing_batches=5, steps=4))
+    seen: list[dict[str, Tensor]] = []
+
+    class Seen(GanTraining):
+        def validate(self, step: int, kind: str, heading: str) -> Any:
+            found = super().validate(step, kind, heading)
+            if kind == "ema":
+                seen.append({name: value.clone() for name, value in self.generator.state_dict().items()})
+                means = []
+                for at in range(5):
+                    layer, held = self.generator.norm, []
+                    hook = layer.register_forward_pre_hook(
+                        lambda module, args, held=held: held.append(args[0])
+                    )
+                    with torch.no_grad():
+                        self.bench.generate(step * 5 + at, "standing", 16)
+                    hook.remove()
+                    means.append(held[0].double().mean((0, 2, 3)))
+                expected = torch.stack(means).mean(0)
+                torch.testing.assert_close(
+                    seen[-1]["norm.running_mean"].double(), expected, rtol=1e-5, atol=1e-6
+                )
+                self.generator.load_state_dict(seen[-1])
+            return found
+
+    run(config, Seen)
+    assert len(seen) == 1
+    stored = read(tmp_path / "run" / "checkpoints", "ema").tensors["generator"]
+    torch.testing.assert_close(stored, seen[0], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, processes: int) -> None:
+    whole, cut = ({"config": tiny(tmp_path / name)} for name in ("whole", "cut"))
+    code, output = launch([whole], tmp_path, processes)
+    assert code == 0, output
+    code, _ = launch([{**cut, "die": 4}], tmp_path, processes)
+    assert code != 0
+    code, output = launch([{**cut, "resume": True}], tmp_path, processes)
+    assert code == 0, output
+    same(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    """Sums are taken in another order: after one step weights differ by rounding, times lr / sqrt(v) of Adam."""
+    traces = {}
+    for processes in (1, 2):
+        trace = tmp_path / f"trace-{processes}"
+        changes = {"steps": 1, "augment": {"translation": 0.125}}
+        job = {"config": tiny(tmp_path / f"run-{processes}", **changes), "trace": str(trace)}
+        code, output = launch([job], tmp_path, processes)
+        assert code == 0, output
+        traces[processes] = torch.load(trace)
+    for name, value in traces[1][0].items():
+        torch.testing.assert_close(traces[2][0][name], value, rtol=1e-4, atol=1e-5, msg=name)

@@ -1,0 +1,26 @@
+"""What there is to say of the labels of a training set: a GAN learns each class from its own images alone."""
+
+from robustsabn.data import Data
+from robustsabn.errors import DataError
+from robustsabn.text import shorten
+
+__all__ = ["describe_labels"]
+
+MOST_SHOWN = 20
+
+
+def describe_labels(data: Data) -> str:
+    """The number of training images of each class, in one line; DataError where all labels are equal."""
+    counts = data.train.labels.bincount(minlength=len(data.classes)).tolist()
+    present = [k for k, n in enumerate(counts) if n]
+    if len(present) < 2:
+        name = data.classes[present[0]]
+        raise DataError(
+            f"{data.name}: all {len(data.train)} training labels are {present[0]} ({shorten(name)}); a class-conditional "
+            "GAN needs two classes or more: is the folder a level too high?"
+        )
+    if len(counts) <= MOST_SHOWN:
+        return "labels: " + ", ".join(
+            f"{shorten(c, 20)} {n}" for c, n in zip(data.classes, counts, strict=True)
+        )
+    return f"labels: {len(counts)} classes of {min(counts)} to {max(counts)} images"

@@ -1,0 +1,51 @@
+"""Pictures of what a generator makes: a row for each class, ways between classes and between latents."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from robustsabn.trainers.gan.sampling import between_classes, between_latents, generated, latents
+from robustsabn.trainers.runs.monitor import Monitor
+
+__all__ = ["enlarged", "grid", "show_samples", "spread_classes"]
+
+ROWS, COLUMNS = 10, 8
+
+
+def grid(rows: Tensor, gap: int = 1) -> Tensor:
+    """Rows of images (R, N, C, H, W) as one picture (C, height, width), with white lines of `gap` pixels between them."""
+    framed = torch.nn.functional.pad(rows, (0, gap, 0, gap), value=1.0)
+    r, n, c, h, w = framed.shape
+    return framed.permute(2, 0, 3, 1, 4).reshape(c, r * h, n * w)[:, : r * h - gap, : n * w - gap]
+
+
+def enlarged(picture: Tensor, least: int = 32, size: int = 8) -> Tensor:
+    """A picture of images of `size` pixels, each pixel as a square, so that an image has at least `least` pixels a side."""
+    times = max(1, -(-least // size))
+    return picture.repeat_interleave(times, 1).repeat_interleave(times, 2)
+
+
+def spread_classes(present: Sequence[int], most: int = ROWS) -> list[int]:
+    """At most `most` of the classes, evenly spread."""
+    n = min(most, len(present))
+    return [present[i * len(present) // n] for i in range(n)]
+
+
+def show_samples(generator: nn.Module, present: Sequence[int], monitor: Monitor, step: int) -> None:
+    """Pictures for TensorBoard, of the same latents every time: a latent is a column, a class a row."""
+    classes = spread_classes(present)
+    z = latents(generator, COLUMNS)
+    rows = [generated(generator, z, torch.full((COLUMNS,), k)) for k in classes]
+    pictures = {"classes": torch.stack(rows)}
+    ends = latents(generator, 2 * len(classes), seed=1).view(2, len(classes), -1)
+    pictures["between latents"] = between_latents(generator, ends, torch.tensor(classes), COLUMNS)
+    ways = [
+        between_classes(generator, z[i % COLUMNS, None], a, b, COLUMNS)
+        for i, (a, b) in enumerate(pairwise(classes))
+    ]
+    pictures["between classes"] = torch.cat(ways)
+    for name, images in pictures.items():
+        picture = enlarged(grid(images), size=images.shape[-1])
+        monitor.picture(f"samples/{name}", picture, step)

@@ -1,0 +1,150 @@
+"""What is measured of generated images, and how ended runs are told, compared and shown on a page."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rich.table import Table
+
+from robustsabn.metrics import Quality
+from robustsabn.report.console import result_table
+from robustsabn.report.plots import Plot, lines
+from robustsabn.trainers.gan.config import GanConfig
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.measured import Column, Measured
+from robustsabn.trainers.runs.metrics import Point, Record
+from robustsabn.trainers.runs.page import Page, Tile, loss_chart
+from robustsabn.trainers.runs.results import EndedRun, Results
+
+__all__ = ["AVERAGED", "RESULTS", "GanEvaluation"]
+
+COLUMNS = {
+    "distance": Column("Fréchet distance"),
+    "class_accuracy": Column("class accuracy", "%"),
+    "diversity": Column("diversity within a class"),
+    "intra_class_distance": Column("Fréchet distance by class"),
+    "inception_score": Column("inception score"),
+}
+OF_REAL = {name: f"real_{name}" for name in ("distance", "class_accuracy", "diversity")}
+AVERAGED = "ema"
+
+
+@dataclass(frozen=True)
+class GanEvaluation(Measured):
+    """What was measured of generated images; None without an extractor or a judge.
+
+    `distance` is the Fréchet distance that `label` names in full; `class_accuracy` the share of images that an independent
+    classifier gives the class they were made for; `diversity` the mean distance of features within a class. Each has beside it
+    the number of real images which are not of the reference.
+    """
+
+    images: int
+    label: str = ""
+    distance: float | None = None
+    real_distance: float | None = None
+    class_accuracy: float | None = None
+    real_class_accuracy: float | None = None
+    diversity: float | None = None
+    real_diversity: float | None = None
+    intra_class_distance: float | None = None
+    inception_score: float | None = None
+    extractor: str = ""
+    judge: str = ""
+
+    def numbers(self) -> dict[str, float]:
+        values = {name: getattr(self, name) for name in (*COLUMNS, *OF_REAL.values())}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value not in (None, "")}
+
+    @property
+    def protocol(self) -> str:
+        return f"{self.label}, judge {self.judge}" if self.judge else self.label
+
+    def measurement(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("images", "label", "extractor", "judge")}
+
+    def __str__(self) -> str:
+        words = [f"{self.label} {self.distance:.4g}"] if self.distance is not None else []
+        if self.class_accuracy is not None:
+            words.append(f"class accuracy {100 * self.class_accuracy:.1f} %")
+        return "  ".join(words)
+
+    @staticmethod
+    def of(found: Quality, images: int, real_class_accuracy: float | None = None) -> "GanEvaluation":
+        """The numbers of `found` under the names that they have here."""
+        names = {"fid": "distance", "floor": "real_distance", "intra_class_fid": "intra_class_distance"}
+        numbers = {names.get(name, name): value for name, value in found.numbers.items()}
+        return GanEvaluation(
+            images,
+            found.basis.label(),
+            **{name: numbers[name] for name in (*COLUMNS, *OF_REAL.values()) if name in numbers},
+            real_class_accuracy=real_class_accuracy,
+            extractor=f"{found.basis.extractor} {found.basis.digest}",
+            judge=f"{found.judged.judge} {found.judged.digest}" if found.judged else "",
+        )
+
+
+class GanResults(Results[GanConfig, GanEvaluation]):
+    """Averaged weights first: they are what images are sampled from."""
+
+    def columns(self, runs: Sequence[EndedRun[GanEvaluation]]) -> dict[str, Column]:
+        shown = {*COLUMNS, "training_seconds"}
+        return self.named(name for run in runs for name in run.numbers if name in shown)
+
+    def table(self, found: GanEvaluation, title: str) -> Table:
+        numbers, rows = found.numbers(), []
+        for name, column in COLUMNS.items():
+            if name in numbers:
+                real = numbers.get(OF_REAL.get(name, ""))
+                rows.append(
+                    [column.heading, column.text(numbers[name]), "" if real is None else column.text(real)]
+                )
+        head = [f"{found.images} images", "generated", "real"]
+        return result_table(f"{title}\n{found.label}" if found.label else title, head, rows)
+
+    def page(self, config: GanConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
+        page = super().page(config, folder, records)
+        last = self.closing(records, f"test_{AVERAGED}") or self.closing(records)
+        tiles = [
+            Tile(COLUMNS[name].heading, COLUMNS[name].text(value), _beside(last, name))
+            for name, value in (last.numbers() if last else {}).items()
+            if name in COLUMNS
+        ]
+        charts = [_chart(records, name) for name in ("distance", "class_accuracy")]
+        drawn = [(plot, text) for plot, text in charts if plot is not None]
+        return replace(page, tiles=tiles, charts=[*drawn, *loss_chart(records)])
+
+
+def _beside(found: GanEvaluation | None, name: str) -> str:
+    real = found.numbers().get(OF_REAL.get(name, "")) if found else None
+    return "" if real is None else f"real images {COLUMNS[name].text(real)}"
+
+
+def _chart(records: Sequence[Record], name: str) -> tuple[Plot | None, str]:
+    """A number of the validations over steps, of the weights as they are and of averaged ones."""
+    column, kinds = COLUMNS[name], {"validation": "weights", AVERAGED: "averaged weights"}
+    courses: dict[str, list[Point]] = {}
+    for record in records:
+        if record["kind"] in kinds and name in record:
+            courses.setdefault(kinds[record["kind"]], []).append(
+                (record["step"], column.scaled(record[name]))
+            )
+    plot = lines(courses, f"validation, {column.heading}", "step", column.axis)
+    return plot, f"{column.heading.capitalize()} at each validation."
+
+
+RESULTS = GanResults(
+    GanEvaluation,
+    columns=COLUMNS
+    | {
+        of: Column(f"{COLUMNS[name].heading}, real images", COLUMNS[name].unit)
+        for name, of in OF_REAL.items()
+    },
+    pictures={
+        "samples/classes": "A row for each class, a column for each latent",
+        "samples/between classes": "From one class to the next",
+        "samples/between latents": "From one latent to another",
+    },
+)

@@ -1,0 +1,161 @@
+"""Images of chosen classes from a generator, or from the run that trained it; no data set is needed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import robustsabn.config
+from robustsabn.errors import CheckpointError
+from robustsabn.routing import Blend, route, routes_of
+from robustsabn.routing.selections import Selection
+from robustsabn.state_versions import load_state
+from robustsabn.text import quote, shorten
+from robustsabn.trainers.checkpoints.edited import trained_with
+from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.checkpoints.state import check_images, checked
+from robustsabn.trainers.gan.config import GanConfig
+from robustsabn.trainers.gan.networks import build_pair
+from robustsabn.trainers.loop.compiling import uncompiled
+from robustsabn.trainers.runs.folder import RunFolder
+
+__all__ = [
+    "LoadedGenerator",
+    "between_classes",
+    "between_latents",
+    "evaluating",
+    "generated",
+    "latents",
+    "load_generator",
+    "sample",
+]
+
+
+@dataclass(frozen=True)
+class LoadedGenerator:
+    """A trained generator on the CPU in eval mode, for how many steps, and of what: classes, image shape (C, H, W)."""
+
+    config: GanConfig
+    generator: nn.Module
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    step: int
+    checkpoint: str
+
+
+def load_generator(folder: str | Path, checkpoint: str | None = None) -> LoadedGenerator:
+    """The generator of a GAN's run, from its checkpoint `ema` where it has one, else from `best`.
+
+    Raises CheckpointError where there is no such run or checkpoint, where the run trained something else than a GAN, and
+    where a file is truncated or altered.
+    """
+    place = RunFolder(folder)
+    config = _config(place)
+    chosen = checkpoint or ("ema" if (place.checkpoints / "ema").is_dir() else "best")
+    stored = read(place.checkpoints, chosen)
+    check_images(checked(stored.state, place.checkpoints / chosen), place.checkpoints / chosen)
+    channels, height, width = stored.state["shape"]
+    classes, shape = tuple(stored.state["classes"]), (channels, height, width)
+    generator = build_pair(config, len(classes), shape).generator
+    try:
+        load_state(generator, stored.tensors["generator"])
+    except Exception as error:  # whatever modules of the user raise
+        raise CheckpointError(
+            f"{folder}: the {chosen} checkpoint, of {len(classes)} classes, does not fit the model {quote(config.model)} of "
+            "its config.yaml; has the model's code changed since, or a file been edited?"
+        ) from error
+    return LoadedGenerator(config, generator.eval(), classes, shape, stored.state["step"], chosen)
+
+
+def _config(place: RunFolder) -> GanConfig:
+    task = place.written_config().get("task", "adversarial")
+    if task != "gan":
+        raise CheckpointError(
+            f"{place.path} is a run of the task {shorten(task)}, which generates no images; give a run of a GAN, such as "
+            "`robustsabn train gan-digits` makes"
+        )
+    return robustsabn.config.load(GanConfig, trained_with(place, GanConfig))
+
+
+def latents(generator: nn.Module, n: int, seed: int = 0, truncation: float | None = None) -> Tensor:
+    """Standard normal z (n, latent_dim), a function of (n, seed), on the CPU.
+
+    With a `truncation` above 0 every number that lies farther from 0 is drawn anew: images of fewer kinds, and better ones.
+    Brock et al., ICLR 2019.
+    """
+    source = torch.Generator().manual_seed(seed)
+    z = torch.randn(n, int(generator.latent_dim), generator=source)  # type: ignore[arg-type]
+    if truncation is None:
+        return z
+    bound = torch.erf(torch.tensor(truncation / 2**0.5, dtype=torch.float64))
+    uniform = 2 * torch.rand(z.shape, generator=source, dtype=torch.float64) - 1
+    # the inverse of the distribution function, between -truncation and truncation
+    return (2**0.5 * torch.erfinv(uniform * bound)).to(z.dtype).clamp(-truncation, truncation)
+
+
+def sample(
+    generator: nn.Module,
+    classes: Tensor,
+    *,
+    seed: int = 0,
+    truncation: float | None = None,
+    batch_size: int = 250,
+) -> Tensor:
+    """Images (N, C, H, W) in [0, 1], on the CPU, of `classes` (N,) int64; a function of these and the seed."""
+    return generated(generator, latents(generator, len(classes), seed, truncation), classes, batch_size)
+
+
+def generated(generator: nn.Module, z: Tensor, selection: Selection, batch_size: int = 250) -> Tensor:
+    """Images (N, C, H, W) in [0, 1], on the CPU, of z (N, latent_dim); `selection` is a class for each, or one for all."""
+    device = next(generator.parameters()).device
+    images, each = [], isinstance(selection, Tensor)
+    with evaluating(generator), torch.no_grad():
+        for start in range(0, len(z), batch_size):
+            rows = slice(start, start + batch_size)
+            chosen = selection[rows].to(device) if isinstance(selection, Tensor) and each else selection
+            with route(generator, chosen):
+                images.append(generator(z[rows].to(device)).float().cpu())
+    return ((torch.cat(images) + 1) / 2).clamp(0, 1)
+
+
+def between_classes(generator: nn.Module, z: Tensor, first: int, last: int, steps: int) -> Tensor:
+    """z (N, latent_dim) on the way from one class to another, by `Blend`: (N, steps, C, H, W) in [0, 1], on the CPU."""
+    columns = []
+    for i in range(steps):
+        share = i / max(steps - 1, 1)
+        weights = torch.zeros(len(routes_of(generator)), device=next(generator.parameters()).device)
+        weights[first] += 1 - share
+        weights[last] += share
+        columns.append(generated(generator, z, Blend(weights)))
+    return torch.stack(columns, 1)
+
+
+def between_latents(generator: nn.Module, ends: Tensor, classes: Tensor, steps: int) -> Tensor:
+    """From one z to another, `ends` (2, N, latent_dim), in `classes` (N,): (N, steps, C, H, W) in [0, 1], on the CPU.
+
+    On the great circle: every z on the way is as far from 0 as those that the generator is trained on. White 2016.
+    """
+    a, b = ends
+    angle = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1).acos()[:, None]
+    columns = []
+    for i in range(steps):
+        share = i / max(steps - 1, 1)
+        z = (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+        columns.append(generated(generator, z, classes))
+    return torch.stack(columns, 1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """`model` is in eval mode inside the block and runs its own code; afterwards every module is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with uncompiled(model):
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

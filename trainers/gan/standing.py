@@ -1,0 +1,22 @@
+"""Running statistics of a generator from images that it makes with the weights that it has: standing statistics."""
+
+import torch
+
+from robustsabn.trainers.gan.step import GanStep
+from robustsabn.trainers.loop.compiling import uncompiled
+from robustsabn.trainers.loop.standing import cumulative
+from robustsabn.trainers.processes.distributed import average_statistics
+
+__all__ = ["estimate_statistics"]
+
+
+def estimate_statistics(bench: GanStep, step: int, count: int) -> None:
+    """Give the batch norms of the generator the mean statistics of `count` batches of its images, of every class.
+
+    Where statistics are per route each class has those of its own images. Brock et al., ICLR 2019, appendix C.
+    """
+    network = bench.generator.raw
+    with cumulative(network), uncompiled(network), torch.no_grad():
+        for at in range(count):
+            bench.generate(step * count + at, "standing", bench.g_batch_size)
+    average_statistics(bench.run.accelerator, network)
