@@ -17,11 +17,14 @@ from robustsabn.errors import InputError
 __all__ = ["Ascent", "Batch"]
 
 _SURE = 16.0
-"""A lead of the label, in logits, at which its probability is about to be 1 in float32, and no part of the gradient."""
+"""Lead of the label's logit from which the gradient of the cross entropy all but rounds to 0 in float32."""
 
 
 class Batch(NamedTuple):
-    """Images x, labels y, what the loss compares logits with (y, or clean logits), step size, threat model."""
+    """A batch under attack: images, labels, step size and threat model.
+
+    `goal` is what the loss compares the logits with: the labels, or the clean logits (N, K) for the KL loss.
+    """
 
     x: Tensor
     y: Tensor
@@ -50,33 +53,34 @@ class Ascent:
     check: bool = True
 
     def leads(self, logits: Tensor, y: Tensor) -> Tensor | None:
-        """What is taken from the logits of overconfident networks, see `overconfidence`; None for other losses."""
+        """What `overconfidence` subtracts from the logits (N, K); None for losses but cross entropy."""
         if self.loss is not cross_entropy or self.targeted:
             return None
         return overconfidence(logits, y, _SURE)
 
     def value(self, logits: Tensor, goal: Tensor, leads: Tensor | None = None) -> Tensor:
-        """What is maximised, (N,)."""
+        """The value that the attack maximises, (N,)."""
         if leads is not None:
             return self.loss(logits - leads, goal) - leads.sum(1)
         value = self.loss(logits, goal)
         if value.shape != logits.shape[:1]:
             raise InputError(
-                f"the loss returns shape {tuple(value.shape)} for {logits.shape[0]} samples; allowed is one value "
-                "per sample: reduction='none'"
+                f"the loss returns shape {tuple(value.shape)} for {logits.shape[0]} samples; allowed is one "
+                "value per sample: reduction='none'"
             )
         return -value if self.targeted else value
 
     def broken(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Bool (N,): the attack has reached its aim."""
+        """Bool (N,): the attack has succeeded."""
         predicted = logits.argmax(1)
         return (predicted == y if self.targeted else predicted != y) & usable(logits)
 
     def __call__(self, batch: Batch, x_adv: Tensor) -> tuple[Best, Tensor]:
-        """One run from `x_adv` (N, ...): what to return of it, and what `check` found, for the host to read once.
+        """One run that starts at `x_adv` (N, ...): its result, and what `check` needs, (4,), still on the
+        device.
 
-        That is, (4,): the counts of unusable logits and gradients, what the outputs look like, and the count of images
-        that are not misclassified at the start and have no gradient there.
+        The four numbers: images with unusable logits; images with unusable gradients; the kind of output, see
+        `looks_like`; images that are classified correctly at the start and have a zero gradient there.
         """
         leads: Tensor | None = None
 
@@ -87,7 +91,7 @@ class Ascent:
             return self.value(logits, batch.goal, leads)
 
         best = Best.nothing_yet(x_adv)
-        found: Best | None = None
+        finished: Best | None = None
         rows = torch.arange(x_adv.shape[0], device=x_adv.device)
         trouble = torch.zeros(4, dtype=torch.long, device=x_adv.device)
         for step in range(self.steps):
@@ -98,7 +102,7 @@ class Ascent:
                     trouble[2] = looks_like(logits, self.logits_of.precision)
             if (
                 step == self.steps - 1
-            ):  # a NaN gradient makes all later ones NaN, or holds the sample where it is
+            ):  # NaN gradients persist, or the sample stops moving: the last step shows it
                 trouble[1] = (~grad.isfinite()).flatten(1).any(1).sum()
             broken = self.broken(logits, batch.y)
             if step == 0 and self.check:
@@ -106,14 +110,14 @@ class Ascent:
             if self.keep_best:
                 best.offer(x_adv, loss, broken)
             if self.early_stop and bool(broken.any()):
-                found = best.select(rows) if found is None else found
-                found.write(rows[broken], Best(x_adv[broken], loss[broken], broken[broken]))
+                finished = best.select(rows) if finished is None else finished
+                finished.write(rows[broken], Best(x_adv[broken], loss[broken], broken[broken]))
                 stay = ~broken
                 rows, x_adv, grad = rows[stay], x_adv[stay], grad[stay]
                 batch, best = batch.select(stay), best.select(stay)
                 leads = leads if leads is None else leads[stay]
                 if not rows.numel():
-                    return found, trouble
+                    return finished, trouble
             ascent = batch.threat.ascent(grad, x_adv, fraction=self.fraction)
             x_adv = batch.threat.project(x_adv + batch.size * ascent, batch.x)
         if self.keep_best:
@@ -121,6 +125,6 @@ class Ascent:
             best.offer(x_adv, self.value(logits, batch.goal, leads), self.broken(logits, batch.y))
         else:
             best.x = x_adv
-        if found is not None:
-            found.write(rows, best)
-        return found or best, trouble
+        if finished is not None:
+            finished.write(rows, best)
+        return finished or best, trouble

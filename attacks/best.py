@@ -1,4 +1,4 @@
-"""The best iterate of every sample: misclassified before not, then by loss."""
+"""The best iterate of every sample: a misclassified one wins, then the higher loss."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ class Best:
 
     @classmethod
     def nothing_yet(cls, x: Tensor) -> "Best":
-        """`x` for now; whatever is offered first is better."""
+        """Starts with `x` and the loss -inf, so that the first offer wins."""
         count = x.shape[0]
         return cls(x.clone(), x.new_full((count,), -torch.inf), x.new_zeros(count, dtype=torch.bool))
 
     def offer(self, x: Tensor, loss: Tensor, broken: Tensor) -> None:
-        """Take over the samples that are better than what is held; NaN losses never are."""
+        """Keep the samples that are better than those held so far; a NaN loss is never better."""
         better = (broken & ~self.broken) | ((broken == self.broken) & (loss > self.loss))
         self.x = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, self.x)
         self.loss = torch.where(better, loss.to(self.loss.dtype), self.loss)
@@ -34,5 +34,5 @@ class Best:
         return Best(self.x[index], self.loss[index], self.broken[index])
 
     def write(self, index: Tensor, other: "Best") -> None:
-        """Overwrite the rows `index` by those of `other`."""
+        """Overwrite the rows `index` with those of `other`."""
         self.x[index], self.loss[index], self.broken[index] = other.x, other.loss, other.broken

@@ -1,4 +1,4 @@
-"""Counts, seeds and shares that a caller gives, as plain numbers."""
+"""Checks of counts, seeds and shares."""
 
 from robustsabn.errors import InputError
 from robustsabn.scalars import real, whole
@@ -9,13 +9,13 @@ __all__ = ["positive", "seed_of", "share_of"]
 
 def positive(**counts: int) -> tuple[int, ...]:
     """The counts as ints; InputError unless each is a whole number of at least 1."""
-    found = []
+    numbers = []
     for name, count in counts.items():
         number = whole(count)
         if number is None or number < 1:
             raise InputError(f"{name} is {quote(count)}; give a whole number of at least 1")
-        found.append(number)
-    return tuple(found)
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def seed_of(seed: int, least: int | None = None) -> int:

@@ -43,7 +43,7 @@ def ball_noise(norm: str, eps: Radius, x: Tensor, kind: Start, generator: torch.
         delta = gaussian()
         shrink = radius_like(unit(x.shape[:1]) ** (1 / math.prod(x.shape[1:])), x)
         return radius * shrink * delta / sample_norm(delta, 2).clamp_min(tiny)
-    # D of D + 1 exponential spacings are uniform in the simplex; random signs make it the ball
+    # D of D + 1 normalised exponential draws are uniform in the simplex; random signs extend it to the ball
     signed = 2 * unit(x.shape) - 1
     spacing = -torch.log1p(-signed.abs().clamp_max(1 - torch.finfo(x.dtype).eps))
     spare = radius_like(-torch.log1p(-unit(x.shape[:1])), x)

@@ -36,28 +36,42 @@ __all__ = ["FGSM", "PGD"]
 class PGD:
     """Projected gradient ascent on the loss: x <- P(x + step_size * ascent(gradient)), `steps` times.
 
-    `attack(model, x, y)` takes any callable that returns logits (N, K), images x (N, ...) inside the bounds and
-    labels y (N,), and returns adversarial images, detached. Nothing of the model changes, except running
-    statistics under bn_mode="train".
+    `attack(model, x, y)` takes any callable that returns logits (N, K), images x (N, ...) inside the bounds
+    and labels y (N,) int64. It returns adversarial images like x, detached. The model is left as it was,
+    except for running statistics under bn_mode="train".
 
-    - step_size: image units in the norm of the threat; default 2.5 eps / steps; a tensor (N,) is per sample.
-    - restarts: runs in all; later ones attack only samples that still hold.
-    - start: see `ThreatModel.noise`. A call's `delta0` (like x) replaces the first start.
-    - loss: "ce", "margin", "dlr", "kl" (to the clean prediction, one forward more), or a function of
-      (logits, y) that returns one value per sample (N,) to maximise.
-    - targeted: y are the classes to reach, with loss "ce", "margin" or a function (which is minimised).
-    - bn_mode: see `attack_mode`; left out, it is "eval", and a model in train mode is named in a warning.
-    - keep: "best" returns the misclassified iterate of highest loss, or that of highest loss if none is
-      misclassified, the start included: steps + 1 forwards. "last" returns the last one: `steps` forwards.
+    - step_size: in image units and the norm of the threat model, 2.5 eps / steps by default; a tensor (N,)
+      gives one per sample.
+    - restarts: number of runs; later runs attack only the samples that are not yet misclassified.
+    - start: see `ThreatModel.noise`. The argument `delta0` of a call, like x, replaces the first start.
+    - loss: "ce", "margin", "dlr", "kl" (to the clean prediction; costs one forward more), or a function of
+      (logits, y) that returns one value per sample, (N,), to maximise.
+    - targeted: y are the classes to reach, with loss "ce", "margin" or a function, which is minimised.
+    - bn_mode: see `attack_mode`. Without it the mode is "eval", and a model in train mode causes a warning.
+    - keep: "best" returns the misclassified iterate of highest loss, or the iterate of highest loss if none
+      is misclassified; the start counts, so this takes steps + 1 forwards. "last" returns the last iterate.
     - early_stop: a sample leaves the batch at its first misclassified iterate.
-    - fraction: share of coordinates in an L1 step.
-    - check=False leaves out the checks of values, which wait for the device once before and once after the loop.
+    - fraction: share of the coordinates that an L1 step moves.
+    - generator: source of the random start; default is torch's own. A call may pass another one.
+    - check: False skips the checks of values, which wait for the device once before and once after the loop.
 
-    Where the label leads by 16 logits at the start, the cross entropy of an overconfident network, whose gradient is rounded
-    away, is taken with the lead off, which orders images the same. An image without gradient for another reason is told by a ZeroGradientWarning, if `check`.
+    Where the label leads by 16 logits at the start, the gradient of the cross entropy rounds to zero. The
+    lead is then subtracted first, which does not change which image has the higher loss. With `check`, a
+    ZeroGradientWarning reports images whose gradient is zero for another reason.
 
-    Raises InputError for unusable options, images, labels or logits.
-    Source: Madry et al., ICLR 2018, section 2.1; start and loss "normal", "kl": Zhang et al. (TRADES), ICML 2019.
+    Raises InputError for unusable options, images, labels or logits. Source: Madry et al., ICLR 2018, section
+    2.1; start="normal" and loss="kl": Zhang et al. (TRADES), ICML 2019.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import PGD, ThreatModel
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10)).eval()
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 3])
+        >>> attack = PGD(ThreatModel("Linf", 8 / 255), steps=5, step_size=2 / 255)
+        >>> x_adv = attack(model, x, y)
+        >>> x_adv.shape, bool((x_adv - x).abs().max() <= 8 / 255 + 1e-6)
+        (torch.Size([4, 3, 2, 2]), True)
     """
 
     threat: ThreatModel
@@ -90,30 +104,32 @@ class PGD:
         plain = {"steps": steps, "restarts": restarts, "fraction": share_of("fraction", self.fraction)}
         for name, number in {**plain, "step_size": self._checked_size()}.items():
             object.__setattr__(self, name, number)
-        if self.targeted and loss in ("kl", "dlr"):  # the ratio can be raised far from the target
+        if self.targeted and loss in ("kl", "dlr"):  # the ratio can grow without nearing the target class
             raise InputError(f"loss={quote(loss)} does not lead to a target; use loss='margin' or 'ce'")
         if self.restarts > 1 and self.start == "none":
             raise InputError("restarts from start='none' repeat one run; use start='uniform' or restarts=1")
         if self.restarts > 1 and self.keep == "last":
-            raise InputError("keep='last' does not know which samples still hold; restarts need keep='best'")
+            raise InputError(
+                "keep='last' does not record which samples are misclassified; restarts need keep='best'"
+            )
         if self.bn_mode in ("train", "frozen") and (self.restarts > 1 or self.early_stop):
             raise InputError(
-                f"restarts and early_stop thin out the batch whose statistics bn_mode={self.bn_mode!r} uses; "
-                "use bn_mode='eval', or neither of them"
+                "restarts and early_stop remove samples from the batch whose statistics "
+                f"bn_mode={self.bn_mode!r} uses; use bn_mode='eval', or neither restarts nor early_stop"
             )
 
     def _checked_size(self) -> Radius | None:
-        given: object = self.step_size
-        if isinstance(given, Tensor) and given.ndim:
-            if given.ndim > 1 or not given.is_floating_point():
+        value: object = self.step_size
+        if isinstance(value, Tensor) and value.ndim:
+            if value.ndim > 1 or not value.is_floating_point():
                 raise InputError(
-                    f"step_size is {given.dtype} {tuple(given.shape)}; give a number or floats (N,)"
+                    f"step_size is {value.dtype} {tuple(value.shape)}; give a number or floats (N,)"
                 )
-            return given
-        size = real(given)
-        if given is not None and size is None:
+            return value
+        size = real(value)
+        if value is not None and size is None:
             raise InputError(
-                f"step_size is {quote(given)}; give a number such as 2 / 255, or a floating tensor (N,)"
+                f"step_size is {quote(value)}; give a number such as 2 / 255, or a floating tensor (N,)"
             )
         if size is not None and not (0 < size < math.inf or size == self.threat.eps_max == 0):
             raise InputError(f"step_size is {size}; it must be finite and above 0")
@@ -137,7 +153,7 @@ class PGD:
             )
         if isinstance(self.step_size, Tensor) and self.step_size.ndim and self.step_size.shape != x.shape[:1]:
             raise InputError(
-                f"step_size holds {self.step_size.numel()} values for {x.shape[0]} images; give one each"
+                f"step_size holds {self.step_size.numel()} values for {x.shape[0]} images; give one per image"
             )
         if self.bn_mode is None:
             say_train_mode(model)
@@ -171,7 +187,7 @@ class PGD:
         size = threat.eps * 2.5 / self.steps if self.step_size is None else self.step_size
         goal = y
         if self.loss == "kl":
-            with torch.enable_grad():  # autocast may keep the weights it casts here for a training forward
+            with torch.enable_grad():  # autocast may reuse the weights cast here in a training forward
                 goal = logits_of(x).detach().clone()
         batch = Batch(x, y, goal, radius_like(size, x), threat)
         x_adv = (
@@ -207,10 +223,20 @@ def FGSM(
     generator: torch.Generator | None = None,
     check: bool = True,
 ) -> PGD:
-    """One step of length eps (or `step_size`) from the image itself (or from `start`): one forward, one backward.
+    """The fast gradient sign method: PGD with one step of length eps, from the image itself.
 
-    start="uniform" with step_size=1.25 * eps is the variant of fast adversarial training. Options as in `PGD`.
+    It costs one forward and one backward. start="uniform" with step_size=1.25 * eps is the variant of fast
+    adversarial training. Options, shapes, units and errors are those of `PGD`.
     Source: Goodfellow et al., ICLR 2015, section 4; random start: Wong et al., ICLR 2020, section 4.1.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import FGSM, ThreatModel
+        >>> weight = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+        >>> attack = FGSM(ThreatModel("Linf", 0.25))
+        >>> attack(lambda x: x @ weight, torch.tensor([[0.5, 0.5]]), torch.tensor([0]))
+        tensor([[0.2500, 0.7500]])
     """
     check_threat(threat)
     return PGD(

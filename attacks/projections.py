@@ -11,10 +11,10 @@ _HALVINGS = 24
 
 
 def radius_like(eps: Radius, x: Tensor) -> Tensor:
-    """A radius, one number or one per sample (N,), as a tensor that broadcasts over `x` (N, ...)."""
+    """The radius, one number or one per sample (N,), as a tensor that broadcasts over `x` (N, ...)."""
     if isinstance(eps, Tensor) and eps.ndim:
         return eps.to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))
-    return x.new_full((), float(eps))  # a fill, where as_tensor would copy from the host and wait
+    return x.new_full((), float(eps))  # as_tensor would copy from the host and wait
 
 
 def sample_norm(delta: Tensor, order: float) -> Tensor:
@@ -30,10 +30,10 @@ def project_linf(x_adv: Tensor, x: Tensor, eps: Radius, bounds: tuple[float, flo
 
 
 def project_l2(x_adv: Tensor, x: Tensor, eps: Radius, bounds: tuple[float, float] = (0.0, 1.0)) -> Tensor:
-    """Scale `x_adv - x` to at most length eps, then clip to the box (which only shortens it).
+    """Scale `x_adv - x` to at most length eps, then clip to the box, which can only shorten it.
 
-    The usual projection of the field: ball first, box last. It lies in both sets; it is not their exact
-    Euclidean projection.
+    This is the usual order, ball first and box last. The result lies in both sets; it is not the exact
+    Euclidean projection onto their intersection.
     """
     delta = x_adv - x
     norm = sample_norm(delta, 2).clamp_min(torch.finfo(x.dtype).tiny)
@@ -43,10 +43,9 @@ def project_l2(x_adv: Tensor, x: Tensor, eps: Radius, bounds: tuple[float, float
 def project_l1(x_adv: Tensor, x: Tensor, eps: Radius, bounds: tuple[float, float] = (0.0, 1.0)) -> Tensor:
     """Exact Euclidean projection onto the L1 ball of radius eps intersected with the box.
 
-    With d = x_adv - x and room_j the way from x_j to the box face that d_j points at, the result is
-    x + sign(d_j) min(room_j, max(|d_j| - lam, 0)) for the smallest lam >= 0 with L1 norm <= eps
-    (Croce and Hein, "Mind the box: l1-APGD", ICML 2021, proposition 2.1).
-    """
+    With d = x_adv - x and room_j the distance from x_j to the side of the box that d_j points at, the result
+    is x + sign(d_j) min(room_j, max(|d_j| - lam, 0)) for the smallest lam >= 0 with L1 norm <= eps (Croce and
+    Hein, "Mind the box: l1-APGD", ICML 2021, proposition 2.1)."""
     low, high = bounds
     delta = (x_adv - x).flatten(1)
     flat, size = x.flatten(1), delta.abs()
@@ -57,15 +56,15 @@ def project_l1(x_adv: Tensor, x: Tensor, eps: Radius, bounds: tuple[float, float
 
 
 def greater(a: Tensor, b: Tensor) -> Tensor:
-    """1.0 where a > b, else 0.0: products with it are far quicker on a CPU than `where` with a mixed condition."""
+    """1.0 where a > b, else 0.0; multiplying by it is much faster on a CPU than `torch.where`."""
     return torch.gt(a, b, out=torch.empty_like(a, requires_grad=False))
 
 
 def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
     """Smallest lam >= 0 (N,) with sum_j min(room_j, max(size_j - lam, 0)) <= radius (N,); (N, D).
 
-    Bisection to the dtype's precision, then a step of Newton's method on the linear piece that is left. Always the
-    same number of rounds: to ask whether fewer would do is to wait for the device.
+    Bisection to the precision of the dtype, then one Newton step on the remaining linear piece. The number of
+    rounds is fixed, since a test for fewer would wait for the device.
     """
     kept = torch.empty_like(size, requires_grad=False)
 
@@ -79,7 +78,7 @@ def _threshold(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:
         middle = (low + high) / 2
         over = excess(middle) > 0
         low, high = torch.where(over, middle, low), torch.where(over, high, middle)
-    left = excess(high)
+    remaining = excess(high)
     moving = greater(kept, kept.new_zeros(())).mul_(greater(room, kept)).sum(1)
-    lam = torch.maximum(low, torch.minimum(high, high + left / moving.clamp_min(1)))
+    lam = torch.maximum(low, torch.minimum(high, high + remaining / moving.clamp_min(1)))
     return torch.where(outside, lam, 0.0)

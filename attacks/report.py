@@ -1,4 +1,4 @@
-"""What an evaluation found, as data: verdicts per sample, cost per attack, flags."""
+"""The result of an evaluation as data: verdicts per sample, cost per attack, flags."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,16 +14,27 @@ from robustsabn.files import write_text
 __all__ = ["FRAGILE", "AttackCost", "Flag", "Report"]
 
 FRAGILE = 1e-4
-"""Margins of at most this size may change sign with another order of float32 sums."""
+"""A margin of at most this size may change its sign when float32 sums run in another order."""
 
 
 @dataclass(frozen=True)
 class AttackCost:
-    """One attack: points given to it, points it broke, robust accuracy in [0, 1] after it, and what it cost.
+    """What one attack did and cost.
 
-    `forwards` and `backwards` count images that the search sent through the network for these points, `checks` those
-    that went through the model to verify claims of success, with those of a random model's final verdicts; rows that fill a batch up are
-    not counted. `seconds` is wall time.
+    - points, broken: images it attacked, and how many of them it changed to a wrong prediction.
+    - robust_accuracy: in [0, 1], after this attack.
+    - forwards, backwards: images that the search sent through the network; rows that only fill a batch do not
+      count.
+    - seconds: wall time.
+    - checks: images sent through the model to verify claimed successes, and for the final verdicts on a
+      random model.
+
+    Example:
+
+        >>> from robustsabn.attacks import AttackCost
+        >>> cost = AttackCost("fab-t", 100, 3, 0.47, forwards=9000, backwards=9000, seconds=1.5, checks=3)
+        >>> f"{cost.broken} of {cost.points} points broken, robust accuracy {cost.robust_accuracy:.0%}"
+        '3 of 100 points broken, robust accuracy 47%'
     """
 
     name: str
@@ -38,9 +49,17 @@ class AttackCost:
 
 @dataclass(frozen=True)
 class Flag:
-    """A finding: how many samples, which (`ids`, none where it is about the whole model), and in words.
+    """A finding of an evaluation, in words.
 
-    A `warning` says that the robust accuracy may not be believed, a `note` explains a number.
+    - severity: a "warning" says that the robust accuracy may be wrong; a "note" explains a number.
+    - count, ids: the samples that it concerns; no ids where it concerns the whole model.
+
+    Example:
+
+        >>> from robustsabn.attacks import Flag
+        >>> flag = Flag("zero-gradient", "warning", 2, (5, 9), "the gradient is zero on 2 images")
+        >>> f"{flag.severity}: {flag.message}"
+        'warning: the gradient is zero on 2 images'
     """
 
     name: str
@@ -54,14 +73,28 @@ class Flag:
 class Report:
     """Verdicts of one evaluation; tensors have one row per sample, in the order of `ids`, on the CPU.
 
-    `clean` and `robust` (N,) bool: the label is predicted on the clean image; and no attack changed that.
-    `x_adv` (N, ...): the adversarial image of a broken sample, else the clean image.
-    `broken_by` (N,): index into `attacks`, -1 for none. `target`: the class aimed at, -1 for none. `iteration`:
-    evaluations of the breaking run when it broke, -1 for none.
-    `margin` (N,): z_y - max_{j != y} z_j on `x_adv` by the untouched model in float32. `distance` (N,):
-    ||x_adv - x||. `fragile` (N,): the margin is within 1e-4 of zero. `seconds`: wall time in all, with
-    what earlier sessions of a resumed evaluation spent on work that was kept. `draws`: the fewest and the most answers
-    of the model behind a verdict; above 1 it is a majority, `margin` the median and the predictions the usual ones.
+    - norm, eps, bounds: the threat model, eps in image units.
+    - clean, robust (N,) bool: the clean image is classified correctly; and no attack changed that.
+    - x_adv (N, ...): the adversarial image of a broken sample, else the clean image.
+    - clean_prediction, adversarial_prediction (N,): predicted classes on the clean image and on `x_adv`.
+    - broken_by (N,): index into `attacks`; target (N,): the class that this attack aimed at; iteration (N,):
+      the step of the run at which it succeeded. Each is -1 where there is none.
+    - margin (N,): z_y - max_{j != y} z_j on `x_adv`, by the original model in float32.
+    - distance (N,): ||x_adv - x||. fragile (N,) bool: the margin is within 1e-4 of zero.
+    - seconds: wall time in all; after a resume it includes the earlier work that was kept.
+    - draws: the smallest and largest number of forwards behind one verdict. Above 1 the model is random:
+      verdicts are by majority, margins are medians, and predictions are the most frequent ones.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import AutoAttack, ThreatModel
+        >>> model = torch.nn.Linear(4, 3).requires_grad_(False)
+        >>> x = torch.rand(8, 4)
+        >>> y = model(x).argmax(1)
+        >>> report = AutoAttack(ThreatModel("L2", 1e-6), attacks=("apgd-ce",))(model, x, y)
+        >>> report.n, report.clean_accuracy, sorted(report.to_dict())[:3]
+        (8, 1.0, ['attacks', 'bounds', 'classes'])
     """
 
     norm: str
@@ -104,9 +137,9 @@ class Report:
 
     @cached_property
     def confidence(self) -> tuple[float, float]:
-        """95 % interval of the robust accuracy of the distribution that the n samples came from.
+        """95 % confidence interval of the robust accuracy, taking the samples as drawn at random.
 
-        Clopper and Pearson, Biometrika 1934: exact for a binomial count.
+        Exact for a binomial count. Source: Clopper and Pearson, Biometrika 1934.
         """
         from scipy.stats import binomtest
 
@@ -147,10 +180,10 @@ class Report:
         }
 
     def to_json(self, path: str | Path) -> None:
-        """Write `to_dict` to `path`, aside first and then renamed."""
+        """Write `to_dict` to the file `path`, as a whole or not at all."""
         write_text(path, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
 
     def same_verdicts(self, other: "Report") -> bool:
-        """Equal samples, verdicts, and adversarial images, bit for bit."""
+        """Whether samples, verdicts and adversarial images are equal, bit for bit."""
         names = ("ids", "clean", "robust", "broken_by", "target", "iteration", "x_adv")
         return all(torch.equal(getattr(self, name), getattr(other, name)) for name in names)

@@ -1,8 +1,8 @@
-"""Random numbers that are pure functions of (seed, sample, attack, run, iteration, element).
+"""Random numbers as pure functions of (seed, sample, attack, run, iteration, element).
 
-A point's draws therefore do not depend on its batch, on its place in it, on other points, or on the device.
-The generator is a counter mixed by the SplitMix64 finaliser (Steele, Lea and Flood, OOPSLA 2014, figure 16),
-on int64 tensors, whose products wrap the same way everywhere.
+The numbers of a sample therefore do not depend on its batch, its place there, other samples, or the device.
+A counter is mixed by the SplitMix64 finaliser (Steele, Lea and Flood, OOPSLA 2014, figure 16), on int64
+tensors, whose products wrap the same way on every device.
 """
 
 import math
@@ -18,7 +18,7 @@ _MIX2 = 0x94D049BB133111EB - (1 << 64)
 
 
 def stream(seed: int, ids: Tensor, *counters: int | Tensor) -> Tensor:
-    """Key of one stream per sample, int64 (N,): `ids` int64 (N,), each counter an int or int64 (N,)."""
+    """One key per sample, int64 (N,), from `ids` int64 (N,) and counters, each an int or int64 (N,)."""
     key = _mix(ids + _mix(torch.full_like(ids, _wrap(seed))))
     for counter in counters:
         key = _mix(key * _GAMMA + counter)

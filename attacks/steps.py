@@ -13,12 +13,12 @@ __all__ = ["steepest"]
 def steepest(
     norm: str, grad: Tensor, x_adv: Tensor | None, bounds: tuple[float, float], fraction: Radius
 ) -> Tensor:
-    """Unit step along which a loss with gradient `grad` (N, ...) rises most; see `ThreatModel.ascent`."""
+    """Unit step along which a loss with gradient `grad` (N, ...) increases most; see `ThreatModel.ascent`."""
     if norm == "Linf":
         return grad.sign()
     if norm == "L2":
         tiny = torch.finfo(grad.dtype).tiny
-        # the largest entry first: squares of small gradients underflow
+        # divided by the largest entry first, since squares of small gradients underflow
         scaled = grad / sample_norm(grad, math.inf).clamp_min(tiny)
         return scaled / sample_norm(scaled, 2).clamp_min(tiny)
     if x_adv is not None:

@@ -1,4 +1,4 @@
-"""Threat models: which perturbations of an image count."""
+"""Threat models: which perturbations of an image are allowed."""
 
 import copy
 import math
@@ -34,13 +34,28 @@ _ORDER = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}
 
 @dataclass(frozen=True, eq=False)
 class ThreatModel:
-    """All x' with ||x' - x||_norm <= eps and bounds[0] <= x' <= bounds[1].
+    """All images x' with ||x' - x||_norm <= eps and bounds[0] <= x' <= bounds[1].
 
-    `eps` is in the units of the images (8/255, not 8, for images in [0, 1]); a tensor (N,) gives every sample
-    of a batch its own. `eps_max` is its largest value, known without asking the device.
-    Ends of the box that a dtype cannot hold are rounded inwards for the attacks (`box`), and to nearest for what is
-    taken for inside (`rim`), which is what a clamp to the bounds leaves.
-    Raises InputError for an unknown norm, empty bounds, and eps negative, not finite or wider than the box.
+    - norm: "Linf", "L2" or "L1".
+    - eps: in the units of the images, 8/255 and not 8 for images in [0, 1]; a tensor (N,) gives one per
+      sample.
+    - bounds: the smallest and largest value of a pixel.
+    - eps_max: the largest eps, a number on the host.
+
+    A dtype may not hold the bounds exactly. Attacks stay within bounds that are rounded inwards (`box`);
+    images count as inside up to the bounds rounded to nearest (`rim`), which is where a clamp to the bounds
+    ends. Raises InputError for an unknown norm, empty bounds, and an eps that is negative, not finite or
+    wider than the box.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import ThreatModel
+        >>> threat = ThreatModel("Linf", 8 / 255)
+        >>> x = torch.zeros(1, 3, 2, 2)
+        >>> x_adv = threat.project(x + 0.5, x)
+        >>> round(float(x_adv.max()) * 255, 3), bool(threat.contains(x_adv, x))
+        (8.0, True)
     """
 
     norm: Norm
@@ -56,7 +71,8 @@ class ThreatModel:
         if isinstance(eps, Tensor):
             if eps.ndim > 1 or not eps.numel() or not eps.is_floating_point():
                 raise InputError(
-                    f"eps has shape {tuple(eps.shape)} and dtype {eps.dtype}; give a number or a floating tensor (N,)"
+                    f"eps has shape {tuple(eps.shape)} and dtype {eps.dtype}; give a number or a floating "
+                    "tensor (N,)"
                 )
             least, most = eps.detach().aminmax()
             smallest, largest = float(least), float(most)
@@ -75,28 +91,35 @@ class ThreatModel:
             self._fits(1)
 
     def box(self, dtype: torch.dtype) -> tuple[float, float]:
-        """The bounds rounded inwards to `dtype`: whatever is clamped to them is inside in full precision as well.
+        """The bounds rounded inwards to `dtype`, so that clamped values lie within the exact bounds too.
 
         Raises InputError where no number of the dtype lies between the bounds.
         """
         return _inwards(*self.bounds, dtype)
 
     def rim(self, dtype: torch.dtype) -> tuple[float, float]:
-        """The bounds, or what they are when rounded to `dtype` (at most float32) if that is further out."""
+        """The bounds, or their values rounded to `dtype` (float32 at most) where those lie further out."""
         return _outermost(*self.bounds, dtype)
 
     def _fits(self, dimensions: int) -> None:
         low, high = self.bounds
         widest = (high - low) * dimensions ** (1 / _ORDER[self.norm])
         if self.eps_max > widest * (1 + 1e-6):
-            hint = f"; eps is in image units: {self.eps_max:g}/255?" if (low, high) == (0, 1) else ""
+            hint = (
+                (f"; eps is in image units: did you mean {self.eps_max:g}/255?")
+                if (low, high) == (0, 1)
+                else ""
+            )
             raise InputError(
                 f"eps {self.eps_max:g} in {self.norm} is wider than the whole box [{low:g}, {high:g}] "
                 f"({widest:g}){hint or '; give a smaller eps'}"
             )
 
     def fit(self, x: Tensor) -> "ThreatModel":
-        """This threat model on the device of the batch `x` (N, ...); InputError if eps does not fit the batch."""
+        """This threat model on the device of the batch `x` (N, ...).
+
+        Raises InputError where eps is wider than the box, or not one value per image.
+        """
         self._fits(math.prod(x.shape[1:]))
         if not isinstance(self.eps, Tensor):
             return self
@@ -111,7 +134,7 @@ class ThreatModel:
         return self.with_eps(self.eps[index]) if isinstance(self.eps, Tensor) else self
 
     def with_eps(self, eps: Tensor) -> "ThreatModel":
-        """This threat model with checked radii `eps` (N,) of the samples of another batch."""
+        """This threat model with other radii `eps` (N,), which are not checked again."""
         other = copy.copy(self)
         object.__setattr__(other, "eps", eps)
         return other
@@ -125,11 +148,10 @@ class ThreatModel:
         return sample_norm(x_adv - x, _ORDER[self.norm]).flatten()
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Bool (N,): finite, inside the box, and inside the ball up to a stated slack.
+        """Bool (N,): `x_adv` is finite, inside the box (`rim`), and inside the ball up to a small tolerance.
 
-        Slack: 1e-6 eps, plus the norm of one float32 rounding per coordinate (6e-8 for a box that ends at 1),
-        which x + delta stored in float32 cannot avoid. The box is that of `rim`. Distances are taken in float64.
-        """
+        The tolerance is 1e-6 eps plus the norm of one float32 rounding per coordinate (6e-8 for a box that
+        ends at 1), which no x + delta stored in float32 can avoid. Distances are computed in float64."""
         low, high = self.rim(x_adv.dtype)
         wide = x_adv.double()
         boxed = ((wide >= low) & (wide <= high)).flatten(1).all(1)
@@ -139,19 +161,20 @@ class ThreatModel:
         return boxed & self.distance(wide, x.double()).le(limit)
 
     def ascent(self, grad: Tensor, x_adv: Tensor | None = None, *, fraction: Radius = 0.05) -> Tensor:
-        """Step of unit length in the norm along which the linearised loss rises most, for `grad` (N, ...).
+        """Step of unit length in the norm along which the linearised loss increases most, for `grad` (N,
+        ...).
 
-        Linf: sign. L2: grad / ||grad||_2 (exact for tiny gradients as well). L1: equal steps on the given
-        `fraction` (one number, or one per sample) of coordinates with the largest slopes; one coordinate alone
-        would be steepest but never leave it. With `x_adv`, coordinates that the box stops are not among them.
-        Zero gradients give zero steps. Source of the L1 step: Tramèr and Boneh, NeurIPS 2019, section 4.1.
-        """
+        Linf: the sign of the gradient. L2: grad / ||grad||_2, also exact for tiny gradients. L1: equal steps
+        on the `fraction` (one number, or one per sample) of coordinates with the largest gradients; a single
+        coordinate would be steepest, but would be chosen again at every step. With `x_adv`, coordinates that
+        would leave the box are not chosen. A zero gradient gives a zero step. Source of the L1 step: Tramèr
+        and Boneh, NeurIPS 2019, section 4.1."""
         return steepest(self.norm, grad, x_adv, self.box(grad.dtype), fraction)
 
     def noise(self, x: Tensor, kind: Start = "uniform", generator: torch.Generator | None = None) -> Tensor:
-        """Random perturbation shaped like `x`, inside the ball, blind to the values of `x` and to the box.
+        """Random perturbation shaped like `x`, inside the ball; it ignores the values of `x` and the box.
 
-        `uniform` in the ball; `normal` is 0.001 N(0, 1), cut to the ball (TRADES, MART); `none` is zero.
+        "uniform" in the ball; "normal" is 0.001 N(0, 1), cut to the ball (TRADES, MART); "none" is zero.
         Drawn by `generator` on its own device, or by torch's generator of the device of `x`.
         """
         return ball_noise(self.norm, self.eps, x, kind, generator)
@@ -159,7 +182,7 @@ class ThreatModel:
     def random_start(
         self, x: Tensor, kind: Start = "uniform", generator: torch.Generator | None = None
     ) -> Tensor:
-        """`x` plus `noise`, inside ball and box."""
+        """`x` plus `noise`, projected into the ball and the box."""
         return x.clone() if kind == "none" else self.project(x + self.noise(x, kind, generator), x)
 
 

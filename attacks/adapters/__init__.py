@@ -1,4 +1,4 @@
-"""Attacks of other libraries behind one call, their successes verified as ours are."""
+"""Attacks of other libraries behind one call; their successes are verified like those of our own attacks."""
 
 from robustsabn.attacks.adapters.foreign_attack import ForeignAttack, foreign, foreign_report
 from robustsabn.attacks.adapters.libraries import LIBRARIES

@@ -25,19 +25,19 @@ __all__ = ["ForeignAttack", "foreign", "foreign_report"]
 def foreign(
     spec: str, threat: ThreatModel, options: Mapping[str, Any] | None = None, *, seed: int = 0
 ) -> "ForeignAttack":
-    """The attack "library:Class" of advertorch, foolbox or torchattacks in the ball of `threat`.
+    """The attack "library:Class" of advertorch, foolbox or torchattacks, for the threat model `threat`.
 
-    eps, norm, bounds and the number of classes come from `threat` and the model; `options` are other arguments of
-    the class, such as {"steps": 40}. Raises InputError for an unknown spec, class or option, and for a class made
-    for another norm; MissingExtraError where the library is not installed.
-    """
+    eps, norm, bounds and the number of classes come from `threat` and the model; `options` are other
+    arguments of the class, such as {"steps": 40}. Raises InputError for an unknown spec, class or option, and
+    for a class made for another norm; MissingExtraError where the library is not installed."""
     return ForeignAttack(spec, threat, dict(options or {}), seed)
 
 
 class ForeignAttack:
-    """An attack of another library; every image that it returns is inside ball and box. See `foreign`.
+    """An attack of another library, see `foreign`; all images that it returns are inside the ball and the
+    box.
 
-    `outside` counts the images that the library returned outside, for which the clean image was taken.
+    `outside` counts the images that the library returned outside of them; the clean image replaces these.
     """
 
     def __init__(self, spec: str, threat: ThreatModel, options: dict[str, Any], seed: int) -> None:
@@ -54,7 +54,7 @@ class ForeignAttack:
         allowed = options_of(self.library, self.kind)
         if unknown := [option for option in options if option not in allowed]:
             raise InputError(
-                f"{spec} takes no option {quote(unknown[0])} here; it takes {', '.join(allowed) or 'none'}"
+                f"{spec} takes no option {quote(unknown[0])}; it takes {', '.join(allowed) or 'none'}"
             )
         self.calls = self.outside = 0
 
@@ -62,7 +62,7 @@ class ForeignAttack:
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images (N, ...) for x (N, ...) with labels y (N,), detached.
 
-        Leaves random states, modules, gradients and the trace function as they were.
+        Random states, modules, gradients and the trace function are the same afterwards.
         Raises InputError where the library fails.
         """
         check_batch(model, x, y)
@@ -97,9 +97,10 @@ def foreign_report(
     ids: Tensor | None = None,
     batch_size: int = 250,
 ) -> Report:
-    """Verdicts of `attack` on the images x (N, ...) with labels y (N,) that the model gets right, in batches.
+    """Verdicts of `attack` on images x (N, ...) with labels y (N,), in batches; misclassified ones are
+    skipped.
 
-    `ids` (N,) numbers the samples. Every success is verified by the model in float32.
+    `ids` (N,) number the samples. Every success is verified with the model in float32.
     """
     flags = in_train_mode(model)
     (batch_size,) = positive(batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""How each library names, builds and calls its attacks."""
+"""How the attacks of each library are named, built and called."""
 
 import importlib
 import importlib.metadata
@@ -28,7 +28,7 @@ _ORDER = {"Linf": math.inf, "L2": 2, "L1": 1, "L0": 0}
 
 @dataclass(frozen=True)
 class Setting:
-    """What an attack is built from: its class, the network, the ball, and the user's options."""
+    """What an attack is built from: its class, the network, the threat model, and the user's options."""
 
     cls: type
     network: Network
@@ -38,33 +38,50 @@ class Setting:
     seed: int
 
 
-def _advertorch(at: Setting, x: Tensor, y: Tensor) -> Any:
-    low, high = at.threat.bounds
-    given = {"norm": at.threat.norm, "ord": _ORDER[at.threat.norm], "num_classes": at.classes}
-    return _build(at, {**given, "eps": at.threat.eps_max, "clip_min": low, "clip_max": high}).perturb(x, y)
+def _advertorch(setting: Setting, x: Tensor, y: Tensor) -> Any:
+    low, high = setting.threat.bounds
+    standard = {
+        ("norm"): setting.threat.norm,
+        "ord": _ORDER[setting.threat.norm],
+        "num_classes": setting.classes,
+    }
+    return _build(
+        setting, {**standard, "eps": setting.threat.eps_max, "clip_min": low, "clip_max": high}
+    ).perturb(x, y)
 
 
-def _foolbox(at: Setting, x: Tensor, y: Tensor) -> Any:
+def _foolbox(setting: Setting, x: Tensor, y: Tensor) -> Any:
     wrapper = importlib.import_module("foolbox").PyTorchModel
-    wrapped = wrapper(at.network, bounds=at.threat.bounds, device=x.device)
-    return at.cls(**at.options)(wrapped, x, y, epsilons=at.threat.eps_max)[1]  # those cut to the ball
+    wrapped = wrapper(setting.network, bounds=setting.threat.bounds, device=x.device)
+    return setting.cls(**setting.options)(wrapped, x, y, epsilons=setting.threat.eps_max)[
+        1
+    ]  # [1] are the images clipped to the ball
 
 
-def _torchattacks(at: Setting, x: Tensor, y: Tensor) -> Any:
-    given = {"eps": at.threat.eps_max, "norm": at.threat.norm, "n_classes": at.classes, "seed": at.seed}
-    attack = _build(at, given)
+def _torchattacks(setting: Setting, x: Tensor, y: Tensor) -> Any:
+    standard = {
+        ("eps"): setting.threat.eps_max,
+        "norm": setting.threat.norm,
+        "n_classes": setting.classes,
+        "seed": setting.seed,
+    }
+    attack = _build(setting, standard)
     attack.set_device(x.device)
     return attack(x, y)
 
 
-def _build(at: Setting, given: Mapping[str, Any]) -> Any:
-    taken = _parameters(at.cls)
-    return at.cls(at.network, **{name: value for name, value in given.items() if name in taken}, **at.options)
+def _build(setting: Setting, standard: Mapping[str, Any]) -> Any:
+    accepted = _parameters(setting.cls)
+    return setting.cls(
+        setting.network,
+        **{name: value for name, value in standard.items() if name in accepted},
+        **setting.options,
+    )
 
 
 @dataclass(frozen=True)
 class Library:
-    """`module` holds its attacks, `run` makes adversarial images; `decided` are parameters that no user sets."""
+    """`module` holds the attacks, `run` makes adversarial images; users cannot set the options `decided`."""
 
     name: str
     module: str
@@ -98,10 +115,10 @@ def version_of(library: Library) -> str:
 
 
 def find(library: Library, name: str, threat: ThreatModel) -> type:
-    """The attack class `name` of the library. MissingExtraError where that is not installed.
+    """The attack class `name` of the library.
 
-    Raises InputError for another name, and for a class made for another norm than the threat model's.
-    """
+    Raises MissingExtraError where the library is not installed; InputError for an unknown name, and for a
+    class made for another norm than that of the threat model."""
     module = _load(library)
     cls: Any = getattr(module, name, None)
     if not inspect.isclass(cls):
@@ -110,25 +127,25 @@ def find(library: Library, name: str, threat: ThreatModel) -> type:
     norm = _norm_of(library, cls)
     if norm not in (None, threat.norm):
         raise InputError(
-            f"{library.name}:{name} is an attack in {norm}, the threat model is {threat.norm}; choose the class "
-            f"for {threat.norm}, or the norm {norm}"
+            f"{library.name}:{name} is an attack in {norm}, but the threat model is {threat.norm}; choose a "
+            f"class for {threat.norm}, or the norm {norm}"
         )
     if library.name == "torchattacks" and threat.bounds != (0, 1):
-        raise InputError(f"torchattacks knows the box [0, 1] only, not {threat.bounds}; scale the images")
+        raise InputError(f"torchattacks allows only bounds (0, 1), not {threat.bounds}; scale the images")
     return cls
 
 
 def options_of(library: Library, cls: type) -> tuple[str, ...]:
-    """What a user may say about an attack of class `cls`: its parameters but those that are decided."""
+    """The options of an attack of class `cls`: all parameters except those that we set ourselves."""
     return tuple(sorted(set(_parameters(cls)) - library.decided))
 
 
 def _load(library: Library) -> ModuleType:
     try:
-        _torchvision.load()  # they import it
+        _torchvision.load()  # the libraries import torchvision
         with warnings.catch_warnings(), _zero_gradients():
             warnings.simplefilter("ignore")
-            importlib.import_module(library.name)  # fails again where it failed half-way before
+            importlib.import_module(library.name)  # fails again if an earlier import failed half-way
             return importlib.import_module(library.module)
     except ImportError as error:
         reason = "" if error.name == library.name else f" completely ({error})"
@@ -139,7 +156,7 @@ def _load(library: Library) -> ModuleType:
 
 @contextmanager
 def _zero_gradients() -> Iterator[None]:
-    """advertorch 0.2.3, the last release, imports a function that torch 1.9 dropped; it is there inside."""
+    """Provide, inside the block, a function that advertorch 0.2.3 imports and torch 1.9 removed."""
     importlib.import_module("torch.autograd.gradcheck")
     module: Any = sys.modules["torch.autograd.gradcheck"]  # the attribute of torch.autograd is a function
     module.zero_gradients = _zero
@@ -156,19 +173,19 @@ def _zero(x: Any) -> None:
 
 
 def _parameters(cls: type) -> set[str]:
-    """Names that a call of the class takes; those of its base too where it hands on **kwargs."""
-    found: set[str] = set()
+    """Names of the constructor's parameters, with those of the base class if it takes **kwargs."""
+    names: set[str] = set()
     for base in cls.__mro__[:-1]:
         if "__init__" in vars(base):
             parameters = [*inspect.signature(base.__init__).parameters.values()][1:]  # type: ignore[misc]
-            found |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+            names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
-    return found
+    return names
 
 
 def _norm_of(library: Library, cls: Any) -> str | None:
-    """The one norm that a class is made for, None where it takes the norm or nothing tells."""
+    """The norm that a class is made for; None if the norm is a parameter or not known."""
     parameters = _parameters(cls)
     order = getattr(getattr(cls, "distance", None), "p", None)  # foolbox
     if order is not None or {"norm", "ord"} & parameters:

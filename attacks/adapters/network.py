@@ -1,4 +1,4 @@
-"""What code of others is given, and what it must leave as it was."""
+"""The network that other libraries attack, and protection of the caller's state while they run."""
 
 import contextlib
 import io
@@ -18,14 +18,14 @@ __all__ = ["Network", "undisturbed"]
 
 
 class Network(nn.Module):
-    """`model` as a module that gives float32 logits (N, K) for images like `x`, and counts them.
+    """`model` as a module that gives float32 logits (N, K) for images like `x`, and counts images.
 
-    `forwards` and `backwards`: images that went through it, and whose logits a gradient came back to.
+    `forwards` and `backwards` count the images that went through it forward and backward.
     """
 
     def __init__(self, model: Model, x: Tensor) -> None:
         super().__init__()
-        self.model = model  # registered where it is a module, so that its parameters are found
+        self.model = model  # a submodule if it is a module, so that libraries find its parameters
         self._logits_of = Gate(model, x)
         self.forwards = self.backwards = 0
 
@@ -41,26 +41,25 @@ class Network(nn.Module):
 
     def costs(self) -> tuple[int, int]:
         """Forwards and backwards since the last call."""
-        found = self.forwards, self.backwards
+        counts = self.forwards, self.backwards
         self.forwards = self.backwards = 0
-        return found
+        return counts
 
 
 @contextlib.contextmanager
 def undisturbed(network: Network, device: torch.device, seed: int) -> Iterator[io.StringIO]:
-    """Random numbers from `seed` and eval mode inside; afterwards everything as before.
+    """Set random generators by `seed` and use eval mode inside the block; restore the state after it.
 
-    Kept: random states (torch, the device, numpy, Python), module modes, buffers, parameters' `.grad`, the trace
-    function.
-    What is printed inside goes into the stream that is given; warnings are dropped.
-    """
+    Restored are random states (torch, the device, numpy, Python), module modes, buffers, `.grad` of
+    parameters, and the trace function. Printed text goes into the stream that `with` returns; warnings are
+    dropped."""
     numpy_state, python_state, trace = np.random.get_state(), random.getstate(), sys.gettrace()
     gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     for parameter, _ in gradients:
         parameter.grad = None
     devices = [device] if device.type == "cuda" else []
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
         with (
             torch.random.fork_rng(devices),
@@ -68,13 +67,13 @@ def undisturbed(network: Network, device: torch.device, seed: int) -> Iterator[i
             torch.enable_grad(),
             attack_mode(network),
             warnings.catch_warnings(),
-            contextlib.redirect_stdout(said),
+            contextlib.redirect_stdout(printed),
         ):
             warnings.simplefilter("ignore")
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
-            yield said
+            yield printed
     finally:
         for parameter, gradient in gradients:
             parameter.grad = gradient

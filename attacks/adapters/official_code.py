@@ -1,4 +1,4 @@
-"""The official AutoAttack code, where it is installed, behind the same report."""
+"""The official AutoAttack code, if it is installed, with our report."""
 
 import importlib
 import importlib.metadata
@@ -27,7 +27,7 @@ __all__ = ["official"]
 PACKAGES = ("pyautoattack", "autoattack")  # the code as published on PyPI, and as installed from GitHub
 VERSIONS = ("standard", "plus", "rand", "custom")
 ATTACKS = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
-SQUARE_ALONE = 0.002  # share of the samples from which the official code warns
+SQUARE_ALONE = 0.002  # share of the samples above which the official code warns
 
 
 @torch.inference_mode(False)
@@ -43,21 +43,21 @@ def official(
     batch_size: int = 250,
     ids: Tensor | None = None,
 ) -> Report:
-    """What the installed official AutoAttack says about images x (N, C, H, W) in [0, 1] with labels y (N,).
+    """The report of the installed official AutoAttack on images x (N, C, H, W) in [0, 1] with labels y (N,).
 
-    Each attack of `version` gets the samples that still stand, in the order given, `batch_size` at a time; `attacks`
-    names them for version "custom". Successes are verified as ours are. With fewer than ten classes the number of
-    targets is that of the other classes. Model, random states and gradients are left as they were. `ids` (N,) numbers
-    the samples. Raises MissingExtraError without pyautoattack or autoattack, InputError for what they cannot attack.
-    """
+    Each attack of `version` runs on the samples that are still robust, `batch_size` at a time; `attacks`
+    names them for version "custom". Successes are verified like those of our own attacks. With fewer than ten
+    classes all other classes are targets. Model, random states and gradients are the same afterwards. `ids`
+    (N,) number the samples. Raises MissingExtraError without pyautoattack or autoattack, and InputError for
+    what they cannot attack."""
     package = _package()
     order = _check(x, threat, version, attacks)
     network, seed, (batch_size,) = Network(model, x), seed_of(seed), positive(batch_size=batch_size)
     tally = Tally(network, x, y, threat, batch_size, rand=version == "rand")
     x, y = tally.x, tally.y
     _check_classes(order, tally.classes)
-    said: list[str] = []
-    with undisturbed(network, x.device, seed) as printed, _listening(said):
+    messages: list[str] = []
+    with undisturbed(network, x.device, seed) as printed, _listening(messages):
         engine = importlib.import_module(package).AutoAttack(
             network, norm=threat.norm, eps=threat.eps_max, seed=seed, version=version, device=x.device
         )
@@ -70,8 +70,8 @@ def official(
                 break
             network.eval()
             tally.take(name, rows, *_attack(engine, package, name, x[rows], y[rows], batch_size))
-        said += [line for line in printed.getvalue().splitlines() if line.lower().startswith("warning")]
-    flags = tuple(Flag("official", "warning", 0, (), line) for line in dict.fromkeys(said))
+        messages += [line for line in printed.getvalue().splitlines() if line.lower().startswith("warning")]
+    flags = tuple(Flag("official", "warning", 0, (), line) for line in dict.fromkeys(messages))
     return tally.report(
         engine="official",
         version=version,
@@ -88,17 +88,17 @@ def _attack(
     engine.attacks_to_run = [name]
     size = {"batch_size" if package == "pyautoattack" else "bs": batch_size}
     began = time.perf_counter()
-    found = engine.run_standard_evaluation(x, y, **size)
-    return found[0] if isinstance(found, tuple) else found, time.perf_counter() - began
+    result = engine.run_standard_evaluation(x, y, **size)
+    return result[0] if isinstance(result, tuple) else result, time.perf_counter() - began
 
 
 def _package() -> str:
-    found = next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
-    if found is None:
+    installed = next((name for name in PACKAGES if importlib.util.find_spec(name) is not None), None)
+    if installed is None:
         raise MissingExtraError(
             "the official AutoAttack is not installed; pip install 'robustsabn[pyautoattack]'"
         )
-    return found
+    return installed
 
 
 def _check(x: Tensor, threat: ThreatModel, version: str, attacks: Sequence[str] | None) -> tuple[str, ...]:
@@ -109,15 +109,16 @@ def _check(x: Tensor, threat: ThreatModel, version: str, attacks: Sequence[str] 
         raise InputError(f"attacks are {quote(attacks)}; give a list of names, such as ['apgd-ce', 'square']")
     if (version == "custom") != bool(attacks):
         raise InputError(
-            f"attacks belong to version 'custom', and only to it; here {quote(version)}, {attacks}"
+            f"version is {quote(version)} and attacks are {attacks}; give attacks together with version "
+            "'custom', and with no other version"
         )
     if unknown := [name for name in attacks or () if name not in ATTACKS]:
         raise InputError(f"the official code has no attack {quote(unknown[0])}; it has {', '.join(ATTACKS)}")
     if isinstance(threat, ThreatModel) and (isinstance(threat.eps, Tensor) or threat.bounds != (0, 1)):
-        raise InputError("the official code takes one eps for all images, and the box [0, 1] only")
+        raise InputError("the official code takes only one eps for all images, and only bounds (0, 1)")
     if x.ndim != 4:
         raise InputError(
-            f"the official code takes images (N, C, H, W), not {tuple(x.shape)}; use the engine robustsabn"
+            f"the official code takes images (N, C, H, W), not {tuple(x.shape)}; use engine robustsabn"
         )
     return tuple(attacks or ())
 
@@ -126,29 +127,30 @@ def _check_classes(order: tuple[str, ...], classes: int) -> None:
     least = 4 if not order or "apgd-t" in order else 3 if "apgd-dlr" in order else 2
     if classes < least:
         raise InputError(
-            f"the model has {classes} classes; the official code's loss needs {least}: use the engine robustsabn"
+            f"the model has {classes} classes, but the official code's loss needs {least}; use engine "
+            "robustsabn"
         )
 
 
 def _square_alone(tally: Tally, ids: Tensor | None) -> tuple[Flag, ...]:
     index = next((i for i, cost in enumerate(tally.costs) if cost.name == "square"), -1)
-    found = (tally.broken_by == index).nonzero()[:, 0].cpu() if index > 0 else torch.empty(0)
-    if len(found) <= SQUARE_ALONE * len(tally.y):
+    rows = (tally.broken_by == index).nonzero()[:, 0].cpu() if index > 0 else torch.empty(0)
+    if len(rows) <= SQUARE_ALONE * len(tally.y):
         return ()
-    numbers = tuple((found if ids is None else ids.cpu()[found]).tolist())
-    said = (
-        f"Square broke {len(found)} images that the attacks before it left: their gradients may mislead. Run Square "
-        "longer, or an attack made for this defence."
+    numbers = tuple((rows if ids is None else ids.cpu()[rows]).tolist())
+    message = (
+        f"Square broke {len(rows)} images that gradient attacks could not break: gradients may be masked. "
+        "Run Square longer, or an attack made for this defence."
     )
-    return (Flag("square-only", "warning", len(found), numbers, said),)
+    return (Flag("square-only", "warning", len(rows), numbers, message),)
 
 
 @contextmanager
-def _listening(said: list[str]) -> Iterator[None]:
-    """Gathers the warnings that the official code logs."""
+def _listening(messages: list[str]) -> Iterator[None]:
+    """Collects the warnings that the official code logs."""
     logger = logging.getLogger("auto-attack")
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     propagate, level = logger.propagate, logger.level
     logger.addHandler(handler)
     logger.propagate = False

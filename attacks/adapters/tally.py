@@ -1,4 +1,4 @@
-"""Verdicts on the adversarial images that other code returns."""
+"""Verdicts on adversarial images of other libraries."""
 
 import time
 
@@ -19,13 +19,14 @@ from robustsabn.attacks.threat import ThreatModel
 __all__ = ["Tally", "admissible"]
 
 OVERSHOOT = 1e-4
-"""Share of eps by which an image may leave the ball and is still taken, projected back."""
+"""Share of eps by which an image may leave the ball and still be projected back."""
 
 
 def admissible(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, int]:
-    """`x_adv` (N, ...) inside ball and box, and how many were not: those are clean images in what is returned.
+    """`x_adv` (N, ...) with images outside the ball or the box replaced by clean ones, and the number of
+    these.
 
-    Overshoots of up to 1e-4 eps, which float32 causes, are projected back and count as inside.
+    Images outside by at most 1e-4 eps, which float32 rounding causes, are projected back and count as inside.
     """
     x_adv = x_adv.detach().to(x)
     inside = threat.project(torch.nan_to_num(x_adv), x)
@@ -36,10 +37,10 @@ def admissible(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> tuple[Tensor, i
 
 
 class Tally:
-    """Which samples stand, after the clean images and after each attack. `outside`: images that did not count.
+    """The samples that are still robust, after the clean images and after each attack.
 
-    With `rand`, and for a model that is seen to be random, verdicts are by majority, one for each attack on a sample.
-    """
+    `outside` counts images outside the ball or the box, which are no success. With `rand`, and for a model
+    found to be random, verdicts are by majority, one vote for each attack on a sample."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Tally:
         network.costs()
 
     def take(self, name: str, rows: Tensor, x_adv: Tensor, seconds: float) -> None:
-        """Verifier what attack `name` made of the samples `rows` (n,)."""
+        """Verify the images x_adv (n, ...) that attack `name` returned for the samples `rows` (n,)."""
         forwards, backwards = self.network.costs()
         broken, checks = self._broken(rows, x_adv) if len(rows) else (rows, 0)
         self.robust[broken] = False
@@ -90,7 +91,7 @@ class Tally:
         self.network.costs()
 
     def _broken(self, rows: Tensor, x_adv: Tensor) -> tuple[Tensor, int]:
-        """Those of `rows` for which `x_adv` is a success, whose images are kept, and the answers that this took."""
+        """Verify `x_adv` and keep its successes; returns their rows, and the number of forwards it took."""
         x, y = self.x[rows], self.y[rows]
         candidates, outside = admissible(x_adv, x, self.threat)
         self.outside += outside
@@ -126,12 +127,13 @@ class Tally:
             draws = self.clean_votes.span(self.votes)
             flags = (*flags, *by_majority(self.clean_votes, self.votes, ids))
         if self.outside:
-            said = (
-                f"{self.outside} images that {engine} returned lie outside the ball or the box, or are not finite, and "
-                "do not count. That is usual where an attack minimises the distance; else check its norm."
+            message = (
+                f"{self.outside} images that {engine} returned are outside the ball or the box, or not "
+                "finite, and do not count. This is usual for attacks that minimise the distance; otherwise "
+                "check the norm."
             )
             most = 2 * self.outside > sum(cost.points for cost in self.costs)
-            flags = (*flags, Flag("outside", "warning" if most else "note", self.outside, (), said))
+            flags = (*flags, Flag("outside", "warning" if most else "note", self.outside, (), message))
         nothing = torch.full_like(self.y, -1).cpu()
         return Report(
             norm=self.threat.norm,

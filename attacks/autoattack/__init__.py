@@ -1,1 +1,1 @@
-"""AutoAttack: which attacks, on which images, with what verdict."""
+"""AutoAttack: the ensemble, its schedule over processes and batches, and its verdicts."""

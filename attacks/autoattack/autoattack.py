@@ -1,4 +1,4 @@
-"""AutoAttack: an ensemble of attacks, each on the points that the ones before it left."""
+"""AutoAttack: an ensemble of attacks, each on the images that the earlier ones did not break."""
 
 import math
 import platform
@@ -41,21 +41,38 @@ __all__ = ["AutoAttack", "ProgressEvent"]
 
 
 class AutoAttack:
-    """Robust accuracy under the AutoAttack ensemble, verified by the untouched model in float32.
+    """Robust accuracy under the AutoAttack ensemble, verified with the original model in float32.
 
-    Versions: `standard` (APGD-CE, APGD-T, FAB-T, Square), `plus`, `rand` (gradients averaged over 20 draws) as published; `custom` runs the list `attacks` of names or attacks; `fast` is no published version: about
-    a tenth of the passes of `standard`, for numbers that need not be put beside others.
-    With `rand`, and for a model that is seen to be random, verdicts on clean and adversarial images are by majority of
-    11 to 1001 answers that nothing was chosen by; the authors' code counts one lucky answer among thousands.
-    A sample's verdict is a function of (`seed`, its number, the weights): not of `batch_size`, order or processes,
-    as far as the network computes an image the same way in every batch (docs/autoattack.md: threads, GPUs).
-    `folder` keeps a journal; after a kill the same call with `resume=True` goes on where it was. `fold` searches on a
-    cheaper copy of the network where one can be made safely; `compile` compiles that copy; `autocast` searches in
-    bfloat16. Success is always judged by the model itself. `progress` is called with `ProgressEvent`s.
-    Where torch.distributed is initialised, the processes share the points and each returns the whole report.
-    Raises InputError for unusable arguments, images, labels, logits, and for a folder that is in use.
-    Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+    - version: "standard" (APGD-CE, APGD-T, FAB-T, Square), "plus" and "rand" (gradients averaged over 20
+      forwards) are the published ones. "custom" runs the list `attacks` of names or attacks. "fast" is not
+      published: it takes about a tenth of the passes of "standard"; do not compare its numbers with others.
+    - batch_size: rows of a batch; "auto" chooses by image size and device.
+    - folder: keeps a journal there; after an interruption the same call with `resume=True` continues.
+    - fold: search on a cheaper copy of the network, where a safe one can be made.
+    - compile: compile the network that is searched. autocast: search in bfloat16. The original model in
+      float32 still verifies every success.
+    - progress: called with `ProgressEvent`s.
+
+    With "rand", and for a model found to be random, each verdict is the majority over 11 to 1001 forwards
+    that played no part in the search. The authors' code counts a single success among thousands of forwards.
+    The verdict on a sample depends on `seed`, its number and the weights, but not on batch size, order or
+    number of processes, as far as the network computes an image alike in every batch (docs/autoattack.md).
+    Where torch.distributed is initialised, the processes share the samples, and each returns the whole
+    report. Raises InputError for unusable arguments, images, labels or logits, and for a folder that is in
+    use. Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks", ICML 2020.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import AutoAttack, ThreatModel
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).requires_grad_(False)
+        >>> x = torch.rand(8, 1, 4, 4)
+        >>> y = model(x).argmax(1)
+        >>> attack = AutoAttack(ThreatModel("Linf", 0.5), version="custom", attacks=["apgd-ce", "square"])
+        >>> report = attack(model, x, y)
+        >>> report.clean_accuracy, report.robust_accuracy < 1, [cost.name for cost in report.attacks]
+        (1.0, True, ['apgd-ce', 'square'])
     """
 
     def __init__(
@@ -79,7 +96,7 @@ class AutoAttack:
             raise InputError(f"batch_size is {quote(batch_size)}; give auto or a whole number from 1")
         seed = seed_of(seed, 0)
         if resume and folder is None:
-            raise InputError("resume needs the folder that the evaluation was begun with")
+            raise InputError("resume=True needs the folder of the evaluation to continue; give folder=...")
         self.attacks = attacks_of(version, threat, seed, attacks)
         self.threat, self.version, self.seed, self.batch_size = threat, version, seed, size
         self.folder = None if folder is None else given_path(folder, "folder", InputError)
@@ -88,11 +105,10 @@ class AutoAttack:
 
     @torch.inference_mode(False)
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Report:
-        """Attack `model` on images x (N, ...) with labels y (N,).
+        """Attack `model` on images x (N, ...) in the bounds of the threat model, with labels y (N,) int64.
 
-        `x` may stay on the CPU while the model is on an accelerator. `ids` int64 (N,) number the samples, 0 to N - 1
-        by default; a subset with the numbers of the whole set gets the verdicts of the whole set.
-        """
+        `x` may stay on the CPU while the model is on an accelerator. `ids` int64 (N,) number the samples, 0
+        to N - 1 by default; a subset that keeps its numbers keeps its verdicts."""
         began = time.perf_counter()
         check_batch(model, x, y)
         if not len(x):
@@ -101,14 +117,14 @@ class AutoAttack:
         ids = torch.arange(len(x)) if ids is None else ids.detach().cpu().long()
         if ids.shape != y.shape or len(set(ids.tolist())) != len(ids):
             raise InputError(
-                f"ids are {tuple(ids.shape)} for {len(x)} images; give each image a number of its own"
+                f"ids have shape {tuple(ids.shape)} for {len(x)} images; give each image a number of its own"
             )
         x, y, rand = ordinary(x).float(), ordinary(y), self.version == "rand"
         attacks = [attack for attack in self.attacks if attack.name != "square" or x.ndim == 4]
         if not attacks:
             raise InputError(
-                f"inputs of shape {tuple(x.shape[1:])} are not images (C, H, W), which Square needs, and no other attack "
-                "is asked for; add one, such as apgd-ce"
+                f"inputs of shape {tuple(x.shape[1:])} are not images (C, H, W), which Square needs, and no "
+                "other attack is listed; add one, such as apgd-ce"
             )
         flags = in_train_mode(model) + by_kind(model, x, self.attacks, self.version, self.autocast)
         with attack_mode(model), torch.no_grad(), _float32():
@@ -116,9 +132,8 @@ class AutoAttack:
             clean = verifier.logits(x).cpu()
             check_classes(largest, clean)
             workers = Workers()
-            seen = workers.gather(seen_on(verifier, x[:64], rand=rand))[
-                0
-            ]  # a random model answers each process otherwise
+            # a random model gives each process other logits: all use what the first process saw
+            seen = workers.gather(seen_on(verifier, x[:64], rand=rand))[0]
             flags += seen
             verdicts = Verdicts(~mistaken(clean, y.cpu()), [attack.name for attack in attacks])
             randomised = "randomised" in {flag.name for flag in seen}
@@ -168,11 +183,11 @@ class AutoAttack:
 
     @property
     def _options(self) -> dict[str, bool]:
-        """How the search is run."""
+        """Options of the search."""
         return {"fold": self.fold, "compile": self.compile, "autocast": self.autocast}
 
     def _rows(self, model: Model, x: Tensor) -> int:
-        """Rows of a batch: as asked, or as many as fit the caches of a CPU or keep an accelerator busy."""
+        """Rows of a batch: `batch_size`, or as many as fit a CPU's cache or keep an accelerator busy."""
         if self.batch_size is not None:
             return self.batch_size
         budget = 2**19 if device_of(model, x).type == "cpu" else 2**22
@@ -194,7 +209,7 @@ class AutoAttack:
             return
         identity = identity_of(self.version, self.threat, self.seed, attacks, self._options, model, x, y, ids)
         folder, shape = self.folder / "journal", tuple(x.shape[1:])
-        going_on = self.resume or workers.rank > 0  # the first process has just begun it
+        going_on = self.resume or workers.rank > 0  # process 0 has just made it
 
         def begin() -> Journal:
             if workers.rank == 0:
@@ -206,7 +221,7 @@ class AutoAttack:
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """What the numbers may depend on."""
+    """Versions and device that the numbers may depend on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
     return {
         "python": platform.python_version(),
@@ -218,7 +233,7 @@ def versions(device: torch.device) -> dict[str, str]:
 
 @contextmanager
 def _float32() -> Iterator[None]:
-    """Full float32 and repeatable kernels on CUDA, whatever the caller allows elsewhere; restored afterwards."""
+    """Full float32 and deterministic kernels on CUDA inside the block; settings are restored after it."""
     if not torch.cuda.is_available():
         yield
         return

@@ -1,4 +1,4 @@
-"""One evaluation under way: every attack on the points that are left, until none is."""
+"""One evaluation: runs every attack on the points that are still robust."""
 
 import time
 from collections.abc import Callable
@@ -25,9 +25,19 @@ __all__ = ["Ensemble", "ProgressEvent"]
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """Attack number `index` of `attacks` has `left` of its `total` points to go; `robust` of all `n` points are.
+    """The progress of an evaluation, over all processes together.
 
-    `seconds` is the wall time of this attack so far. The numbers are those of all processes together.
+    - attack, index, attacks: name and number of the current attack, and how many there are.
+    - left, total: points that this attack has still to finish, and all of its points.
+    - robust, n: points that are still robust, and all points of the evaluation.
+    - seconds: wall time of this attack so far.
+
+    Example:
+
+        >>> from robustsabn.attacks import ProgressEvent
+        >>> event = ProgressEvent("apgd-t", 1, 4, left=30, total=90, robust=85, n=100, seconds=2.5)
+        >>> f"{event.attack}: {event.total - event.left} of {event.total} points done"
+        'apgd-t: 60 of 90 points done'
     """
 
     attack: str
@@ -42,11 +52,10 @@ class ProgressEvent:
 
 @dataclass
 class Ensemble:
-    """What the attacks of one evaluation share. `x` and `y` may be on another device than the verifier's.
+    """What the attacks of one evaluation share; `x` and `y` may be on another device than the verifier.
 
-    `clean` (N, K) are the logits of the clean images, from which targets are ranked, on the CPU. The verdicts on a
-    `random` model are by majority.
-    """
+    `clean` (N, K): logits of the clean images, on the CPU, by which targets are ranked. `random`: verdicts
+    are by majority."""
 
     search: Model
     verifier: Verifier
@@ -64,49 +73,50 @@ class Ensemble:
     final_votes: Votes | None = field(default=None, init=False)
 
     def run(self, attacks: list[Search[Any]]) -> float:
-        """Run each attack on the points that it has not finished and nothing has broken.
+        """Run each attack on the robust points that it has not finished yet.
 
-        Of a random model the clean images are voted on before, into `clean_votes`, and what was found afterwards, into
-        `final_votes` of all points. Returns the seconds of earlier sessions, as far as their work was kept.
-        """
+        For a random model, `clean_votes` are taken on the clean images before, and `final_votes` on the
+        adversarial images after. Returns the seconds that earlier calls spent on the work found in the
+        journal."""
         if self.random:
             self.clean_votes = self._votes("clean", self.x, self.y, unusable_is_wrong=True)
             self.verdicts = Verdicts(~self.clean_votes.wrong, self.verdicts.names)
         earlier: list[list[Finished]] = [[] for _ in attacks]
         for finished in self.journal.read() if self.journal else ():
             earlier[finished.attack].append(finished)
-        self._believe([finished for records in earlier for finished in records])
-        self.workers.wait()  # nobody writes before all have read
+        self._check_earlier([finished for records in earlier for finished in records])
+        self.workers.wait()  # no process writes before all have read
         for index, attack in enumerate(attacks):
             for finished in earlier[index]:
                 self.verdicts.apply(finished)
-            left, began = self.verdicts.left(index), time.perf_counter()
-            news = self._attack(index, attack, left, began)
+            pending, began = self.verdicts.left(index), time.perf_counter()
+            news = self._attack(index, attack, pending, began)
             for theirs in self.workers.gather(news):
                 for finished in theirs:
                     self.verdicts.apply(finished)
-            if self.workers.world > 1 and left:  # others may have finished after this one
-                self._tell(index, 0, len(left), int(self.verdicts.robust.sum()), began)
+            if self.workers.world > 1 and pending:  # other processes may have finished later
+                self._tell(index, 0, len(pending), int(self.verdicts.robust.sum()), began)
         if self.clean_votes:
             self.final_votes = self._settled(self.clean_votes)
         return sum(finished.seconds for records in earlier for finished in records)
 
-    def _believe(self, records: list[Finished]) -> None:
-        """Ask the model about adversarial images of earlier sessions: InputError where it gets some right, or one is too far.
+    def _check_earlier(self, records: list[Finished]) -> None:
+        """Verify the adversarial images found in the journal; the processes share them.
 
-        The processes share the images. A randomised model may answer differently.
+        Raises InputError where one is outside the ball or the bounds, or where the model classifies one
+        correctly, which a random model may do.
         """
         if self.journal is None:
             return
         if any(self._too_far(record) for record in records):
             raise InputError(
-                f"{self.journal.folder} was altered: it has adversarial images outside the {self.threat.norm} ball or the "
-                "bounds; begin again in another folder"
+                f"{self.journal.folder} was altered: it holds adversarial images outside the "
+                f"{self.threat.norm} ball or the bounds; start again in another folder"
             )
         if self.journal.answers.randomised:
             return
-        said = [pair for record in records for pair in zip(record.hit.tolist(), record.images, strict=True)]
-        mine, wrong, size = said[self.workers.rank :: self.workers.world], 0, self.verifier.batch_size
+        claims = [pair for record in records for pair in zip(record.hit.tolist(), record.images, strict=True)]
+        mine, wrong, size = claims[self.workers.rank :: self.workers.world], 0, self.verifier.batch_size
         for start in range(0, len(mine), size):
             numbers, images = zip(*mine[start : start + size], strict=True)
             labels = self.y[torch.tensor(numbers, device=self.y.device)].cpu()
@@ -114,12 +124,13 @@ class Ensemble:
             wrong += int(self.journal.answers.contradict(logits, labels).sum())
         if count := sum(self.workers.gather(wrong)):
             raise InputError(
-                f"{self.journal.folder} belongs to another model: {count} of its {len(said)} adversarial images are "
-                "classified correctly now; resume with the model that it was begun with, or name another folder"
+                f"{self.journal.folder} belongs to another model: {count} of its {len(claims)} adversarial "
+                "images are classified correctly now; resume with the model it was started with, or give "
+                "another folder"
             )
 
     def _too_far(self, record: Finished) -> bool:
-        """Whether some adversarial image is outside the ball or the bounds, by more than rounding on another device."""
+        """Whether some image is outside the ball or the bounds, beyond the rounding of another device."""
         there = record.hit.to(self.x.device)
         near, images = self.threat.select(there), record.images.to(self.x.device)
         low, high = self.threat.bounds
@@ -128,7 +139,7 @@ class Ensemble:
         return not bool((inside & fits).all())
 
     def _attack(self, index: int, attack: Search[Any], left: list[int], began: float) -> list[Finished]:
-        """Take a share of the points `left`, and note each that is finished at once."""
+        """Attack this process's share of the points `left`; the journal gets each as soon as it is done."""
         last, robust = began, int(self.verdicts.robust.sum())
         ended, broken = self.workers.counter(), self.workers.counter()
         news: list[Finished] = []
@@ -148,8 +159,18 @@ class Ensemble:
     def _tell(self, index: int, left: int, total: int, robust: int, began: float) -> None:
         if self.progress:
             names, seconds = self.verdicts.names, time.perf_counter() - began
-            event = (names[index], index, len(names), left, total, robust, len(self.ids), seconds)
-            self.progress(ProgressEvent(*event))
+            self.progress(
+                ProgressEvent(
+                    attack=names[index],
+                    index=index,
+                    attacks=len(names),
+                    left=left,
+                    total=total,
+                    robust=robust,
+                    n=len(self.ids),
+                    seconds=seconds,
+                )
+            )
 
     def _points(self, numbers: list[int]) -> Points:
         rows = torch.tensor(numbers)
@@ -167,7 +188,7 @@ class Ensemble:
         return granted.to(points.x.device) & threat.contains(state.x_adv, points.x)
 
     def _settled(self, clean: Votes) -> Votes:
-        """The votes on the images that are returned: one fresh one for each that was found, or that on the clean one."""
+        """The votes on the returned images: new ones on adversarial images, else those on the clean ones."""
         rows = (self.verdicts.broken_by >= 0).nonzero()[:, 0]
         if not len(rows):
             return clean
@@ -177,7 +198,7 @@ class Ensemble:
         return clean.replaced(rows[votes.wrong], votes.take(votes.wrong))
 
     def _votes(self, name: str, x: Tensor, y: Tensor, *, unusable_is_wrong: bool = False) -> Votes:
-        """The vote `name` on images x (N, ...), which the processes share and the journal keeps: it is held once."""
+        """The vote `name` on images x (N, ...), shared by the processes and kept in the journal."""
         if self.journal and (kept := self.journal.votes(name)):
             return kept
         rank, world = self.workers.rank, self.workers.world

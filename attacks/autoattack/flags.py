@@ -1,4 +1,4 @@
-"""Signs that a robust accuracy should not be believed, as data and in words.
+"""Signs that a robust accuracy may be wrong, as data and in words.
 
 Sources: the checks of the authors' AutoAttack code and its list of known failure modes; Athalye et al.,
 "Obfuscated gradients give a false sense of security", ICML 2018.
@@ -26,11 +26,11 @@ from robustsabn.attacks.search.base import Search
 __all__ = ["by_attacks", "by_kind", "by_majority", "in_train_mode", "seen_on"]
 
 _MANY = 0.002
-"""More than this share of the samples, and more than one, is a warning."""
+"""A finding on more than this share of the samples, and on more than one, is a warning."""
 
 
 def in_train_mode(model: Model) -> list[Flag]:
-    """Layers that a caller left in train mode, before the attack puts them into eval mode."""
+    """Modules in train mode; to be called before the attack puts them into eval mode."""
     if not isinstance(model, nn.Module):
         return []
     names = [name or type(model).__name__ for name, module in model.named_modules() if in_training(module)]
@@ -43,9 +43,9 @@ def in_train_mode(model: Model) -> list[Flag]:
             "warning",
             len(names),
             (),
-            f"{len(names)} modules were in train mode ({some}); all were put into eval mode for the attack and back "
-            "afterwards. Call model.eval() first if eval mode is what you deploy; if train mode is, these numbers "
-            "are not those of your model",
+            f"{len(names)} modules were in train mode ({some}); the attack ran all of them in eval mode and "
+            "restored them afterwards. If you deploy eval mode, call model.eval() first; if you deploy "
+            "train mode, these numbers are not those of your model",
         )
     ]
 
@@ -53,33 +53,39 @@ def in_train_mode(model: Model) -> list[Flag]:
 def by_kind(
     model: Model, x: Tensor, attacks: Sequence[Search[Any]], version: str, autocast: bool
 ) -> list[Flag]:
-    """What follows from the kind of model, images, version and search alone."""
+    """Findings that follow from the model's dtype, the image shape, the version and the search options."""
     flags = []
     dtypes = {p.dtype for p in model.parameters()} if isinstance(model, nn.Module) else set()
     if dtypes & {torch.float16, torch.bfloat16}:
         words = (
-            "the weights are in half precision: logits are coarse and many margins tie. The verdicts are those of "
-            "this half-precision model; evaluate model.float() for those of its weights"
+            "the weights are in half precision: logits are coarse, and many margins are exactly zero. The "
+            "verdicts are those of this half-precision model; evaluate model.float() to measure the "
+            "weights in float32"
         )
         flags.append(Flag("half-precision", "note", 1, (), words))
     if x.ndim != 4 and any(attack.name == "square" for attack in attacks):
         words = f"inputs of shape {tuple(x.shape[1:])} are not images (C, H, W): Square was left out"
         flags.append(Flag("not-images", "note", 1, (), words))
     if version not in ("standard", "plus", "rand"):
-        words = f"version {version} is not a published one: do not put its number beside those of AutoAttack standard"
+        words = (
+            f"version {version} is not a published one: do not compare it with numbers of AutoAttack standard"
+        )
         flags.append(Flag("non-standard", "note", 1, (), words))
     if autocast:
         words = (
-            "the search ran in bfloat16: every success was verified in float32, but a coarser search may miss some, and "
-            "then the robust accuracy is too high; leave autocast out for the standard number"
+            "the search ran in bfloat16: every success was verified in float32, but a coarser search may "
+            "miss some, which makes the robust accuracy too high; leave autocast out for the standard "
+            "number"
         )
         flags.append(Flag("autocast", "note", 1, (), words))
     return flags
 
 
 def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
-    """What a few forwards of a batch `x` tell: randomness, answers that depend on the batch, probabilities, gradients
-    taken inside. `rand`: the attack is made for random models."""
+    """Findings of a few forwards of the images `x` (N, ...).
+
+    They show randomness, logits that depend on the batch, probabilities, and gradients taken inside the
+    forward. `rand`: the attack is made for random models."""
     flags = []
     with _gradients_inside() as calls:
         first = verifier.logits(x)
@@ -95,25 +101,26 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 "note" if rand else "warning",
                 count,
                 (),
-                f"the same images gave other logits in {count} of {len(x)} cases when asked again: the model is "
-                "randomised, and a single answer means little. "
+                f"{count} of {len(x)} images gave other logits in a second forward: the model is random, "
+                "and a single forward says little. "
                 + ("Verdicts are by majority" if rand else "Use version rand (--version rand)"),
             )
         )
-    elif count := int(_in_other_company(verifier, x, first).sum()):
+    elif count := int(_depends_on_batch(verifier, x, first).sum()):
         flags.append(
             Flag(
                 "batch-dependent",
                 "warning",
                 count,
                 (),
-                f"{count} of {len(x)} images got other logits in another order and company: the answer to an image "
-                "depends on its batch (statistics of the batch, noise of a fixed seed), so that these verdicts hold in "
-                "their batches alone. Normalise with running statistics, draw noise anew, or evaluate what you deploy",
+                f"{count} of {len(x)} images got other logits in another order and among other images: the "
+                "logits of an image depend on its batch (statistics of the batch, noise with a fixed "
+                "seed), so these verdicts hold only in their batches. Normalise with running statistics, "
+                "draw new noise in each forward, or evaluate the batches that you deploy",
             )
         )
-    if found := kind_in_words(int(looks_like(first, verifier.precision)), verifier.differentiable, x):
-        name, words = found
+    if kind := kind_in_words(int(looks_like(first, verifier.precision)), verifier.differentiable, x):
+        name, words = kind
         flags.append(Flag(name, "warning", len(x), (), words))
     if calls:
         flags.append(
@@ -122,25 +129,25 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 "warning",
                 len(calls),
                 (),
-                "the forward pass computes gradients itself (a defence that optimises at test time); attacks on it "
-                "may be far from the best. Evaluate it with an adaptive attack as well",
+                "the forward pass computes gradients itself (a defence that optimises at test time); "
+                "standard attacks may be too weak for it. Evaluate it with an adaptive attack as well",
             )
         )
     return flags
 
 
 def by_majority(clean: Votes, final: Votes, ids: Tensor) -> list[Flag]:
-    """How the verdicts on a random model came about, and which were close."""
+    """How the verdicts on a random model were reached, and which of them were close."""
     least, most = clean.span(final)
     words = (
-        f"verdicts, on clean images as on adversarial ones, are by majority of {least} to {most} fresh answers: as many as "
-        f"put the vote {CLEAR:g} standard deviations from a tie, {MOST} at most"
+        f"verdicts, on clean and on adversarial images, are by majority over {least} to {most} new "
+        f"forwards: until the vote is {CLEAR:g} standard deviations from a tie, {MOST} forwards at most"
     )
     flags = [Flag("majority", "note", len(ids), (), words)]
     if close := ids[clean.close | final.close].tolist():
         words = (
-            f"{len(close)} samples were not clear after {MOST} answers: the model is about as often right as wrong there, "
-            "and another vote may end otherwise"
+            f"{len(close)} samples were not clear after {MOST} forwards: the model is about as often right "
+            "as wrong on them, and another vote may end differently"
         )
         severity: Literal["warning", "note"] = "warning" if len(close) > max(1, _MANY * len(ids)) else "note"
         flags.append(Flag("close-vote", severity, len(close), tuple(close), words))
@@ -148,7 +155,7 @@ def by_majority(clean: Votes, final: Votes, ids: Tensor) -> list[Flag]:
 
 
 def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: Tensor) -> list[Flag]:
-    """What the attacks themselves met, with the samples concerned."""
+    """Findings of the attacks themselves, with the samples that they concern."""
     flags = []
 
     def flag(name: str, severe: bool, rows: Tensor, words: Callable[[int], str]) -> None:
@@ -164,8 +171,9 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
         True,
         verdicts.strange | ~usable(clean_logits),
         lambda n: (
-            f"{n} samples met NaN or infinite logits; such an answer counts as wrong on a clean image and as "
-            "no success of an attack. Find the overflow or division by zero, or run the model in float32"
+            f"{n} samples got NaN or infinite logits; on a clean image these count as wrong, on an "
+            "adversarial image they are no success. Find the overflow or division by zero, or run the "
+            "model in float32"
         ),
     )
     flag(
@@ -173,9 +181,9 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
         True,
         verdicts.undefined,
         lambda n: (
-            f"{n} samples met NaN or infinite gradients of finite logits; the entries were taken as zero, so that "
-            "gradient attacks saw less than there is. Find the square root, division or norm at zero and give it a "
-            "finite derivative, and believe Square more until then"
+            f"{n} samples got NaN or infinite gradients from finite logits; these entries were set to zero, "
+            "which weakens gradient attacks. Find the square root, division or norm at zero and give it a "
+            "finite derivative; until then trust Square more"
         ),
     )
     zero = verdicts.flat & ~verdicts.undefined
@@ -184,8 +192,9 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
         int(zero.sum()) > max(1, _MANY * count),
         zero,
         lambda n: (
-            f"{n} samples had a gradient of exactly zero at the start of a run: saturated or piecewise constant "
-            "outputs hide them from gradient attacks. Believe Square more, and attack the logits before saturation"
+            f"{n} samples had a gradient of exactly zero at the start of a run: saturated or piecewise "
+            "constant outputs hide them from gradient attacks. Trust Square more, and attack the logits "
+            "before saturation"
         ),
     )
     others = [name for name in verdicts.names if name not in ("square", "fab", "fab-t")]
@@ -205,7 +214,7 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
         False,
         fragile,
         lambda n: (
-            f"{n} samples have a margin within 1e-4 of zero: other hardware may decide them differently"
+            f"{n} samples have a margin within 1e-4 of zero: their verdicts may differ on other hardware"
         ),
     )
     return flags
@@ -213,14 +222,14 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
 
 def _alone(who: str, of: int, n: int) -> str:
     return (
-        f"{n} samples were broken by {who} after gradient attacks had failed ({n / of:.2%}); a share above 0.2 % is a "
-        "sign of masked gradients, and then the true robustness is likely lower"
+        f"{n} samples were broken by {who} after gradient attacks had failed ({n / of:.2%}); a share above "
+        "0.2 % suggests masked gradients, and the true robustness is then likely lower"
     )
 
 
-def _in_other_company(verifier: Verifier, x: Tensor, before: Tensor) -> Tensor:
-    """Bool (N,): images whose logits, `before` (N, K), change beyond rounding with the order and the other images."""
-    others = (x + x.amin()) / 2  # of half the contrast: inside the box, and with other statistics
+def _depends_on_batch(verifier: Verifier, x: Tensor, before: Tensor) -> Tensor:
+    """Bool (N,): images whose logits differ from `before` (N, K), beyond rounding, among other images."""
+    others = (x + x.amin()) / 2  # half the contrast: inside the box, with other statistics
     again = verifier.logits(torch.stack([others, x.flip(0)], 1).flatten(0, 1))[1::2].flip(0)
     coarse = verifier.precision in (torch.float16, torch.bfloat16)
     return Answers(before, half=coarse).apart(again) & usable(before)
@@ -232,7 +241,7 @@ def _without_absent(logits: Tensor) -> Tensor:
 
 @contextmanager
 def _gradients_inside() -> Iterator[list[int]]:
-    """Counts the backward passes that start within the block, whoever calls them."""
+    """Counts all backward passes that start inside the block."""
     name = "_engine_run_backward"
     engine = getattr(torch.autograd, name, None)
     calls: list[int] = []

@@ -1,4 +1,4 @@
-"""Verdicts on randomised models: the majority of fresh answers, as many as it takes to tell."""
+"""Verdicts on random models: the majority over new forwards, as many as a clear result needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -14,19 +14,20 @@ from robustsabn.attacks.model.verifier import Verifier
 __all__ = ["CLEAR", "LEAST", "MOST", "Votes", "convincing", "vote"]
 
 LEAST, ROUND, MOST = 11, 10, 1001
-"""Answers before the first count, between two counts, and at most: odd numbers, so that no vote ties."""
+"""Forwards before the first count, between two counts, and at most; totals are odd, so that no vote ties."""
 CLEAR = 3.0
-"""Standard deviations from a tie at which a vote is closed."""
+"""Distance from a tie, in standard deviations, at which a vote ends."""
 SCREEN, LEAD = 501, 31
-"""Of a claim of the search: the most answers, and by how many more wrong than right ones it passes."""
+"""For a success claimed by the search: forwards at most, and the surplus of wrong ones that it needs."""
 
 
 @dataclass(frozen=True)
 class Votes:
-    """What a model said about images with known labels, one row per image, on the CPU.
+    """Votes of a random model on images with known labels, one row per image, on the CPU.
 
-    `asked` answers, of which `errors` were wrong. `prediction` is the label where most answers are right, else the
-    wrong class that was given most often. `margin` is the median of z_y - max_{j != y} z_j over the answers.
+    - asked, errors: number of forwards, and how many of them were wrong.
+    - prediction: the label where most forwards are right, else the most frequent wrong class.
+    - margin: the median of z_y - max_{j != y} z_j over the forwards.
     """
 
     asked: Tensor
@@ -36,16 +37,16 @@ class Votes:
 
     @property
     def wrong(self) -> Tensor:
-        """Bool (N,): most answers are wrong."""
+        """Bool (N,): most forwards are wrong."""
         return 2 * self.errors > self.asked
 
     @property
     def close(self) -> Tensor:
-        """Bool (N,): not clear after all answers; another vote may end otherwise."""
+        """Bool (N,): not clear after all forwards; another vote may end differently."""
         return (2 * self.errors - self.asked).abs() <= CLEAR * self.asked.sqrt()
 
     def span(self, other: "Votes") -> tuple[int, int]:
-        """The fewest and the most answers to one image in either."""
+        """The smallest and largest number of forwards per image, over both votes."""
         asked = torch.cat([self.asked, other.asked])
         return int(asked.min()), int(asked.max())
 
@@ -67,7 +68,7 @@ class Votes:
 
     @classmethod
     def interleaved(cls, parts: list["Votes"]) -> "Votes":
-        """One of several, of which number i of n holds the rows i, i + n, i + 2 n, ..."""
+        """The whole vote from n parts, of which part i holds the rows i, i + n, i + 2 n, ..."""
         total = sum(len(part.asked) for part in parts)
         columns = {}
         for name, first in parts[0].columns().items():
@@ -78,21 +79,20 @@ class Votes:
 
 
 def vote(verifier: Verifier, x: Tensor, y: Tensor, *, unusable_is_wrong: bool = False) -> Votes:
-    """The majority on images x (N, ...) with labels y (N,): 11 answers, then ten at a time up to 1001.
+    """The majority on images x (N, ...) with labels y (N,): 11 forwards, then ten at a time up to 1001.
 
-    An image is asked until its vote is 3 standard deviations from a tie. NaN and +inf count as right, for they are no
-    success of an attack, unless `unusable_is_wrong`.
-    """
+    An image leaves when its vote is 3 standard deviations from a tie. NaN and +inf logits count as right,
+    since they are no success of an attack, unless `unusable_is_wrong`."""
     return _ask(verifier, x, y, MOST, lambda lead, clear: lead.abs() <= clear, unusable_is_wrong)
 
 
 def convincing(verifier: Verifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Bool (N,): claims that may end a search, with 31 more wrong answers than right ones; and the answers taken.
+    """Which claimed successes the search may accept, bool (N,), and the number of forwards taken, (N,).
 
-    A claim is dropped as soon as a count finds no majority for it, or after 501 answers. An image that is wrong with
-    probability .45 passes with probability (.45 / .55)^31 at most (Wald's sequential test). The final verdict asks
-    anew: with as many claims as a search makes, some pass here by luck.
-    """
+    A claim is accepted at 31 more wrong forwards than right ones, and dropped at the first count without a
+    majority of wrong ones, or after 501 forwards. An image that is wrong with probability 0.45 is accepted
+    with probability at most (0.45 / 0.55)^31 (Wald's sequential test). A search makes many claims, and some
+    are accepted by chance: the final verdict therefore takes new forwards."""
     votes = _ask(verifier, x, y, SCREEN, lambda lead, clear: (lead > 0) & (lead < LEAD))
     return 2 * votes.errors - votes.asked >= LEAD, votes.asked
 
@@ -106,22 +106,22 @@ def _ask(
     unusable_is_wrong: bool = False,
 ) -> Votes:
     x, y = x.to(verifier.device), y.to(verifier.device)
-    left, asked, errors = torch.arange(len(y), device=y.device), torch.zeros_like(y), torch.zeros_like(y)
+    unclear, asked, errors = torch.arange(len(y), device=y.device), torch.zeros_like(y), torch.zeros_like(y)
     chosen: Tensor | None = None
     margins: list[Tensor] = []
-    while len(left) and len(margins) < most:
+    while len(unclear) and len(margins) < most:
         for _ in range(ROUND if margins else LEAST):
-            logits, label = verifier.logits(x[left]), y[left]
-            fine = usable(logits)
-            errors[left] += mistaken(logits, label) & (fine | unusable_is_wrong)
+            logits, label = verifier.logits(x[unclear]), y[unclear]
+            valid = usable(logits)
+            errors[unclear] += mistaken(logits, label) & (valid | unusable_is_wrong)
             if chosen is None:
                 chosen = logits.new_zeros(len(y), logits.shape[1], dtype=torch.int32)
-            chosen[left[fine], logits.argmax(1)[fine]] += 1
+            chosen[unclear[valid], logits.argmax(1)[valid]] += 1
             margins.append(logits.new_full((len(y),), torch.nan))
-            margins[-1][left] = -margin(logits, label)
-        asked[left] = len(margins)
-        lead, clear = 2 * errors[left] - len(margins), CLEAR * len(margins) ** 0.5
-        left = left[undecided(lead, clear)]
+            margins[-1][unclear] = -margin(logits, label)
+        asked[unclear] = len(margins)
+        lead, clear = 2 * errors[unclear] - len(margins), CLEAR * len(margins) ** 0.5
+        unclear = unclear[undecided(lead, clear)]
     if chosen is None:  # no images
         return Votes(asked.cpu(), errors.cpu(), y.cpu(), y.cpu().float())
     others = chosen.scatter(1, y[:, None], -1).argmax(1)

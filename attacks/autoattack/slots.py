@@ -1,4 +1,4 @@
-"""Continuous batching: a fixed number of slots, refilled from a queue as points break or finish."""
+"""Continuous batching: a fixed number of slots, refilled from a queue when points break or finish."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ __all__ = ["drive"]
 
 S = TypeVar("S", bound=State)
 
-# On an accelerator, reading a flag stops the queue of kernels: do it once in this many steps.
+# Reading a flag from an accelerator waits for its queue of kernels: do it once in this many steps.
 _POLL = 8
 
 
@@ -28,13 +28,13 @@ def drive(
     slots: int,
     confirm: Callable[[S], Tensor] | None = None,
 ) -> Iterator[tuple[list[int], S]]:
-    """Attack everything that `take` hands out; yields (numbers, their final rows) as they finish.
+    """Attack all points that `take` gives out; yields (numbers, final state of these points) as they finish.
 
-    `take(n)` returns at most n numbers, none when the work is used up; `points` loads them. `confirm` judges
-    rows that claim success (bool per row); a refused row goes on searching. When memory runs out the slots are
-    halved and the points in flight begin again with the same draws. A point's result depends on `slots` and its
-    neighbours as far as the network's rounding does, and no further.
-    """
+    - take(n) returns the numbers of at most n points, and none when no work is left; `points` loads them.
+    - confirm verifies rows that claim success, bool per row; a refused row continues its search.
+
+    If memory runs out, the slots are halved and unfinished points start again with the same random numbers.
+    The result of a point depends on `slots` and its neighbours only through the rounding of the network."""
     waiting: deque[int] = deque()
 
     def more(count: int) -> list[int]:
@@ -53,12 +53,12 @@ def drive(
             slots = slots_for(len(batch.numbers) // 2, slots)
         else:
             continue
-        del batch  # not above: the frames of an error that is being handled hold tensors as well
+        del batch  # only here: while the error is handled, its frames hold the tensors too
         torch.cuda.empty_cache()
 
 
 class _Slots(Generic[S]):
-    """The state of all slots and the number of the point in each; None is a vacant slot."""
+    """The state of all slots, and the number of the point in each; None for a vacant slot."""
 
     state: S
 
@@ -71,7 +71,7 @@ class _Slots(Generic[S]):
     def work(
         self, counted: CountedModel, more: Callable[[int], list[int]], confirm: Callable[[S], Tensor] | None
     ) -> Iterator[tuple[list[int], S]]:
-        """Attack the first points, and `more` as slots fall vacant, until none is left."""
+        """Attack the first points, and `more` in slots that become vacant, until none is left."""
         vacant = len(self.numbers) - len(self.first)
         self.state = self.attack.begin(self.points(self.first + self.first[:1] * vacant))
         self.state.done[len(self.first) :] = True
@@ -91,14 +91,14 @@ class _Slots(Generic[S]):
         return any(number is not None for number in self.numbers)
 
     def ended(self, confirm: Callable[[S], Tensor] | None) -> list[int]:
-        """Slots whose point is done, or broken beyond doubt."""
+        """Slots whose point is finished, or broken and confirmed."""
         flags = torch.stack([self.state.broken, self.state.done]).tolist()
         claims = [row for row, number in enumerate(self.numbers) if number is not None and flags[0][row]]
         if claims and confirm:
             rows = torch.tensor(claims, device=self.state.broken.device)
             claimed = self.state.take(rows)
             claimed.checks += 1
-            granted = confirm(claimed)  # which may book further checks
+            granted = confirm(claimed)  # which may count further checks
             self.state.broken[rows], self.state.checks[rows] = granted, claimed.checks
             claims = [row for row, sure in zip(claims, granted.tolist(), strict=True) if sure]
         finished = {row for row, number in enumerate(self.numbers) if number is not None and flags[1][row]}
@@ -109,7 +109,7 @@ class _Slots(Generic[S]):
         return numbers, self.state.take(torch.tensor(rows, device=self.state.broken.device))
 
     def refill(self, rows: list[int], fresh: list[int]) -> None:
-        """Give the slots `rows` to the points `fresh`; when fewer than half are taken, drop the others."""
+        """Put the points `fresh` into the slots `rows`; halve the slots when fewer than half are occupied."""
         device = self.state.broken.device
         for row, number in zip_longest(rows, fresh):
             self.numbers[row] = number

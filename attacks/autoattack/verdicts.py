@@ -1,4 +1,4 @@
-"""What is known about every point while attacks go on."""
+"""The state of every point while the attacks run."""
 
 from dataclasses import dataclass, fields
 
@@ -14,11 +14,10 @@ __all__ = ["Finished", "Verdicts"]
 
 @dataclass
 class Finished:
-    """Points that attack number `attack` is through with: one row per point, on the CPU.
+    """Points that attack number `attack` has finished: one row per point, on the CPU.
 
-    `images` (B, ...) holds the adversarial images of the broken ones, in their order; `seconds` is the wall time
-    since the last such note, divided by the processes that work side by side. The other columns are those of `State`.
-    """
+    `images` (B, ...) are the adversarial images of the B broken ones, in order. `seconds` is the wall time
+    since the last record, divided by the number of processes. The other columns are those of `State`."""
 
     attack: int
     seconds: float
@@ -47,15 +46,16 @@ class Finished:
         return self.numbers[self.broken]
 
     def columns(self) -> dict[str, Tensor]:
-        """Everything that has one number per point."""
+        """The columns with one number per point."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return {name: v for name, v in values.items() if isinstance(v, Tensor) and name != "images"}
 
 
 class Verdicts:
-    """Who is still robust, who broke whom and how, and what it cost; fed with `Finished` in any order of points.
+    """Which points are robust, which attack broke the others and how, and the cost; takes `Finished` in any
+    order.
 
-    `clean` (N,) bool: predicted right from the start; the others are nobody's work.
+    `clean` (N,) bool: the clean image is classified correctly; misclassified images are never attacked.
     """
 
     def __init__(self, clean: Tensor, names: list[str]) -> None:
@@ -72,7 +72,7 @@ class Verdicts:
         self._seconds = [0.0] * len(names)
 
     def apply(self, finished: Finished) -> None:
-        """Take note; points that are finished already are ignored."""
+        """Add a record; points that this attack has finished before are ignored."""
         attack, fresh = finished.attack, ~self._finished[finished.attack, finished.numbers]
         numbers, broken = finished.numbers[fresh], (finished.broken & fresh)[fresh]
         self._finished[attack, numbers] = True
@@ -91,7 +91,7 @@ class Verdicts:
         self._seconds[attack] += finished.seconds
 
     def settle(self, rows: Tensor, votes: Votes) -> None:
-        """The final verdict on the broken points `rows` (M,): those that most answers get right are robust."""
+        """Apply final votes on the broken points `rows` (M,): those with most forwards right are robust."""
         self._checks.index_add_(0, self.broken_by[rows], votes.asked)
         refused = rows[~votes.wrong]
         self.robust[refused] = True
@@ -101,11 +101,11 @@ class Verdicts:
             del self.images[number]
 
     def left(self, attack: int) -> list[int]:
-        """Numbers of the points that the attack has still to try, in order."""
+        """Numbers of the robust points that the attack has not finished, in order."""
         return (self.robust & ~self._finished[attack]).nonzero()[:, 0].tolist()
 
     def costs(self) -> tuple[AttackCost, ...]:
-        """The table, attack by attack."""
+        """The costs, attack by attack."""
         count = max(len(self.clean), 1)
         broken = [int((self.broken_by == i).sum()) for i in range(len(self.names))]
         standing = int(self.clean.sum())
@@ -124,8 +124,8 @@ class Verdicts:
         )
 
     def adversarial(self, x: Tensor) -> Tensor:
-        """`x` (N, ...) on the CPU with the images of broken points in place of the clean ones."""
-        found = x.detach().float().cpu().clone()
+        """A copy of `x` (N, ...) on the CPU, with the adversarial images of broken points."""
+        x_adv = x.detach().float().cpu().clone()
         for number, image in self.images.items():
-            found[number] = image
-        return found
+            x_adv[number] = image
+        return x_adv

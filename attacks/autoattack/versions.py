@@ -19,7 +19,7 @@ __all__ = ["VERSIONS", "attacks_of", "described"]
 
 VERSIONS = ("standard", "plus", "rand", "fast", "custom")
 
-# as constructed by the authors' code when a custom list names them
+# the settings that the authors' code uses for attacks in a custom list
 _CUSTOM: dict[str, Callable[[ThreatModel, int], Search[Any]]] = {
     "apgd-ce": lambda threat, seed: APGD(threat, restarts=5, seed=seed),
     "apgd-dlr": lambda threat, seed: APGD(threat, loss="dlr", restarts=5, seed=seed),
@@ -33,18 +33,17 @@ _CUSTOM: dict[str, Callable[[ThreatModel, int], Search[Any]]] = {
 def attacks_of(
     version: str, threat: ThreatModel, seed: int = 0, custom: Sequence[str | Search[Any]] | None = None
 ) -> list[Search[Any]]:
-    """The attacks of a version, in order. `custom` lists names or attacks, for version "custom" alone.
+    """The attacks of a version, in order; `custom` lists names or attacks and needs version "custom".
 
-    Raises InputError for an unknown version or name, for a list that is missing or not asked for, and for an attack
-    that was made for another threat model.
-    Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 6.
-    """
+    Raises InputError for an unknown version or name, for version "custom" without a list and a list with
+    another version, and for an attack that was made for another threat model. Source: Croce and Hein,
+    "Reliable evaluation of adversarial robustness", ICML 2020, section 6."""
     if not isinstance(version, str) or version not in VERSIONS:
         raise InputError(f"version is {quote(version)}; allowed are {', '.join(VERSIONS)}")
     if custom is not None and (isinstance(custom, (str, bytes)) or not isinstance(custom, Sequence)):
         raise InputError(f"attacks are {quote(custom)}; give a list of names, such as ['apgd-ce', 'square']")
     if (version == "custom") != bool(custom):
-        raise InputError('a list of attacks goes with version="custom", and with no other')
+        raise InputError('give a list of attacks together with version="custom", and with no other version')
     if version == "standard":
         wide = threat.norm == "L1"
         return [
@@ -61,7 +60,7 @@ def attacks_of(
             FocusedAPGDT(threat, steps=15, most=2, long=60, seed=seed),
             FABT(threat, targets=3, steps=20, seed=seed),
         ]
-        if threat.norm == "L1":  # where restarts and the larger radii find more than targets do
+        if threat.norm == "L1":  # restarts and larger radii find more here than targets
             first = [
                 APGD(threat, steps=50, restarts=5, large_eps=True, seed=seed),
                 APGDT(threat, targets=2, steps=70, large_eps=True, seed=seed),
@@ -76,14 +75,14 @@ def attacks_of(
             chosen.append(_CUSTOM[entry](threat, seed))
         elif not isinstance(entry, Search):
             raise InputError(
-                f"attack {type(entry).__name__} cannot be part of AutoAttack; give {', '.join(_CUSTOM)}, or an attack such as "
-                "APGD(threat); PGD and FGSM are called on their own"
+                f"attack {type(entry).__name__} cannot be part of AutoAttack; give {', '.join(_CUSTOM)}, or "
+                "an attack such as APGD(threat); call PGD and FGSM by themselves"
             )
         else:
             _check_same(entry, threat)
             chosen.append(entry)
     if len({attack.name for attack in chosen}) != len(chosen):
-        raise InputError("an attack is listed twice; give each once, with more restarts")
+        raise InputError("an attack is listed twice; list each once, with more restarts")
     return chosen
 
 
@@ -94,8 +93,8 @@ def _check_same(attack: Search[Any], threat: ThreatModel) -> None:
         if torch.equal(mine, theirs):
             return
     raise InputError(
-        f"attack {attack.name} was made for {_words(own)}, the evaluation is in {_words(threat)}; give both the same "
-        "ThreatModel"
+        f"attack {attack.name} was made for {_words(own)}, but the evaluation is for {_words(threat)}; give "
+        "both the same ThreatModel"
     )
 
 
@@ -107,7 +106,7 @@ def _words(threat: ThreatModel) -> str:
 
 
 def described(attack: Search[Any]) -> dict[str, Any]:
-    """The name and settings of an attack as plain values: what its result depends on besides the threat model."""
+    """Name and settings of an attack as plain values: all that its result depends on but the threat model."""
     settings = {
         name: value for name, value in vars(attack).items() if not name.startswith("_") and name != "threat"
     }
@@ -117,7 +116,7 @@ def described(attack: Search[Any]) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """A value that is the same in every process: functions by their names, nothing by its address."""
+    """The value in a form that is the same in every process: functions by name, no memory addresses."""
     if isinstance(value, (str, int, float, bool, list)):
         return value
     name = getattr(value, "__qualname__", None)

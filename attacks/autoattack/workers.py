@@ -1,4 +1,4 @@
-"""Processes that share one list of work. Without torch.distributed there is one, and it takes everything."""
+"""Processes that share the points; without torch.distributed a single process takes all of them."""
 
 from collections.abc import Callable
 from itertools import count
@@ -12,11 +12,11 @@ from robustsabn.errors import RobustsabnError
 __all__ = ["Workers"]
 
 T = TypeVar("T")
-_lists = count(1)  # all processes make the same lists in the same order
+_lists = count(1)  # all processes share the same lists in the same order, so the numbers agree
 
 
 class Workers:
-    """This process among those of the default process group; every method but `rank` is called by all of them."""
+    """This process within the default process group; all processes call each method, in the same order."""
 
     def __init__(self) -> None:
         together = distributed.is_available() and distributed.is_initialized()
@@ -24,10 +24,10 @@ class Workers:
         self.rank = distributed.get_rank() if together else 0
 
     def share(self, items: list[int]) -> Callable[[int], list[int]]:
-        """A function that hands out the next n of `items`, each to one process alone.
+        """A function that returns the next n of `items`; each item goes to one process only.
 
-        Nobody takes more than an equal share at once, so that none waits idle while another holds a long batch.
-        """
+        A process takes at most an equal share at a time, so that none is idle while another holds a large
+        batch."""
         if self.world == 1:
             left = list(reversed(items))
             return lambda most: [left.pop() for _ in range(min(most, len(left)))]
@@ -42,7 +42,7 @@ class Workers:
         return take
 
     def counter(self) -> Callable[[int], int]:
-        """A function that adds to a number which all share, and gives the sum."""
+        """A function that adds to a number shared by all processes, and returns the sum."""
         if self.world > 1:
             key = f"robustsabn/sum/{next(_lists)}"
             store = distributed.distributed_c10d._get_default_store()
@@ -57,7 +57,7 @@ class Workers:
         return add
 
     def gather(self, mine: T) -> list[T]:
-        """The object of every process, in the order of their ranks, on each of them."""
+        """The objects of all processes, ordered by rank, on each process."""
         if self.world == 1:
             return [mine]
         everyone: list[T | None] = [None] * self.world
@@ -65,22 +65,22 @@ class Workers:
         return [theirs for theirs in everyone if theirs is not None]
 
     def first(self, make: Callable[[], T]) -> T:
-        """What `make` gives, process 0 before the others; what it raises there is raised by all."""
-        trouble: list[Exception | None] = [None]
+        """The result of `make`, called by process 0 before the others; an error there is raised on all."""
+        failure: list[Exception | None] = [None]
         made: list[T] = []
         if self.rank == 0:
             try:
                 made.append(make())
             except (RobustsabnError, OSError) as error:
-                trouble[0] = error
+                failure[0] = error
         if self.world > 1:
-            distributed.broadcast_object_list(trouble)
-        if trouble[0] is not None:
-            raise trouble[0]
+            distributed.broadcast_object_list(failure)
+        if failure[0] is not None:
+            raise failure[0]
         return made[0] if made else make()
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all processes have reached this call."""
         if self.world > 1:
             if torch.cuda.is_available() and distributed.get_backend() == "nccl":
                 distributed.barrier(device_ids=[torch.cuda.current_device()])

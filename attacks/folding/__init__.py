@@ -1,1 +1,1 @@
-"""A cheaper copy of a network to search on, made only where it computes the same."""
+"""A cheaper copy of a network for the search of an attack."""

@@ -1,4 +1,4 @@
-"""A cheaper copy of a network for the search of an attack, made only where it computes the same."""
+"""A cheaper copy of a network for the search of an attack, made only if it computes the same function."""
 
 import copy
 import random
@@ -23,18 +23,17 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 class Folded(NamedTuple):
-    """The network to search on, None where there is no safe one, and in words what stood in the way ("": nothing)."""
+    """The network to search on, or None without a safe copy; `why` says what was not possible, or is ""."""
 
     model: nn.Module | None
     why: str
 
 
 class FoldedCopy(NamedTuple):
-    """A folded copy, `network`, that can follow the weights of its model.
+    """A folded copy, `network`, that can be updated when the weights of its model change.
 
-    `same` pairs tensors of the copy before it was folded with those of the model; `routed` does so with layers that
-    have a `plain_layer()`.
-    """
+    `same` pairs each tensor of the copy, before folding, with that of the model. `routed` pairs the layers
+    that have a `plain_layer()`."""
 
     network: nn.Module
     why: str
@@ -43,28 +42,29 @@ class FoldedCopy(NamedTuple):
     folds: Sequence[Fold]
 
     def refresh(self) -> None:
-        """Take over the weights that the model has by now; its route is that of the making."""
+        """Copy the current weights of the model; the route stays the one it was made for."""
         with torch.no_grad():
-            for own, of_model in self.same:
-                own.copy_(of_model)
-            for layer, of_model in self.routed:
-                for own, new in zip(_tensors(layer), _tensors(of_model.plain_layer()), strict=True):
+            for own, source in self.same:
+                own.copy_(source)
+            for layer, source in self.routed:
+                for own, new in zip(_tensors(layer), _tensors(source.plain_layer()), strict=True):
                     own.copy_(new)
             for fold in self.folds:
                 fold.again()
 
 
 def folded(model: Model, x: Tensor) -> Folded:
-    """A copy of `model` in eval mode with fewer and cheaper passes, for logits and input gradients.
+    """A copy of `model` in eval mode that computes logits and input gradients with less work.
 
-    Batch norms go into the layer before them, parameters are constants, activations on a CPU lie channels last.
-    `x` (n, ...) are example images, on the model's device. The copy is refused unless, on them, its logits are those
-    of `model` within 1e-4 of the largest, with the same predictions, and its input gradients those of `model` within
-    1e-3 for most images; and for a model that is random, keeps state, has hooks, is wrapped, or not in the precision
-    of `x`. What cannot be traced is not rewritten: on a CPU the copy is then only laid out anew, and `why` says so.
-    `model` is left as it is. A layer with a method `plain_layer()` is replaced by what that returns: a layer that does
-    the same to every image now, None if there is none.
-    """
+    Batch norms are folded into the layer before them, parameters become constants, and on a CPU activations
+    are stored channels last. A model that cannot be traced only gets the new memory layout, and `why` says
+    so. A layer with a method `plain_layer()` is replaced by its result: a layer that treats every image alike
+    under the current route, or None if there is none.
+
+    The copy is compared with `model` on the example images `x` (n, ...), which are on the model's device. It
+    is refused unless logits agree within 1e-4 of the largest one, predictions are equal, and input gradients
+    agree within 1e-3 for most images. It is also refused for a model that is random, changes state, has
+    hooks, is wrapped, or has another dtype than `x`. `model` itself does not change."""
     try:
         return Folded(*_mirrored(model, x)[:2])
     except _Refusal as refusal:
@@ -72,7 +72,7 @@ def folded(model: Model, x: Tensor) -> Folded:
 
 
 def following_copy(model: Model, x: Tensor) -> FoldedCopy | None:
-    """Like `folded`, to be brought up to date as the weights move; None where there is no safe copy."""
+    """Like `folded`, as a copy that can be refreshed when the weights change; None without a safe copy."""
     try:
         return _mirrored(model, x)
     except _Refusal:
@@ -80,7 +80,7 @@ def following_copy(model: Model, x: Tensor) -> FoldedCopy | None:
 
 
 class _Refusal(Exception):
-    """Why a network is searched as it is."""
+    """The reason why a network cannot be copied or rewritten."""
 
 
 class _Seen(NamedTuple):
@@ -90,13 +90,13 @@ class _Seen(NamedTuple):
 
 
 def _fit(model: Model, x: Tensor) -> nn.Module:
-    """`model`, if nothing about it speaks against a copy."""
+    """`model`, if it can be copied; raises _Refusal otherwise."""
     if not isinstance(model, nn.Module):
-        raise _Refusal("the model is no nn.Module")
+        raise _Refusal("the model is not an nn.Module")
     for name, module in model.named_modules():
         place = f"{type(module).__name__} {name}".strip()
         if f"{type(module).__module__}.".startswith(_WRAPPERS):
-            raise _Refusal(f"{place} wraps a network; hand over the network inside")
+            raise _Refusal(f"{place} wraps a network; pass the network inside")
         if any(getattr(module, hooks) for hooks in _HOOKS):
             raise _Refusal(f"{place} has hooks")
         if is_parametrized(module):
@@ -149,7 +149,7 @@ def _trouble(network: nn.Module, x: Tensor, truth: "_Seen") -> str:
 
 @contextmanager
 def _refusing(what: str) -> Iterator[None]:
-    """Whatever fails inside is a reason to refuse."""
+    """Turn any error inside the block into a _Refusal that begins with `what`."""
     try:
         yield
     except Exception as error:
@@ -157,7 +157,7 @@ def _refusing(what: str) -> Iterator[None]:
 
 
 def _truth(model: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
-    """What the model itself computes, and whether its forward switches gradients off."""
+    """The results of the model itself, and whether its forward switches gradients off."""
     context = _Context(x.device)
     with attack_mode(model), _refusing("the network fails on the example"):
         first = _seen(model, x)
@@ -168,7 +168,9 @@ def _truth(model: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
         if before != (_state(model), _randomness(x)) or not _agree(first, second):
             raise _Refusal("the network is random or changes while it runs")
         if context.autocast:
-            raise _Refusal("its forward switches autocast, and half precision rounds differently in a copy")
+            raise _Refusal(
+                "its forward switches autocast, and a copy would round differently in half precision"
+            )
     return first, context.without_gradients
 
 
@@ -184,14 +186,14 @@ def _seen(network: nn.Module, x: Tensor) -> _Seen:
     return _Seen(logits.detach(), quiet, gradient)
 
 
-def _agree(found: _Seen, truth: _Seen) -> bool:
-    if not torch.equal(found.logits.argmax(1), truth.logits.argmax(1)):
+def _agree(copied: _Seen, truth: _Seen) -> bool:
+    if not torch.equal(copied.logits.argmax(1), truth.logits.argmax(1)):
         return False
-    for logits in found.logits, found.logits_without_graph:
+    for logits in copied.logits, copied.logits_without_graph:
         if not (logits - truth.logits).abs().max() <= 1e-4 * truth.logits.abs().max():
             return False
-    # a ReLU or maximum at a tie may go the other way and change the gradient of one image, not of most
-    parts = found.gradient - truth.gradient, truth.gradient
+    # rounding may flip a ReLU or maximum at a tie, which changes the gradient of one image but not of most
+    parts = copied.gradient - truth.gradient, truth.gradient
     off, size = (part.double().flatten(1).norm(dim=1) for part in parts)
     return bool((off <= 1e-3 * size).double().mean() > 0.5 and (off <= 0.1 * size).all())
 
@@ -201,14 +203,14 @@ def _is_routed(module: nn.Module) -> TypeGuard[Any]:
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters and buffers of a module, without those of its parts."""
+    """Parameters and buffers of a module, without those of its submodules."""
     return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
 def _pairs(
     twin: nn.Module, model: nn.Module
 ) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[nn.Module, nn.Module]]]:
-    """Tensors of the copy and of the model that are the same, and the layers whose are worked out."""
+    """Pairs of tensors (copy, model) to copy directly, and pairs of layers whose tensors are computed."""
     modules = [(twin.get_submodule(name), module) for name, module in model.named_modules()]
     routed = [pair for pair in modules if _is_routed(pair[1])]
     others = [pair for pair in modules if not _is_routed(pair[1])]
@@ -216,7 +218,7 @@ def _pairs(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """A copy in eval mode, with constant parameters, that shares nothing with the model."""
+    """A copy in eval mode, with constant parameters, that shares no memory with the model."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         if _is_routed(module):
@@ -236,7 +238,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 class _Context(TorchFunctionMode):
-    """Notices calls of torch in another gradient or autocast mode than outside; a graph would not switch them."""
+    """Detects torch calls in another gradient or autocast mode than outside, which a trace would lose."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -250,7 +252,7 @@ class _Context(TorchFunctionMode):
 
 
 def _state(model: nn.Module) -> list[object]:
-    """Versions of the tensors of a model, and its plain attributes."""
+    """Version counters of a model's tensors, and its plain attributes."""
     versions: list[object] = [t._version for t in (*model.parameters(), *model.buffers())]
     plain = (bool, int, float, str)
     return versions + [
@@ -262,7 +264,7 @@ def _state(model: nn.Module) -> list[object]:
 
 
 def _randomness(x: Tensor) -> tuple[object, ...]:
-    """Where the generators that a network might draw from stand."""
+    """States of the generators that a network may draw from."""
     on_device = torch.cuda.get_rng_state(x.device).tolist() if x.is_cuda else None
     _, keys, *rest = np.random.get_state(legacy=True)
     return torch.get_rng_state().tolist(), on_device, random.getstate(), np.asarray(keys).tobytes(), rest
@@ -270,7 +272,7 @@ def _randomness(x: Tensor) -> tuple[object, ...]:
 
 @contextmanager
 def same_randomness(x: Tensor) -> Iterator[None]:
-    """Put back the generators that a network might draw from."""
+    """Restore, after the block, the generators that a network may draw from."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):

@@ -1,4 +1,4 @@
-"""A network in eval mode as a graph of fewer passes over its activations."""
+"""Rewrites a network in eval mode into a graph with fewer passes over its activations."""
 
 import copy
 import inspect
@@ -32,9 +32,10 @@ _RELU = (torch.relu, torch.relu_, F.relu, F.relu_)
 
 
 class Fold(NamedTuple):
-    """Where a batch norm went: into `target`, from `layer` (None for a scale and shift alone), by `values` and eps.
+    """One folded batch norm: `target` replaces `layer` and the norm.
 
-    `values` are running mean and variance, weight and bias.
+    `layer` is None if `target` is only a scale and shift. `values` are the norm's running mean and variance,
+    weight and bias.
     """
 
     target: nn.Module
@@ -43,7 +44,7 @@ class Fold(NamedTuple):
     eps: float
 
     def again(self) -> None:
-        """Fold what `layer` and `values` are by now."""
+        """Fold again, with the current `layer` and `values`."""
         scale, shift = _affine(self.values, self.eps)
         if self.layer is not None:
             scale, shift = _with_affine(self.layer, scale, shift)
@@ -52,12 +53,13 @@ class Fold(NamedTuple):
 
 
 def rewritten(network: nn.Module, x: Tensor) -> tuple[fx.GraphModule, list[Fold]]:
-    """`network`, in eval mode, traced with torch.fx and simplified, and what was folded; `x` is an example batch.
+    """`network`, in eval mode, traced with torch.fx and simplified, and its folded norms; `x` is an example
+    batch.
 
-    Batch norms are folded into the convolution or linear layer before them, or become one scale and shift. ReLUs and
-    sums overwrite what nothing else reads. Drop-out and assertions go. Modules without a batch norm inside are
-    called as they are. Parts of the result belong to `network`. Raises what tracing raises.
-    """
+    Batch norms are folded into the convolution or linear layer before them, or become one scale and shift.
+    ReLUs and sums work in place where nothing else reads their input. Dropout and assertions are removed.
+    Modules without a batch norm inside are called as they are. The result shares submodules with `network`.
+    Raises whatever tracing raises."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         graph = _Tracer().trace(network, concrete_args=_defaults(network))
@@ -77,10 +79,10 @@ def rewritten(network: nn.Module, x: Tensor) -> tuple[fx.GraphModule, list[Fold]
 
 
 def lay_out(network: nn.Module, channels_last: bool) -> None:
-    """Lay weights, and so activations, out channels last, in a rewritten network where that is faster; or contiguous.
+    """Set the memory layout of the weights, and so of activations: channels last, or contiguous.
 
-    oneDNN runs a convolution of large weights on few pixels faster on contiguous activations: the last stage of
-    a ResNet-18 on 32x32 takes half the time.
+    With channels last, convolutions of large weights on few pixels stay contiguous in a rewritten network:
+    oneDNN runs the last stage of a ResNet-18 on 32x32 images twice as fast that way.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network.to(memory_format=layout)  # type: ignore[call-overload]
@@ -98,7 +100,7 @@ def lay_out(network: nn.Module, channels_last: bool) -> None:
 
 
 def _holds_norm(module: nn.Module) -> bool:
-    """Whether a batch norm is a part of `module`."""
+    """Whether `module` has a batch norm inside."""
     return any(isinstance(part, _BatchNorm) for part in module.modules())
 
 
@@ -109,7 +111,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Shapes(fx.Interpreter):
-    """Notes the shape of every tensor, before anything works in place."""
+    """Records the shape of every tensor, before any operation works in place."""
 
     def run_node(self, n: fx.Node) -> Any:
         out = super().run_node(n)
@@ -119,7 +121,7 @@ class _Shapes(fx.Interpreter):
 
 
 class _ScaleShift(nn.Module):
-    """What is left of a batch norm with nothing before it to fold into; (C,) over x (N, C, *)."""
+    """A batch norm with no layer before it to fold into: scale and shift (C,) over x (N, C, *)."""
 
     scale: Tensor
     shift: Tensor
@@ -134,7 +136,7 @@ class _ScaleShift(nn.Module):
 
 
 def _sweep(graph: fx.Graph) -> None:
-    """Erase assertions, and what was read and compared for nothing else."""
+    """Erase assertions, and reads and comparisons that only they used."""
     for node in reversed(graph.nodes):
         idle = node.op == "get_attr" or (node.op == "call_function" and node.target in _QUESTIONS)
         if (idle and not node.users) or (node.op == "call_function" and node.target is torch._assert):
@@ -142,7 +144,7 @@ def _sweep(graph: fx.Graph) -> None:
 
 
 def _defaults(network: nn.Module) -> dict[str, Any]:
-    """Arguments of forward after the images, at their defaults: they are no part of the graph."""
+    """The default values of forward's arguments after the images, which are constants of the graph."""
     later = list(inspect.signature(network.forward).parameters.values())[1:]
     return {p.name: p.default for p in later if p.default is not p.empty}
 
@@ -182,30 +184,30 @@ def _fold_norms(traced: fx.GraphModule) -> list[Fold]:
 
 
 def _norm(traced: fx.GraphModule, node: fx.Node) -> tuple[Any, float] | None:
-    """Running mean and variance, weight, bias, and eps of a batch norm in eval mode; None for anything else."""
+    """Running mean, running variance, weight, bias, and eps of a batch norm in eval mode; None otherwise."""
     module = _module(traced, node)
     if type(module) in _NORMS and len(node.args) == 1:
         norm: Any = module
         values = [norm.running_mean, norm.running_var, norm.weight, norm.bias]
         eps = norm.eps
     elif node.op == "call_function" and node.target is F.batch_norm and isinstance(node.args[0], fx.Node):
-        given = inspect.signature(F.batch_norm).bind(*node.args, **node.kwargs)
-        given.apply_defaults()
-        if given.arguments["training"] is not False:
+        bound = inspect.signature(F.batch_norm).bind(*node.args, **node.kwargs)
+        bound.apply_defaults()
+        if bound.arguments["training"] is not False:
             return None
         names = ("running_mean", "running_var", "weight", "bias")
-        sources = [given.arguments[name] for name in names]
+        sources = [bound.arguments[name] for name in names]
         if any(isinstance(s, fx.Node) and s.op != "get_attr" for s in sources):
             return None
         values = [None if s is None else operator.attrgetter(s.target)(traced) for s in sources]
-        eps = given.arguments["eps"]
+        eps = bound.arguments["eps"]
     else:
         return None
     return None if values[0] is None or values[1] is None else (tuple(values), eps)
 
 
 def _affine(values: tuple[Tensor, Tensor, Tensor | None, Tensor | None], eps: float) -> tuple[Tensor, Tensor]:
-    """Scale and shift (C,), float64."""
+    """Scale and shift (C,) of a batch norm, in float64."""
     mean, var, weight, bias = (None if value is None else value.detach().double() for value in values)
     assert mean is not None
     assert var is not None
@@ -223,7 +225,7 @@ def _takes_affine(module: nn.Module | None, node: fx.Node) -> bool:
 
 
 def _with_affine(layer: Any, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution or linear layer that scales and shifts what `layer` computes."""
+    """Weight and bias of the convolution or linear layer that computes scale * layer(x) + shift."""
     weight = layer.weight.detach()
     rows = scale.view(-1, *(1,) * (weight.ndim - 1))
     shift = shift if layer.bias is None else shift + scale * layer.bias.detach()
@@ -241,7 +243,7 @@ def _dtype(traced: fx.GraphModule) -> torch.dtype:
 
 
 def _work_in_place(traced: fx.GraphModule) -> None:
-    """ReLUs and sums overwrite an argument that is new, read by them alone, and that no backward needs."""
+    """Let ReLUs and sums overwrite an argument that only they read and that no backward needs."""
     for node in traced.graph.nodes:
         if node.op == "call_function" and node.target in _ADD and len(node.args) == 2 and not node.kwargs:
             a, b = node.args

@@ -1,4 +1,4 @@
-"""The network that an attack searches on: the model, or a cheaper stand-in with the same function."""
+"""The network that an attack searches on: the model, or a cheaper copy that computes the same function."""
 
 from typing import Any
 
@@ -12,9 +12,10 @@ __all__ = ["search_model"]
 
 
 def search_model(model: Model, x: Tensor, *, fold: bool, compile: bool, autocast: bool) -> tuple[Model, str]:
-    """`model` or its folded copy, compiled and under bfloat16 autocast as asked, and what it is in words.
+    """The network to search on, and its description in words.
 
-    `x` (n, ...) is an example on the model's device. A copy that cannot be made safely is not made.
+    It is `model`, or with `fold` its folded copy if a safe one can be made; compiled, and under bfloat16
+    autocast, if so chosen. `x` (n, ...) are example images on the model's device.
     """
     search, words = model, "the model"
     if fold:

@@ -1,1 +1,1 @@
-"""What an evaluation has found so far, on the disk, and whether it may go on."""
+"""The results of an evaluation so far, on disk, and checks of whether it may be resumed."""

@@ -1,4 +1,4 @@
-"""What an evaluation is, as plain values: a journal is continued by the same evaluation alone."""
+"""Identity of an evaluation as plain values: only the same evaluation may continue a journal."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from robustsabn.attacks.threat import ThreatModel
 __all__ = ["FORMAT", "difference", "identity_of"]
 
 FORMAT = [2, *(entry.name for entry in fields(Finished))]
-"""Of journals: a number, and what a record holds. A journal of another format is refused."""
+"""Format of journals: a version and the fields of a record. A journal of another format is refused."""
 
 _SETTINGS = ("version", "norm", "eps", "bounds", "seed")
 _CONTENTS = {
@@ -40,9 +40,9 @@ def identity_of(
     y: Tensor,
     ids: Tensor,
 ) -> dict[str, Any]:
-    """Everything that the verdicts depend on, as values for JSON; tensors by a digest of their contents.
+    """All that the verdicts depend on, as JSON values; tensors by a hash of their contents.
 
-    `options` are those of the search. `weights` are "unknown" for a model that is a mere function.
+    `options` are those of the search. `weights` is "unknown" for a model that is a plain function.
     """
     radii = threat.eps
     return {
@@ -64,36 +64,41 @@ def identity_of(
 
 
 def difference(before: object, now: Mapping[str, Any]) -> str | None:
-    """How the evaluation `before` differs from `now`, in words that follow "it"; None where it does not."""
+    """How the evaluation `before` differs from `now`, in words that follow "it"; None if it does not."""
     if not isinstance(before, dict) or before.get("format") != FORMAT:
-        return "was written by another version of robustsabn, whose journals this one cannot continue"
+        return "was written by another version of robustsabn, whose journals this version cannot continue"
     for name in _SETTINGS:
         if before.get(name) != now[name]:
-            return f"was begun with {name} {before.get(name)}, here {name} is {now[name]}"
+            return f"was started with {name} {before.get(name)}, but now {name} is {now[name]}"
     if before.get("n") != now["n"]:
-        return f"was begun with other images (--n, --data): {before.get('n')} of them, here are {now['n']}"
+        return f"was started with {before.get('n')} images (--n, --data), but now there are {now['n']}"
     for name, words in _CONTENTS.items():
         if before.get(name) != now[name]:
-            return f"was begun with {words}"
+            return f"was started with {words}"
     for name, value in now["options"].items():
         if before.get("options", {}).get(name) != value:
-            return f"was begun {'without' if value else 'with'} {name}, here it is {'on' if value else 'off'}"
+            return (
+                f"was started {'without' if value else 'with'} {name}, but now it is "
+                f"{'on' if value else 'off'}"
+            )
     return _other_attacks(before.get("attacks", []), now["attacks"])
 
 
 def _other_attacks(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> str | None:
-    names, here = ([str(attack.get("name")) for attack in attacks] for attacks in (before, now))
-    if names != here:
-        return f"was begun with the attacks {', '.join(names)}, here they are {', '.join(here)}"
+    earlier, current = ([str(attack.get("name")) for attack in attacks] for attacks in (before, now))
+    if earlier != current:
+        return f"was started with the attacks {', '.join(earlier)}, but now they are {', '.join(current)}"
     for old, new in zip(before, now, strict=True):
         for key in {**old, **new}:
             if old.get(key) != new.get(key):
-                return f"was begun with {key} {old.get(key)} of {new['name']}, here {key} is {new.get(key)}"
+                return (
+                    f"was started with {key} {old.get(key)} of {new['name']}, but now {key} is {new.get(key)}"
+                )
     return None
 
 
 def _digest(*tensors: Tensor) -> str:
-    """A name for the exact contents of tensors."""
+    """A hash of the exact contents of tensors."""
     state = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
         state.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""A journal of finished work in a folder: whatever happens, only the work in flight is done again."""
+"""A journal of finished points in a folder: a resume attacks only the unfinished points again."""
 
 import json
 import os
@@ -24,13 +24,12 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Records in `folder`, one file per process and session: `part-0000.bin` and so on.
+    """Records in `folder`, one file per process and call: `part-0000.bin` and so on.
 
-    A record is a line with its length and check sum, a line of JSON, and the adversarial images as float32. A record
-    that a kill cut short is ignored. `identity` names what is evaluated (`identity_of`), `answers` are those
-    of the model; going on with another one is refused.
-    Raises InputError where a journal is there and `resume` is not asked for, or belongs to something else.
-    """
+    A record is a line with its length and checksum, a line of JSON, and the adversarial images as float32. An
+    incomplete record at the end of a file is ignored. `identity` (`identity_of`) and the `answers` of the
+    model tell evaluations apart. Raises InputError where the folder holds a journal and `resume` is False, or
+    the journal belongs to another evaluation."""
 
     def __init__(
         self,
@@ -48,7 +47,8 @@ class Journal:
         known = folder / "identity.json"
         if known.exists() and not resume:
             raise InputError(
-                f"{folder} holds an evaluation already; continue it with resume (--resume), or name another folder"
+                f"{folder} already holds an evaluation; continue it with resume (--resume), or give another "
+                "folder"
             )
         if known.exists():
             _check_same(known, identity)
@@ -56,14 +56,14 @@ class Journal:
             return
         if self.parts:
             raise InputError(
-                f"{folder} has lost its {known.name}, without which it cannot be continued; name another folder"
+                f"{folder} has lost its {known.name} and cannot be continued; give another folder"
             )
         make_folder(folder)
         answers.write(folder / "clean.safetensors")
         write_text(known, json.dumps(identity, indent=2) + "\n")
 
     def read(self) -> Iterator[Finished]:
-        """Every whole record of earlier sessions."""
+        """Every complete record of earlier calls."""
         for part in self.parts:
             with part.open("rb") as file:
                 while record := _record(file):
@@ -78,12 +78,12 @@ class Journal:
                         AttributeError,
                     ) as error:
                         raise InputError(
-                            f"{part} holds a record that is none of this evaluation "
-                            f"({shorten(error, 80)}); begin again in another folder"
+                            f"{part} holds a record that does not belong to this evaluation "
+                            f"({shorten(error, 80)}); start again in another folder"
                         ) from error
 
     def append(self, finished: Finished, writer: int = 0) -> None:
-        """Write one record and hand it to the operating system; `writer` tells processes apart."""
+        """Write one record through to the operating system; `writer` is the rank of the process."""
         head: dict[str, Any] = {name: column.tolist() for name, column in finished.columns().items()}
         head |= {"attack": finished.attack, "seconds": finished.seconds}
         body = json.dumps(head).encode() + b"\n" + finished.images.contiguous().numpy().tobytes()
@@ -95,17 +95,17 @@ class Journal:
             self._file.flush()
 
     def votes(self, name: str) -> Votes | None:
-        """The vote that an earlier session kept under `name`, if it came to that."""
+        """The vote that an earlier call kept under `name`, or None."""
         path = self._votes(name)
         if not path.exists():
             return None
         try:
             return Votes(**load_file(path))
         except (OSError, TypeError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read ({error}); begin again in another folder") from None
+            raise InputError(f"{path} cannot be read ({error}); start again in another folder") from None
 
     def keep(self, name: str, votes: Votes) -> None:
-        """Keep a vote for later sessions: another one could end otherwise."""
+        """Keep a vote for a later resume, since another vote could end differently."""
         path = self._votes(name)
         aside = path.with_name(f"{path.name}.writing")
         save_file(votes.columns(), aside)
@@ -131,15 +131,15 @@ class Journal:
         images = torch.from_numpy(np.frombuffer(pixels, dtype=np.float32).copy()).view(-1, *self.shape)
         finished = Finished(attack, float(seconds), images=images, **columns)
         numbers, count = finished.numbers, int(finished.broken.sum())
-        fine = attack in range(self.attacks) and seconds >= 0 and len(images) == count
-        fine &= all(column.shape == numbers.shape for column in columns.values()) and numbers.ndim == 1
-        if not fine or not ((numbers >= 0) & (numbers < self.points)).all():
-            raise ValueError("numbers that do not fit together")
+        consistent = attack in range(self.attacks) and seconds >= 0 and len(images) == count
+        consistent &= all(column.shape == numbers.shape for column in columns.values()) and numbers.ndim == 1
+        if not consistent or not ((numbers >= 0) & (numbers < self.points)).all():
+            raise ValueError("its numbers are inconsistent")
         return finished
 
 
 def _record(file: BinaryIO) -> bytes | None:
-    """The next whole record, or None."""
+    """The next complete record, or None."""
     try:
         length, check = (int(word) for word in file.readline(64).split())
     except ValueError:
@@ -156,10 +156,10 @@ def _check_same(known: Path, identity: dict[str, Any]) -> None:
         words = difference(before, identity)
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
-            f"{known} cannot be read ({shorten(error, 80)}); begin again in another folder"
+            f"{known} cannot be read ({shorten(error, 80)}); start again in another folder"
         ) from None
     if words:
         raise InputError(
-            f"{known.parent} belongs to another evaluation: it {words}; resume with what it was begun with, or name "
-            "another folder"
+            f"{known.parent} belongs to another evaluation: it {words}; resume with the same settings, or "
+            "give another folder"
         )

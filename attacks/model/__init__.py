@@ -1,1 +1,1 @@
-"""The model under attack: what goes in, what comes out, in which mode, and whether an image fools it."""
+"""The model under attack: checks of inputs, meaning of outputs, modes, and verdicts on adversarial images."""

@@ -1,4 +1,4 @@
-"""What an attack may ask of a network: logits and input gradients, in float32, counted."""
+"""The network as attacks see it: logits and input gradients in float32, and a count of both."""
 
 from collections.abc import Callable
 
@@ -12,17 +12,16 @@ __all__ = ["CountedModel", "mistaken"]
 
 
 def mistaken(logits: Tensor, y: Tensor) -> Tensor:
-    """Rows whose prediction is not y, bool (N,); a row with NaN or +inf predicts nothing."""
+    """Bool (N,): the prediction is not y, or the logits hold NaN or +inf."""
     return (logits.argmax(1) != y) | ~usable(logits)
 
 
 class CountedModel:
-    """A classifier seen by an attack; counts the images that went forward and backward through it.
+    """A classifier under attack; counts the images that went forward and backward through it.
 
-    With `eot` > 1 a gradient is the mean of that many draws of a randomised network, and the loss and logits
-    that come with it are those of the last draw (Athalye et al., "Synthesizing robust adversarial examples",
-    ICML 2018). `single` is that of `Gate`.
-    """
+    With `eot` > 1 a gradient is the mean over that many forwards of a random network; loss and logits are
+    those of the last forward (Athalye et al., "Synthesizing robust adversarial examples", ICML 2018).
+    `single`: the network gives one logit per image, see `Gate`."""
 
     def __init__(self, model: Model, *, eot: int = 1, single: bool = False) -> None:
         self.model, self.eot, self._single = model, eot, single
@@ -32,7 +31,7 @@ class CountedModel:
 
     @property
     def precision(self) -> torch.dtype:
-        """The coarsest dtype that the last logits have been through; float32 before there are any."""
+        """The lowest-precision dtype on the way to the last logits; float32 before the first forward."""
         return self._logits_of.precision if self._logits_of else torch.float32
 
     @property
@@ -53,11 +52,10 @@ class CountedModel:
             return self._evaluate(x)
 
     def gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Loss (N,), logits (N, K) and input gradient (N, ...) of the per-image loss of the logits; `undefined` (N,).
+        """Loss (N,), logits (N, K), input gradient (N, ...) of the per-image loss, and `undefined` (N,) bool.
 
-        A network whose logits do not depend on its input through autograd has gradient zero. Entries of the gradient
-        that are not finite become zero; `undefined` rows are those that had any, though their logits were usable.
-        """
+        The gradient is zero where autograd sees no dependence of the logits on the input, and its entries
+        that are not finite become zero. `undefined` marks the images with such entries and usable logits."""
         value, logits, total = self._draw(x, loss)
         for _ in range(self.eot - 1):
             value, logits, grad = self._draw(x, loss)
@@ -78,9 +76,9 @@ class CountedModel:
         return value.detach(), logits.detach(), torch.zeros_like(x) if grad is None else grad
 
     def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, K) and the gradient of each of them, (K, N, ...), one backward per class; `undefined` (N,).
+        """Logits (N, K), the gradient of each logit (K, N, ...), and `undefined` (N,) bool, as in `gradient`.
 
-        Zeros and `undefined` as for `gradient`.
+        Takes one backward per class.
         """
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""What autograd remembers of how logits were made."""
+"""How logits were computed, read from the autograd graph."""
 
 from torch import Tensor
 
@@ -14,13 +14,13 @@ _HARMLESS = (
 
 
 def unbounded(logits: Tensor) -> bool:
-    """Whether `logits` are sums of products, or linear layers' outputs, that nothing keeps within [0, 1].
+    """Whether a linear layer gives the `logits`, with nothing after it that keeps them within [0, 1].
 
-    False where autograd does not tell: no graph, compiled code, operations that are not known here.
+    False where the graph does not show this: no graph, compiled code, operations not listed above.
     """
-    left, seen, linear = [logits.grad_fn], set[object](), False
-    while left:
-        node = left.pop()
+    pending, seen, linear = [logits.grad_fn], set[object](), False
+    while pending:
+        node = pending.pop()
         if node in seen:
             continue
         seen.add(node)
@@ -30,5 +30,5 @@ def unbounded(logits: Tensor) -> bool:
         elif node is None or name not in _HARMLESS:
             return False
         else:
-            left += [parent for parent, _ in node.next_functions if parent is not None]
+            pending += [parent for parent, _ in node.next_functions if parent is not None]
     return linear

@@ -22,13 +22,13 @@ _FLOAT16_SCALE = 1024.0
 class Gate:
     """`model` as a function of images (N, ...) that returns their logits (N, K), float32 or wider.
 
-    The model gets a copy of the images, in the dtype of its parameters where those share one (a bfloat16 model gets bfloat16,
-    iterates stay float32); the caller's autocast is left alone. `like` are images of the kind to come. `precision`: the
-    coarsest dtype that the logits of the last call have been through. One value z per image, (N,) or (N, 1), is read as the
-    logits (0, z) of two classes if in the first call some z is outside [0, 1], or `single` says that this was seen.
-    Raises InputError, when called, where the model fails, for outputs that are not logits (`outputs.logits_in`), for one
-    value per image that may be a probability, and for fewer classes than the `largest` label needs.
-    """
+    The model gets a copy of the images in the dtype of its parameters, if they share one: a bfloat16 model
+    gets bfloat16 while iterates stay float32. The caller's autocast stays in force. `like` are images of the
+    same shape and device. `precision` is the lowest-precision dtype on the way to the last logits. A model
+    may give one value z per image, (N,) or (N, 1): it is read as the logits (0, z) of two classes if some z
+    of the first call is outside [0, 1], or if `single` says that it is a logit. A call raises InputError
+    where the model fails, for outputs that are not logits (`outputs.logits_in`), for one value per image that
+    may be a probability, and for fewer classes than the `largest` label needs."""
 
     def __init__(self, model: Model, like: Tensor, largest: int = -1, *, single: bool = False) -> None:
         self.model, self.largest, self.single = model, largest, single
@@ -37,7 +37,7 @@ class Gate:
 
     def __call__(self, images: Tensor) -> Tensor:
         what = f"{len(images)} images of shape {tuple(images.shape[1:])}, {self.dtype} on {images.device}"
-        with in_words(f"the model fails on {what}, and must take any number of them"):
+        with in_words(f"the model fails on {what}; it must accept batches of any size"):
             output = self.model(images.to(self.dtype, copy=True))
         logits = scores_in(output, images)
         if is_single(logits):
@@ -50,7 +50,7 @@ class Gate:
 
 
 def _own_dtype(model: Model) -> torch.dtype | None:
-    """The floating dtype of all parameters of a module, or else of its buffers; None where they differ or there are none."""
+    """The floating dtype of a module's parameters, or of its buffers if it has none; None if they differ."""
     dtypes = set[torch.dtype]()
     if isinstance(model, nn.Module):
         tensors: list[Tensor] = [*model.parameters()]
@@ -60,7 +60,7 @@ def _own_dtype(model: Model) -> torch.dtype | None:
 
 
 def gradient_scale(model: Model, x: Tensor) -> float:
-    """The `scale` for `scaled_gradient` of images like x: 1024 where `model` computes in float16, else 1."""
+    """The `scale` for `scaled_gradient`: 1024 where `model` computes images like x in float16, else 1."""
     dtype = autocast_dtype(x.device.type) or _own_dtype(model)
     return _FLOAT16_SCALE if dtype == torch.float16 else 1.0
 
@@ -74,12 +74,11 @@ def scaled_gradient(
     retain_graph: bool | None = None,
     allow_unused: bool = False,
 ) -> Tensor | None:
-    """Gradient of the scalar `loss` at float32 images `leaf`, taken of `scale` times the loss and divided again.
+    """Gradient of the scalar `loss` at float32 images `leaf`: that of scale * loss, divided by `scale`.
 
-    In float16 small gradients would be zero. Of what overflows there, entries that are infinite become the largest
-    that fit, +-65504 / scale, and NaN becomes zero, so that such an image holds still; with scale 1 nothing is changed.
-    None, where that is allowed, if the loss does not depend on the leaf.
-    """
+    Without it small float16 gradients would round to zero. Entries that overflow to infinity become the
+    largest that fit, +-65504 / scale, and NaN becomes zero, so that such an image does not move. With scale 1
+    nothing is changed. With `allow_unused` the result is None if the loss does not depend on the leaf."""
     scaled = loss if scale == 1 else loss * scale
     with in_words(f"the gradient of the model fails on images of shape {tuple(leaf.shape[1:])}"):
         (gradient,) = torch.autograd.grad(
@@ -96,9 +95,9 @@ def value_and_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, K), losses (N,) and the gradient of their sum at `x` (N, ...), all detached.
 
-    One forward and one backward to the input only: no parameter's `.grad` is touched. Works under `no_grad`
-    and `inference_mode`. `scale` is that of `gradient_scale`.
-    Raises InputError where the logits do not depend differentiably on the images.
+    One forward, and one backward to the input only: no parameter's `.grad` changes. Works under `no_grad` and
+    `inference_mode`. `scale` comes from `gradient_scale`.
+    Raises InputError where autograd sees no dependence of the logits on the images.
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().requires_grad_()
@@ -109,7 +108,7 @@ def value_and_gradient(
             gradient = scaled_gradient(values.sum(), leaf, scale, allow_unused=True)
     if gradient is None:
         raise InputError(
-            "the logits do not depend differentiably on the images (the model detaches, or runs under no_grad or "
-            "inference_mode); let gradients through, or use an attack without gradients (Square)"
+            "the logits do not depend differentiably on the images (the model detaches, or runs under "
+            "no_grad or inference_mode); let gradients through, or use an attack without gradients (Square)"
         )
     return logits.detach(), values.detach(), gradient

@@ -1,4 +1,4 @@
-"""The modes in which the modules of a model run while it is attacked."""
+"""Train and eval mode of a model's modules while it is attacked."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,18 +25,44 @@ BatchNormMode = Literal["eval", "train", "frozen"]
 
 
 class TrainModeWarning(UserWarning):
-    """A model in train mode was attacked in eval mode, without a word on which of the two was wanted."""
+    """A model in train mode was attacked in eval mode, and the caller did not say which mode to use.
+
+    Call `model.eval()` first, or give the attack a `bn_mode`.
+
+    Example:
+
+        >>> import torch, warnings
+        >>> from robustsabn.attacks import PGD, ThreatModel, TrainModeWarning
+        >>> model = torch.nn.Linear(2, 3).train()
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     x_adv = PGD(ThreatModel("Linf", 0.1))(model, torch.rand(2, 2), torch.tensor([0, 1]))
+        >>> [warning.category is TrainModeWarning for warning in caught]
+        [True]
+    """
 
 
 @contextmanager
 def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> Iterator[None]:
-    """Eval mode for every module, then back to what each one was, whatever happens inside.
+    """Put every module in eval mode inside the block; afterwards each has its own mode again, after errors
+    too.
 
-    `bn_mode` acts on modules that have `track_running_stats`: `eval` normalises with running statistics,
-    `train` with those of the batch and updates the running ones, `frozen` with those of the batch and updates
-    nothing. A layer in eval mode inside a model in train mode was frozen by its owner and stays in eval.
-    Raises InputError for another mode, and for one other than eval with a model that is no nn.Module; ModelError where the
-    model ends the program.
+    `bn_mode` acts on modules that have `track_running_stats`: "eval" normalises with running statistics,
+    "train" with those of the batch and updates the running ones, "frozen" with those of the batch and updates
+    nothing. A layer in eval mode inside a model in train mode was frozen by its owner and stays in eval mode.
+    Raises InputError for another mode, and for "train" or "frozen" with a model that is not an nn.Module;
+    ModelError if the model ends the program.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import attack_mode
+        >>> model = torch.nn.Sequential(torch.nn.Dropout()).train()
+        >>> with attack_mode(model):
+        ...     model[0].training
+        False
+        >>> model[0].training
+        True
     """
     if bn_mode not in get_args(BatchNormMode):
         raise InputError(f"bn_mode is {quote(bn_mode)}; allowed are {', '.join(get_args(BatchNormMode))}")
@@ -65,8 +91,8 @@ def attack_mode(model: Callable[..., Any], bn_mode: BatchNormMode = "eval") -> I
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Modules in train mode normalise with statistics of the batch, and move no running ones."""
-    tracking: list[Any] = []  # modules; Any, for track_running_stats belongs to some of them
+    """Inside the block, modules in train mode use statistics of the batch and update no running ones."""
+    tracking: list[Any] = []  # modules; Any, since nn.Module has no track_running_stats
     buffers: list[tuple[_InstanceNorm, str, Tensor | None]] = []
     try:
         for module in model.modules():
@@ -86,7 +112,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def in_training(module: nn.Module) -> bool:
-    """Whether a module is in train mode; one of frozen TorchScript has no mode."""
+    """Whether a module is in train mode; frozen TorchScript has no mode and counts as eval."""
     return bool(getattr(module, "training", False))
 
 
@@ -94,9 +120,9 @@ def say_train_mode(model: Callable[..., Any], stacklevel: int = 3) -> None:
     """Warn if any module of `model` is in train mode."""
     if isinstance(model, nn.Module) and any(in_training(module) for module in model.modules()):
         warnings.warn(
-            "the model is in train mode; the attack runs it in eval mode and restores every module afterwards. "
-            "Call model.eval() first, or say bn_mode='eval' (running statistics), 'train' or 'frozen' (statistics "
-            "of the batch)",
+            "the model is in train mode; the attack runs it in eval mode and restores every module "
+            "afterwards. Call model.eval() first, or give bn_mode='eval' (running statistics), 'train' or "
+            "'frozen' (statistics of the batch)",
             TrainModeWarning,
             stacklevel=stacklevel,
         )

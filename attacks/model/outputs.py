@@ -1,4 +1,4 @@
-"""What the output of a model means: the one place that decides which of it are the logits."""
+"""The meaning of a model's output: only this module decides which part of it are the logits."""
 
 import contextlib
 import warnings
@@ -30,53 +30,58 @@ __all__ = [
 ]
 
 PROBABILITIES = {
-    "softmax": "the outputs lie in [0, 1] and sum to 1: probabilities, whose gradients vanish where the model is "
-    "sure. Return logits, or the logarithm of the probabilities",
-    "sigmoid": "the outputs all lie in [0, 1], as those of a sigmoid for each class: their gradients vanish where the model "
-    "is sure, and of a model for several labels at once only the largest is looked at. Return logits of classes of which "
-    "one is right",
+    "softmax": (
+        "the outputs lie in [0, 1] and sum to 1: they are probabilities, whose gradients vanish where the "
+        "model is confident. Return logits, or the logarithm of the probabilities"
+    ),
+    "sigmoid": (
+        "the outputs all lie in [0, 1], like a sigmoid for each class: their gradients vanish where the "
+        "model is confident, and a multi-label model is judged by its largest output only. Return the "
+        "logits of classes of which exactly one is right"
+    ),
 }
-"""What outputs that are no logits may be, and in words."""
+"""Kinds of output that are not logits, with the warning for each."""
 
 _WAY_OUT = (
     "allowed are at least two classes: wrap it as robustsabn.attacks.TwoClasses(model, 'logit') or "
     "TwoClasses(model, 'probability'), or return a logit for each class"
 )
 
-_ENOUGH, _MANY = 16, 64  # values in [0, 1] that are no accident; at its ends
-_CHANCE = 1e-5  # of sums that are 1 by accident
+_ENOUGH = 16  # so many values within [0, 1] are no coincidence
+_MANY = 64  # nor are so many values that are exactly 0 or 1
+_CHANCE = 1e-5  # chance that we accept of sums that are 1 by coincidence
 
 
 def logits_in(output: Any, images: Tensor) -> Tensor:
-    """The logits (N, K) in what a model returned for `images` (N, ...), in its own dtype.
+    """The logits (N, K) in a model's output for `images` (N, ...), in their own dtype.
 
-    Taken are a tensor, `output.logits` and output["logits"], and the one tensor in a tuple or list of nothing else. Raises
-    InputError for several outputs without that name, one value per image, and what is no floating (N, K) with the images.
-    """
-    found = scores_in(output, images)
-    if is_single(found):
-        raise InputError(f"the model returns one value per image, {tuple(found.shape)}; {_WAY_OUT}")
-    return found
+    They may be the output itself, `output.logits`, output["logits"], or the only tensor of a tuple or list.
+    Raises InputError for several outputs of which none is named "logits", for one value per image, and where
+    the logits are not a floating tensor (N, K) on the device of the images."""
+    logits = scores_in(output, images)
+    if is_single(logits):
+        raise InputError(f"the model returns one value per image, {tuple(logits.shape)}; {_WAY_OUT}")
+    return logits
 
 
 def scores_in(output: Any, images: Tensor) -> Tensor:
-    """As `logits_in`, one value per image, (N,) or (N, 1), among what is allowed."""
-    found, count = _named(output), len(images)
-    if not found.is_floating_point() or found.ndim not in (1, 2) or len(found) != count:
+    """As `logits_in`, but one value per image, (N,) or (N, 1), is allowed."""
+    scores, count = _named(output), len(images)
+    if not scores.is_floating_point() or scores.ndim not in (1, 2) or len(scores) != count:
         raise InputError(
-            f"the model returns shape {tuple(found.shape)}, {found.dtype} for {count} images; allowed are "
+            f"the model returns shape {tuple(scores.shape)}, {scores.dtype} for {count} images; allowed are "
             f"floating logits ({count}, K); flatten or pool inside the model"
         )
-    if found.device != images.device:
+    if scores.device != images.device:
         raise InputError(
-            f"the model returns logits on {found.device} for images on {images.device}; let it return them where the "
-            "images are: logits.to(x.device)"
+            f"the model returns logits on {scores.device} for images on {images.device}; return them on the "
+            "device of the images: logits.to(x.device)"
         )
-    return found
+    return scores
 
 
 def is_single(scores: Tensor) -> bool:
-    """Whether there is one value per image."""
+    """Whether the scores are one value per image."""
     return scores.ndim == 1 or scores.shape[1] == 1
 
 
@@ -87,37 +92,37 @@ def two_classes(scores: Tensor) -> Tensor:
 
 
 def check_logit(scores: Tensor) -> None:
-    """InputError where one value per image may be a probability: all of them lie in [0, 1]. One device sync."""
+    """Raise InputError if all scores lie in [0, 1], so that they may be probabilities. One device sync."""
     if bool(((scores >= 0) & (scores <= 1)).all()):
         raise InputError(
-            f"the model returns one value per image, {tuple(scores.shape)}, all in [0, 1]: probabilities or logits, which "
-            f"have other thresholds; {_WAY_OUT}"
+            f"the model returns one value per image, {tuple(scores.shape)}, all in [0, 1]: these may be "
+            f"probabilities or logits, and the two are classified at different thresholds; {_WAY_OUT}"
         )
 
 
 def wide(values: Tensor) -> Tensor:
-    """Float64 as it is, every other dtype as float32."""
+    """`values` in float32; float64 stays."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def _named(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if found is None and isinstance(output, (tuple, list)):
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if logits is None and isinstance(output, (tuple, list)):
         parts = [part for part in output if not isinstance(part, (int, float, str, type(None)))]
         if len(parts) == 1 and not isinstance(parts[0], (tuple, list)):
             return _named(parts[0])
-    if not isinstance(found, Tensor):
+    if not isinstance(logits, Tensor):
         raise InputError(
             f"the model returns {_words(output)}; allowed is a tensor of logits (N, K) or an output with "
             "`logits`; wrap the model in a module that returns its logits alone"
         )
-    return found
+    return logits
 
 
 def beside_logits(output: Any) -> list[str]:
-    """Names of the outputs that a model returns beside its `logits`."""
+    """Names of the outputs that a model returns besides its `logits`."""
     names = list(output) if isinstance(output, Mapping) else getattr(output, "_fields", ())
     get = output.get if isinstance(output, Mapping) else lambda name: getattr(output, name)
     return [str(name) for name in names if name != "logits" and get(name) is not None]
@@ -134,11 +139,14 @@ def _words(output: Any) -> str:
 
 
 def looks_like(logits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whether logits (N, K) look like probabilities: a tensor () of 0, 1 or 2 on their device; nothing waits for it.
+    """Whether logits (N, K) look like probabilities: 0, 1 or 2 as a tensor () on their device, without a
+    sync.
 
-    1, softmax: all within [0, 1], every row with the sum 1 as far as numbers in `dtype` can. 2, maybe sigmoid: all within
-    [0, 1] and far apart, as logits may be by accident: `kind_in_words` tells. A few values at the ends of [0, 1], or any
-    few without that sum, say nothing, nor do zeros and ones that are the same for all images.
+    - 1, softmax: all within [0, 1], and every row sums to 1 up to the rounding of `dtype`.
+    - 2, perhaps sigmoid: all within [0, 1] and widely spread. Logits may be so by coincidence, which
+      `kind_in_words` finds out.
+    - 0, otherwise, and where there is too little evidence: few values, or only zeros and ones that are the
+      same for all images.
     """
     inside = ((logits >= 0) & (logits <= 1)).all()
     tolerance = max(1e-5, 2 * torch.finfo(dtype).eps)
@@ -152,10 +160,10 @@ def looks_like(logits: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def kind_in_words(kind: int, logits_of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[str, str] | None:
-    """Name and words of what `looks_like` has found, if it is so: what may be a sigmoid costs another forward of images x.
+    """Name and warning for the `kind` that `looks_like` returned; None if the outputs are logits after all.
 
-    Logits that a linear layer gives, with nothing after it that keeps them within [0, 1], are there by accident.
-    """
+    What may be a sigmoid takes another forward of the images x (N, ...): logits of a linear layer that
+    nothing keeps within [0, 1] lie there by coincidence."""
     if kind == 2:
         with contextlib.suppress(InputError), torch.inference_mode(False), torch.enable_grad():
             if unbounded(logits_of(x.clone().requires_grad_())):
@@ -164,34 +172,59 @@ def kind_in_words(kind: int, logits_of: Callable[[Tensor], Tensor], x: Tensor) -
 
 
 class ProbabilitiesWarning(UserWarning):
-    """A model that returns probabilities in place of logits was attacked: its gradients may be too small to follow."""
+    """The attacked model returns probabilities instead of logits; its gradients may be too small to follow.
+
+    Example:
+
+        >>> import torch, warnings
+        >>> from robustsabn.attacks import FGSM, ProbabilitiesWarning, ThreatModel
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Softmax(1)).eval()
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     x_adv = FGSM(ThreatModel("Linf", 0.1))(model, torch.rand(8, 4), torch.arange(8))
+        >>> [warning.category is ProbabilitiesWarning for warning in caught]
+        [True]
+    """
 
 
 def say_probabilities(
     kind: int, logits_of: Callable[[Tensor], Tensor], x: Tensor, stacklevel: int = 3
 ) -> None:
-    """Warn of what `looks_like` has found in the logits of images x (N, ...), see `kind_in_words`."""
-    if found := kind_in_words(kind, logits_of, x):
-        warnings.warn(found[1], ProbabilitiesWarning, stacklevel=stacklevel)
+    """Warn where the logits of images x (N, ...) look like probabilities, see `kind_in_words`."""
+    if warning := kind_in_words(kind, logits_of, x):
+        warnings.warn(warning[1], ProbabilitiesWarning, stacklevel=stacklevel)
 
 
 @contextlib.contextmanager
 def in_words(what: str) -> Iterator[None]:
-    """What a model raises inside becomes an InputError that begins with `what`; memory that runs out does not."""
+    """Turn an error of the model inside the block into an InputError that begins with `what`.
+
+    Errors of this package and running out of memory stay what they are.
+    """
     try:
         yield
     except (RobustsabnError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a stranger's code raises
+    except Exception as error:  # the model is foreign code and may raise anything
         raise InputError(f"{what}: {one_line(error)}") from error
 
 
 class TwoClasses(nn.Module):
-    """A model that gives one value per image, (N,) or (N, 1), as one with the logits (0, z) of two classes.
+    """Turns a model with one value per image, (N,) or (N, 1), into one with the logits (0, z) of two classes.
 
-    `value` says what it gives: a "logit" z, or the "probability" p of class 1, for which z = log(p / (1 - p)). Class 1 is
-    predicted for z > 0 and p > 1/2. A probability outside [0, 1] gives NaN; one that has been rounded to 0 or 1 has no
-    gradient, so that the logit is the better one to attack. Raises InputError for another `value`.
+    `value` says what the model gives: a "logit" z, or the "probability" p of class 1, for which z = log(p /
+    (1 - p)). Class 1 is predicted for z > 0, that is for p > 1/2. A probability outside [0, 1] gives NaN. A
+    probability that rounds to 0 or 1 has no gradient, so attack the logit if you can. Images (N, ...) ->
+    logits (N, 2). Raises InputError for another `value`, and for more than one value per image.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import TwoClasses
+        >>> model = TwoClasses(lambda x: x.sum(1), "logit")
+        >>> model(torch.tensor([[1.0, 2.0], [-1.0, 0.0]]))
+        tensor([[ 0.,  3.],
+                [ 0., -1.]])
     """
 
     def __init__(self, model: Any, value: Literal["logit", "probability"]) -> None:

@@ -1,4 +1,4 @@
-"""The untouched model, asked in batches of a fixed number of rows: its word is final."""
+"""Verifies claimed successes with the original model in float32, in batches of a fixed number of rows."""
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,17 @@ __all__ = ["Verifier", "device_of"]
 
 
 def device_of(model: Model, x: Tensor) -> torch.device:
-    """Where the model lives: the device of its first parameter or buffer, else that of the images."""
+    """The device of the model's first parameter or buffer; without any, that of the images."""
     tensors = [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
     return tensors[0].device if tensors else x.device
 
 
 class Verifier:
-    """Logits and verdicts of the untouched model in float32, without autocast, `batch_size` rows at a time.
+    """Logits and verdicts of the original model in float32, without autocast, `batch_size` rows at a time.
 
-    The last rows of a batch are filled up to a multiple of 16 by repetition, so that a row's logits do not depend on
-    how many others there are. Where memory runs out, `batch_size` is halved from then on, down to 16.
-    What a randomised model says is counted in `majority.py`.
-    """
+    A batch is filled to a multiple of 16 rows by repeating one, so that the logits of a row do not depend on
+    the number of other rows. If memory runs out, `batch_size` is halved from then on, down to 16. For random
+    models see `majority.py`."""
 
     def __init__(self, model: Model, x: Tensor, *, batch_size: int) -> None:
         self.device = device_of(model, x)
@@ -34,7 +33,7 @@ class Verifier:
 
     @property
     def precision(self) -> torch.dtype:
-        """The coarsest dtype that the logits have been through."""
+        """The lowest-precision dtype on the way to the logits."""
         return self._logits_of.precision
 
     @property
@@ -44,7 +43,7 @@ class Verifier:
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (N, K), float32, of images (N, ...), on the model's device; `x` may be elsewhere."""
+        """Logits (N, K), float32, of images (N, ...), on the model's device; `x` may be on another one."""
         parts: list[Tensor] = []
         done = 0
         with torch.autocast(self.device.type, enabled=False):
@@ -64,7 +63,7 @@ class Verifier:
         return torch.cat(parts)
 
     def differentiable(self, x: Tensor) -> Tensor:
-        """As `logits`, with a graph, of the first 16 images at most."""
+        """As `logits`, with a graph, for at most the first 16 images."""
         with torch.autocast(self.device.type, enabled=False):
             return self._padded(x[:ROWS])
 
@@ -75,7 +74,7 @@ class Verifier:
         return self._logits_of(x)[:count].float()
 
     def broken(self, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
-        """Bool (N,): misclassified with finite logits, finite, inside the box and the ball around x."""
+        """Bool (N,): `x_adv` is misclassified with usable logits, inside the box and the ball around `x`."""
         logits = self.logits(x_adv)
         return mistaken(logits, y) & usable(logits) & threat.contains(x_adv, x)
 

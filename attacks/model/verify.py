@@ -1,4 +1,4 @@
-"""Verdicts on adversarial images, by the untouched model."""
+"""Verdicts of the original model on adversarial images."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ __all__ = ["accuracy", "broken", "logits_in_batches", "verify"]
 
 
 def logits_in_batches(model: Model, x: Tensor, batch_size: int = 256, *, single: bool = False) -> Tensor:
-    """Logits (N, K) of images (N, ...) in eval mode, float32 or wider, without autocast and gradients."""
+    """Logits (N, K) of images (N, ...) in eval mode, float32 or wider, without autocast or gradients."""
     (batch_size,) = positive(batch_size=batch_size)
     if not x.shape[0]:
         raise InputError("there are no images; give at least one")
@@ -29,9 +29,19 @@ def verify(
 ) -> Tensor:
     """Bool (N,): `x_adv` is misclassified, finite, inside the box and inside the ball around `x`.
 
-    The slack of the ball is stated in `ThreatModel.contains`. NaN and +inf logits are no success. Adversarial
-    images x_adv and clean images x (N, ...), true labels y (N,).
-    Raises InputError for images of another shape and for unusable images, labels or logits.
+    Takes adversarial images x_adv and clean images x (N, ...) in the units of the threat model, and true
+    labels y (N,). The model runs in eval mode, in float32. NaN and +inf logits are no success. For the
+    tolerance of the ball see `ThreatModel.contains`. Raises InputError for images of another shape and for
+    unusable images, labels or logits.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import ThreatModel, verify
+        >>> model = lambda x: torch.stack([x.sum(1), 1 - x.sum(1)], 1)
+        >>> x, y = torch.tensor([[0.3, 0.3]]), torch.tensor([0])
+        >>> verify(model, x - 0.1, x, y, ThreatModel("Linf", 0.1))
+        tensor([True])
     """
     check_threat(threat)
     check_batch(model, x, y)
@@ -46,12 +56,23 @@ def verify(
 
 
 def broken(logits: Tensor, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
-    """Bool (N,): what `verify` says, given the logits (N, K) of `x_adv`."""
+    """The verdicts of `verify`, bool (N,), given the logits (N, K) of `x_adv`."""
     return (logits.argmax(1) != y) & usable(logits) & threat.fit(x).contains(x_adv, x)
 
 
 def accuracy(model: Model, x: Tensor, y: Tensor, batch_size: int = 256) -> float:
-    """Share of images (N, ...) whose label y (N,) is predicted, in eval mode; NaN logits count as wrong."""
+    """Share of the images x (N, ...) whose label y (N,) is predicted, in [0, 1].
+
+    The model runs in eval mode, in float32. NaN and +inf logits count as wrong.
+    Raises InputError for unusable images, labels or logits.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import accuracy
+        >>> accuracy(lambda x: x, torch.eye(3), torch.tensor([0, 1, 1]))
+        0.6666666666666666
+    """
     check_batch(model, x, y)
     logits = logits_in_batches(model, x, batch_size)
     check_classes(int(y.max()), logits)

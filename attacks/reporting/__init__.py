@@ -1,4 +1,4 @@
-"""Reports for readers and for programs: files, page, terminal, progress, RobustBench."""
+"""Reports as files, as a page, on the terminal, and in the format of RobustBench; progress bars."""
 
 from robustsabn.attacks.reporting.console import console_table, tell
 from robustsabn.attacks.reporting.document import document

@@ -1,4 +1,4 @@
-"""A report as one page for a reader in a hurry."""
+"""A report as one HTML page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def document(
     x: Tensor | None = None,
     about: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as HTML, with everything in it. `x` (N, ...): the clean images, in the order of the report."""
+    """The page as self-contained HTML. `x` (N, ...): the clean images, in the order of the report."""
     about = dict(about or {})
     command = about.pop("command", "")
     heading = " on ".join(about[key] for key in ("model", "data") if key in about) or "Robustness report"
@@ -62,7 +62,7 @@ def _numbers(report: Report) -> list[tuple[str, str, str]]:
     return [
         ("Robust accuracy", percent(report.robust_accuracy), interval),
         ("Clean accuracy", percent(report.clean_accuracy), ""),
-        ("Images", str(report.n), f"{wrong} wrong from the start, {broken} broken"),
+        ("Images", str(report.n), f"{wrong} misclassified without an attack, {broken} broken"),
         ("Time", duration(report.seconds), f"{report.forwards:,} forwards"),
     ]
 
@@ -71,7 +71,7 @@ def _flags(report: Report) -> list[tuple[str, str, str]]:
     if not report.flags:
         if report.engine == "official":
             return [("good", "No flags.", "The official code gave no warning.")]
-        return [("good", "No flags.", "Nothing that was checked speaks against the number.")]
+        return [("good", "No flags.", "No check found a reason to doubt the number.")]
     order = sorted(report.flags, key=lambda flag: flag.severity != "warning")
     remarks: list[tuple[str, str, str]] = []
     for flag in order:

@@ -1,4 +1,4 @@
-"""The files of one evaluation: JSON, a line per sample, adversarial images, a page."""
+"""The files of one evaluation: JSON, a table of samples, adversarial images, and a page."""
 
 import csv
 import json
@@ -41,21 +41,20 @@ def write(
 ) -> None:
     """Write report.json, per_sample.csv, adversarial.safetensors and report.html into `folder`.
 
-    `classes` names the labels, `x` (N, ...) are the clean images in the order of the report, for the pictures;
-    `about` says what was evaluated ("model", "data", "command", ...). They are written aside and renamed.
-    Raises InputError where `x` does not belong to the report.
-    """
+    `classes` names the labels; `x` (N, ...) are the clean images for the pictures, in the order of the
+    report; `about` says what was evaluated ("model", "data", "command", ...). An earlier report stays until
+    all files are complete. Raises InputError where `x` does not have the shape of the report's images."""
     if x is not None and x.shape != report.x_adv.shape:
         raise InputError(
-            f"x is {tuple(x.shape)}, the report's images are {tuple(report.x_adv.shape)}; give the clean images "
-            "in the order of report.ids, or leave x out"
+            f"x is {tuple(x.shape)}, but the report's images are {tuple(report.x_adv.shape)}; give the "
+            "clean images in the order of report.ids, or leave x out"
         )
     folder = Path(folder)
     make_folder(folder)
     content = {**report.to_dict(), "about": dict(about or {})}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     page = document(report, classes=classes, x=x, about=about)
-    # all are complete before the first takes its name: an earlier report stays whole until then
+    # all files are complete before the first is renamed, so that an earlier report stays whole until then
     with (
         replacing(folder / "report.json") as summary,
         replacing(folder / "report.html") as html,

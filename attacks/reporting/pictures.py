@@ -1,4 +1,4 @@
-"""Adversarial images as pictures inside a page."""
+"""Adversarial images as pictures for a page."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ class Example:
     adversarial: str
     difference: str
     gain: float
-    """How many times the difference is amplified; grey is zero."""
+    """Factor by which the difference is amplified; grey is zero."""
 
 
 def drawable(x: Tensor) -> bool:
@@ -33,24 +33,25 @@ def drawable(x: Tensor) -> bool:
 
 
 def examples(report: Report, x: Tensor, count: int = 8) -> list[Example]:
-    """Up to `count` broken samples spread over the report, each attack that broke any among the first.
+    """Up to `count` broken samples: first one for each attack that broke any, then others spread over the
+    report.
 
     `x` (N, C, H, W): the clean images, in the order of the report.
     """
     low, high = report.bounds
-    found = []
+    pictures = []
     for row in _spread(report, count):
         clean, adversarial = x[row].float().cpu(), report.x_adv[row].float().cpu()
         delta = (adversarial - clean) / (high - low)
         gain = 0.5 / max(delta.abs().max().item(), 1e-12)
         shown = ((clean - low) / (high - low), (adversarial - low) / (high - low), 0.5 + gain * delta)
         before, after, difference = map(png, shown)
-        found.append(Example(row, before, after, difference, gain))
-    return found
+        pictures.append(Example(row, before, after, difference, gain))
+    return pictures
 
 
 def png(image: Tensor) -> str:
-    """An image (C, H, W) in [0, 1], one or three channels, as a data URI; larger ones are scaled down."""
+    """An image (C, H, W) in [0, 1], one or three channels, as a data URI of at most 224 pixels a side."""
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
     picture.thumbnail((LARGEST, LARGEST))

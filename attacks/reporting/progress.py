@@ -1,4 +1,4 @@
-"""What an evaluation tells while it runs."""
+"""Progress of a running evaluation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ __all__ = ["Display", "Event", "live"]
 
 
 class Event(Protocol):
-    """Where an evaluation is: attack number `index` of `attacks`, `left` of the `total` images given to it."""
+    """Progress: attack number `index` of `attacks` has `left` of its `total` images to finish."""
 
     @property
     def attack(self) -> str: ...
@@ -35,7 +35,7 @@ class Event(Protocol):
 
 @contextmanager
 def live(console: Console | None = None) -> Iterator["Display"]:
-    """Gives a function to call with every event: a bar on a terminal, elsewhere one line when an attack has ended."""
+    """A function to call with every event: a bar on a terminal, elsewhere one line after each attack."""
     display = Display(console or Console(soft_wrap=True, highlight=False))
     with display.bar:
         yield display
@@ -43,7 +43,7 @@ def live(console: Console | None = None) -> Iterator["Display"]:
 
 
 class Display:
-    """A function to call with every event, which shows it."""
+    """Shows the event that it is called with."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -73,11 +73,12 @@ class Display:
         )
 
     def close(self) -> None:
-        """One line about the attack that has ended."""
+        """Print one line about the attack that has ended."""
         if (event := self.last) is not None:
             accuracy = percent(event.robust / event.n)
             self.console.print(
-                f"{event.attack}: robust accuracy {accuracy} after {event.total} images, {duration(event.seconds)}",
+                f"{event.attack}: robust accuracy {accuracy} after {event.total} images, "
+                f"{duration(event.seconds)}",
                 markup=False,
             )
         self.last = None

@@ -1,4 +1,4 @@
-"""An evaluation in the conventions of RobustBench (github.com/RobustBench/robustbench, model_info)."""
+"""An evaluation in the format of RobustBench (github.com/RobustBench/robustbench, model_info)."""
 
 import json
 from collections.abc import Mapping
@@ -33,21 +33,24 @@ FIELDS = (
 
 
 def robustbench_json(report: Report, dataset: str, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The entry of model_info/DATASET/NORM/MODEL.json: accuracies are strings in percent, two decimals.
+    """The entry of model_info/DATASET/NORM/MODEL.json; accuracies are strings in percent with two decimals.
 
-    `about` fills what a report cannot know: link, name (of the paper), authors, additional_data, venue,
-    architecture, reported, footnote.
-    Raises InputError for other keys, for a version of AutoAttack other than standard, and for a search under autocast.
+    `about` gives the fields that a report does not know: link, name (of the paper), authors, additional_data,
+    venue, architecture, reported, footnote.
+    Raises InputError for other keys, a version other than standard, and a search under autocast.
     """
-    given = dict(about or {})
-    if unknown := sorted(set(given) - set(FIELDS)):
-        raise InputError(f"{quote(unknown[0])} is no field of RobustBench; allowed are {', '.join(FIELDS)}")
+    fields = dict(about or {})
+    if unknown := sorted(set(fields) - set(FIELDS)):
+        raise InputError(
+            f"{quote(unknown[0])} is not a field of RobustBench; allowed are {', '.join(FIELDS)}"
+        )
     if report.version != "standard":
         raise InputError(
-            f"RobustBench takes the version standard of AutoAttack, this report is of {report.version!r}; run it anew"
+            f"the report is of AutoAttack version {report.version!r}, but RobustBench takes version "
+            "standard; evaluate again with it"
         )
     if any(flag.name == "autocast" for flag in report.flags):
-        raise InputError("RobustBench takes a search in float32; run it anew without autocast")
+        raise InputError("RobustBench takes a search in float32; evaluate again without autocast")
     robust = f"{100 * report.robust_accuracy:.2f}"
     known = {
         "additional_data": False,
@@ -58,17 +61,17 @@ def robustbench_json(report: Report, dataset: str, about: Mapping[str, Any] | No
         "reported": robust,
         "autoattack_acc": robust,
     }
-    return {**dict.fromkeys(FIELDS, ""), **known, **given}
+    return {**dict.fromkeys(FIELDS, ""), **known, **fields}
 
 
 def write_robustbench(
     report: Report, folder: str | Path, name: str, dataset: str, about: Mapping[str, Any] | None = None
 ) -> tuple[Path, Path]:
-    """Write NAME.json and NAME.pt into `folder`: the entry, and the adversarial images (N, ...) in the set's order.
+    """Write NAME.json (the entry) and NAME.pt (adversarial images (N, ...) in the order of the set) into
+    `folder`.
 
-    NAME is a model id such as Rade2021Helper_R18_ddpm. The tensor has the clean image where none was found, as the
-    official code returns. Raises as `robustbench_json`.
-    """
+    NAME is a model id such as Rade2021Helper_R18_ddpm. Where no adversarial image was found, the tensor has
+    the clean image, like the official code. Raises as `robustbench_json`."""
     entry = robustbench_json(report, dataset, about)
     folder = Path(folder)
     make_folder(folder)

@@ -1,4 +1,4 @@
-"""A report in words: what its numbers mean, and whom to cite."""
+"""A report in words: what its numbers mean, and which papers to cite."""
 
 from robustsabn.attacks.report import Report
 from robustsabn.report.numbers import eps_text, percent
@@ -6,16 +6,25 @@ from robustsabn.report.numbers import eps_text, percent
 __all__ = ["cite", "comparable", "headline", "threat_text", "verdicts"]
 
 _CITE = {
-    "autoattack": "F. Croce, M. Hein. Reliable evaluation of adversarial robustness with an ensemble of diverse "
-    "parameter-free attacks. ICML 2020. (AutoAttack, APGD)",
-    "fab": "F. Croce, M. Hein. Minimally distorted adversarial examples with a fast adaptive boundary attack. "
-    "ICML 2020. (FAB)",
-    "square": "M. Andriushchenko, F. Croce, N. Flammarion, M. Hein. Square Attack: a query-efficient black-box "
-    "adversarial attack via random search. ECCV 2020. (Square)",
+    "autoattack": (
+        "F. Croce, M. Hein. Reliable evaluation of adversarial robustness with an ensemble of diverse "
+        "parameter-free attacks. ICML 2020. (AutoAttack, APGD)"
+    ),
+    "fab": (
+        "F. Croce, M. Hein. Minimally distorted adversarial examples with a fast adaptive boundary attack. "
+        "ICML 2020. (FAB)"
+    ),
+    "square": (
+        "M. Andriushchenko, F. Croce, N. Flammarion, M. Hein. Square Attack: a query-efficient black-box "
+        "adversarial attack via random search. ECCV 2020. (Square)"
+    ),
     "L1": "F. Croce, M. Hein. Mind the box: l1-APGD for sparse adversarial attacks on image classifiers. "
     "ICML 2021. (attacks in L1)",
-    "robustbench": "F. Croce, M. Andriushchenko, V. Sehwag, E. Debenedetti, N. Flammarion, M. Chiang, P. Mittal, "
-    "M. Hein. RobustBench: a standardized adversarial robustness benchmark. NeurIPS 2021 Datasets and Benchmarks.",
+    "robustbench": (
+        "F. Croce, M. Andriushchenko, V. Sehwag, E. Debenedetti, N. Flammarion, M. Chiang, P. Mittal, M. "
+        "Hein. RobustBench: a standardized adversarial robustness benchmark. NeurIPS 2021 Datasets and "
+        "Benchmarks."
+    ),
 }
 _OFFICIAL = ("robustsabn", "official")  # engines that run AutoAttack itself
 
@@ -27,7 +36,7 @@ def threat_text(report: Report) -> str:
 
 
 def headline(report: Report) -> str:
-    """Clean and robust accuracy with its interval, in one sentence."""
+    """Clean accuracy, and robust accuracy with its interval, in one sentence."""
     low, high = report.confidence
     return (
         f"Clean accuracy {percent(report.clean_accuracy)}, robust accuracy {percent(report.robust_accuracy)} "
@@ -36,24 +45,27 @@ def headline(report: Report) -> str:
 
 
 def comparable(report: Report) -> str:
-    """Whether the number may stand beside those of RobustBench."""
+    """Whether the number is comparable with those of RobustBench."""
     if report.engine not in _OFFICIAL:
-        return f"An attack of {report.engine}, not AutoAttack: an upper bound of the robust accuracy."
+        return f"This is an attack of {report.engine}, not AutoAttack: an upper bound of the robust accuracy."
     if report.version != "standard":
-        return f"Version {report.version}, not the standard one: do not compare the number with those of RobustBench."
+        return (
+            f"This is version {report.version}, not standard: do not compare the number with those of "
+            "RobustBench."
+        )
     if any(flag.name == "autocast" for flag in report.flags):
         return (
-            "Version standard, but searched in bfloat16: not the number of RobustBench until a search in float32 is "
-            "shown to give the same."
+            "This is version standard, but searched in bfloat16: compare it with RobustBench only after a "
+            "search in float32 has given the same number."
         )
     return (
-        "Version standard, the one of RobustBench: the number compares with theirs where images and eps agree "
-        f"({report.n} images here; they use 10000 of CIFAR, 5000 of ImageNet)."
+        "This is version standard, as used by RobustBench: the numbers are comparable if images and eps "
+        f"agree ({report.n} images here; they use 10000 of CIFAR, 5000 of ImageNet)."
     )
 
 
 def verdicts(report: Report) -> list[str]:
-    """For every sample: "robust", "broken" by an attack, or "wrong" from the start."""
+    """For every sample: "robust", "broken" (by an attack), or "wrong" (without an attack)."""
     rows = zip(report.clean.tolist(), report.robust.tolist(), strict=True)
     return ["robust" if robust else "broken" if clean else "wrong" for clean, robust in rows]
 
@@ -61,7 +73,7 @@ def verdicts(report: Report) -> list[str]:
 def cite(report: Report) -> list[str]:
     """The papers behind the attacks that ran."""
     if report.engine not in _OFFICIAL:
-        return [f"the paper of {attack.name}, as {report.engine} names it" for attack in report.attacks]
+        return [f"the paper of {attack.name}, as cited by {report.engine}" for attack in report.attacks]
     ran = " ".join(attack.name for attack in report.attacks)
     keys = ["autoattack", *(name for name in ("fab", "square") if name in ran)]
     keys += ["L1"] if report.norm == "L1" else []

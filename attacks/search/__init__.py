@@ -1,1 +1,1 @@
-"""The attacks of AutoAttack, one step of many images at a time."""
+"""The attacks of AutoAttack; each call of `step` advances many images by one iteration."""

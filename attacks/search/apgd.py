@@ -1,4 +1,4 @@
-"""APGD, the step-size-free projected gradient attack, and its targeted form."""
+"""APGD, the projected gradient attack that chooses its own step size, and its targeted form."""
 
 import math
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ _PROJECT = {"Linf": project_linf, "L2": project_l2, "L1": project_l1}
 
 
 def checkpoints(steps: int, norm: str = "Linf") -> list[int]:
-    """Iterations, counted from 0, after which APGD reconsiders its step size."""
+    """Iterations, counted from 0, after which APGD checks its step size."""
     if norm == "L1":
         return list(range(max(int(0.04 * steps), 1) - 1, steps, max(int(0.04 * steps), 1)))
     width, least, shrink = (max(int(part * steps), 1) for part in (0.22, 0.06, 0.03))
-    found, at = [], width - 1
+    iterations, at = [], width - 1
     while at < steps:
-        found.append(at)
+        iterations.append(at)
         width = max(width - shrink, least)
         at += width
-    return found
+    return iterations
 
 
 @dataclass
 class ApgdState(State):
-    """`x_cur` is evaluated next; `x_best`, `g_best`, `best` belong to the highest loss of the run."""
+    """`x_cur` is evaluated next; `x_best`, `g_best`, `best`: image, gradient and loss of the best iterate."""
 
     x_cur: Tensor
     x_prev: Tensor
@@ -56,18 +56,36 @@ class ApgdState(State):
 
 
 class APGD(Search[ApgdState]):
-    """Auto-PGD: momentum, and per point a step size that is halved where the loss stops rising.
+    """Auto-PGD: momentum, and a step size for each point that is halved when the loss stops increasing.
 
-    `loss` is maximised: ce, dlr, margin, or any function of (logits, labels) -> (N,). Each of `restarts` runs from
-    random starts takes `steps` iterations and steps + 1 gradients, each the mean of `eot` draws. A step size is
-    halved where fewer than `rho` of the steps since the last checkpoint raised the loss (Linf, L2). `large_eps`
-    (L1 only) searches at radii 3 eps and 2 eps first, for 30 % of the steps each.
-    With `early_stop` a point rests at its first adversarial image; without, each run goes on and the last one
-    found is returned, as in the authors' code. Unlike there, the random start is a function of `seed` and the
-    sample's number, and the logit margin is used where the cross entropy has gradient zero at the start.
-    Raises InputError for unknown losses, counts below 1, and large_eps with another norm.
-    Sources: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 3, and
-    "Mind the box", ICML 2021, section 3 (L1).
+    `attack(model, x, y)` takes images x (N, ...) inside the bounds of `threat` and labels y (N,) int64, and
+    returns verified adversarial images like x; the clean image where it found none.
+
+    - loss: "ce", "dlr", "margin", or a function of (logits, labels) -> (N,), which is maximised.
+    - restarts: runs from random starts, each of `steps` iterations with steps + 1 gradients.
+    - eot: number of forwards over which each gradient is averaged, for random models.
+    - rho: the step size is halved if less than this share of the steps since the last checkpoint increased
+      the loss (Linf, L2).
+    - large_eps: search with radius 3 eps and 2 eps first, for 30 % of the steps each (L1 only).
+    - early_stop: a point stops at its first adversarial image. Without it each run continues, and the last
+      adversarial image is returned, as in the authors' code.
+
+    Unlike in the authors' code, the random start depends only on `seed` and the sample's number, and the
+    margin loss is used where the cross entropy has gradient zero at the start. Raises InputError for unknown
+    losses, counts below 1, and large_eps with another norm than L1. Sources: Croce and Hein, "Reliable
+    evaluation of adversarial robustness", ICML 2020, section 3, and "Mind the box", ICML 2021, section 3
+    (L1).
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import APGD, ThreatModel
+        >>> model = torch.nn.Linear(8, 4).requires_grad_(False)
+        >>> x = torch.rand(5, 8)
+        >>> y = model(x).argmax(1)
+        >>> x_adv = APGD(ThreatModel("Linf", 0.9), steps=10)(model, x, y)
+        >>> bool((model(x_adv).argmax(1) != y).any()), bool((x_adv - x).abs().max() <= 0.9 + 1e-6)
+        (True, True)
     """
 
     targets = 0
@@ -102,7 +120,7 @@ class APGD(Search[ApgdState]):
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def begin(self, points: Points, start: Tensor | None = None) -> ApgdState:
-        """Rows at the start of the first run; `start` (S, ...) replaces its random image."""
+        """Rows at the start of the first run; `start` (S, ...) replaces the random start."""
         return self._enter(State.blank(points), None, start)
 
     def step(self, state: ApgdState, counted: CountedModel) -> None:
@@ -123,9 +141,8 @@ class APGD(Search[ApgdState]):
         s.g_best = update(s.g_best, better, grad)
         s.best = torch.where(better, loss, s.best)
         s.rises = torch.where(first, 0, s.rises + (loss > s.last))
-        s.last = torch.where(
-            first, 0.0, loss
-        )  # the first step is compared with zero, as in the authors' code
+        # the first step is compared with zero, as in the authors' code
+        s.last = torch.where(first, 0.0, loss)
 
         ends, widths = self._schedule(grad.device)
         radius = points.eps * scale
@@ -147,8 +164,8 @@ class APGD(Search[ApgdState]):
         if len(rows := (over & ~s.done).nonzero()[:, 0]):
             ended = s.take(rows)
             s.put(rows, self._enter(ended, ended.x_best))
-        left = torch.where(s.done, ends.max(), ends[self._stage(s.run, points)] - s.it)
-        s.countdown = max(int(left.amin()), 0)
+        remaining = torch.where(s.done, ends.max(), ends[self._stage(s.run, points)] - s.it)
+        s.countdown = max(int(remaining.amin()), 0)
 
     def aim(self, state: ApgdState) -> Tensor:
         if not self.targets:
@@ -160,11 +177,11 @@ class APGD(Search[ApgdState]):
         return tried * self.restarts * (len(self.lengths) if self.chained else 1)
 
     def _stage(self, run: Tensor, points: Points) -> Tensor:
-        """Which of `lengths` the run has (S,): with `large_eps` three stages make one restart."""
+        """Index into `lengths` of each run, (S,): with `large_eps` one restart has three stages."""
         return run % len(self.lengths)
 
     def _scale(self, run: Tensor) -> Tensor:
-        """The radius of the run in units of eps (S,)."""
+        """The radius of each run in units of eps, (S,)."""
         return len(self.lengths) - run % len(self.lengths) if self.chained else torch.ones_like(run)
 
     def _value(self, logits: Tensor, s: ApgdState) -> Tensor:
@@ -175,7 +192,7 @@ class APGD(Search[ApgdState]):
         return torch.where(s.by_margin, margin(logits, s.points.y), value) if self.loss == "ce" else value
 
     def _enter(self, old: State, best: Tensor | None, start: Tensor | None = None) -> ApgdState:
-        """The rows of `old` at the start of their next run; `best` is None at the very beginning."""
+        """The rows of `old` at the start of their next run; `best` is None before the first run."""
         points, x = old.points, old.points.x
         run = old.run if best is None else old.run + 1
         radius = points.eps * self._scale(run)
@@ -190,7 +207,7 @@ class APGD(Search[ApgdState]):
                 later, _PROJECT[self.threat.norm](best, x, radius, self.threat.box(x.dtype)), start
             )
         size = math.prod(x.shape[1:])
-        given = (start != x).flatten(1).sum(1).float()
+        changed = (start != x).flatten(1).sum(1).float()
         flag = torch.zeros_like(old.broken)
         nothing = torch.zeros_like(points.eps)
         return ApgdState(
@@ -210,13 +227,14 @@ class APGD(Search[ApgdState]):
             rises=torch.zeros_like(old.it),
             reduced=flag,
             eta=radius * (1 if self.threat.norm == "L1" else 2),
-            support=given if self.chained else torch.full_like(nothing, size),
-            fraction=given / size / 1.5 if self.chained else torch.full_like(nothing, 0.2),
+            support=changed if self.chained else torch.full_like(nothing, size),
+            fraction=changed / size / 1.5 if self.chained else torch.full_like(nothing, 0.2),
             by_margin=flag.clone(),
         )
 
     def _noise(self, points: Points, run: Tensor, radius: Tensor) -> Tensor:
-        """Random start: the largest entry at eps (Linf), on the sphere (L2), a projected Gaussian (L1)."""
+        """Random start: uniform, scaled until its largest entry is eps (Linf); on the sphere (L2); a
+        projected Gaussian (L1)."""
         x, shape = points.x, tuple(points.x.shape[1:])
         keys = rng.stream(self.seed, points.ids, ATTACKS[self.name], run)
         if self.threat.norm == "L1":
@@ -227,7 +245,7 @@ class APGD(Search[ApgdState]):
         return torch.clamp(x + per_row(radius, x) * unit, *self.threat.box(x.dtype))
 
     def _schedule(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Last evaluation of each stage, and the iterations looked back upon after each one (0: none)."""
+        """Last evaluation of each stage, and the number of iterations each checkpoint covers (0: none)."""
         if device not in self._tables:
             widths = torch.zeros(len(self.lengths), max(self.lengths) + 1, dtype=torch.long)
             for stage, length in enumerate(self.lengths):
@@ -238,7 +256,7 @@ class APGD(Search[ApgdState]):
         return self._tables[device]
 
     def _review(self, s: ApgdState, first: Tensor, check: Tensor, width: Tensor, radius: Tensor) -> Tensor:
-        """Adapt step sizes at a checkpoint; True for the rows that go back to their best point."""
+        """Adapt step sizes at a checkpoint; True for the rows that return to their best point."""
         if self.threat.norm == "L1":
             count = (s.x_best != s.points.x).flatten(1).sum(1).float()
             back = check & (count / s.support < 0.95)
@@ -256,27 +274,39 @@ class APGD(Search[ApgdState]):
         return back
 
     def _ascend(self, s: ApgdState, first: Tensor, back: Tensor, grad: Tensor, radius: Tensor) -> Tensor:
-        """The next point of every row."""
+        """The next iterate of every row."""
         norm, x = self.threat.norm, s.points.x
         bounds = self.threat.box(x.dtype)
-        here = choose(back, s.x_best, s.x_cur)
+        origin = choose(back, s.x_best, s.x_cur)
         grad = choose(back, s.g_best, grad)
-        up = here + per_row(s.eta, x) * steepest(norm, grad, None, bounds, s.fraction)
+        up = origin + per_row(s.eta, x) * steepest(norm, grad, None, bounds, s.fraction)
         up = _PROJECT[norm](up, x, radius, bounds)
         if norm == "L1":
             return up
-        moved = here - choose(first, here, s.x_prev)
-        s.x_prev = here.clone() if here is s.x_best else here  # x_best is overwritten in place
+        moved = origin - choose(first, origin, s.x_prev)
+        s.x_prev = origin.clone() if origin is s.x_best else origin  # x_best is overwritten in place
         weight = per_row(torch.where(first, 1.0, 0.75).to(x), x)
-        return _PROJECT[norm](here + (up - here) * weight + moved * (1 - weight), x, radius, bounds)
+        return _PROJECT[norm](origin + (up - origin) * weight + moved * (1 - weight), x, radius, bounds)
 
 
 class APGDT(APGD):
-    """APGD on the targeted difference of logits ratio, for each of the `targets` most likely wrong classes.
+    """APGD with the targeted DLR loss, in turn for each of the `targets` wrong classes of highest clean
+    logit.
 
-    The classes are ranked by their logits on the clean image; with fewer classes (logits of -inf are none) there are
-    fewer targets. Any misclassification counts. Other arguments as for `APGD`.
-    Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 4 and equation 7.
+    A class with the logit -inf is no target. Any misclassification is a success. The call, the other
+    arguments and the errors are those of `APGD`. Source: Croce and Hein, "Reliable evaluation of adversarial
+    robustness", ICML 2020, section 4 and equation 7.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import APGDT, ThreatModel
+        >>> model = torch.nn.Linear(8, 4).requires_grad_(False)
+        >>> x = torch.rand(5, 8)
+        >>> y = model(x).argmax(1)
+        >>> x_adv = APGDT(ThreatModel("L2", 3.0), targets=3, steps=10)(model, x, y)
+        >>> bool((model(x_adv).argmax(1) != y).any())
+        True
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""APGD on all likely targets for a short while, then on the most promising ones for longer."""
+"""Targeted APGD in two rounds: a short run for each target, then long runs for the most promising ones."""
 
 from dataclasses import dataclass
 
@@ -15,18 +15,19 @@ __all__ = ["FocusedAPGDT"]
 
 @dataclass
 class FocusedState(ApgdState):
-    """`reached` (S, T): the highest loss of the short run at each target."""
+    """`reached` (S, T): the highest loss of the short run for each target."""
 
     reached: Tensor
 
 
 class FocusedAPGDT(APGDT):
-    """APGD-T in two rounds: `steps` iterations at each of `targets`, then `long` at the `most` that came nearest.
+    """APGD-T in two rounds: `steps` iterations for each of `targets`, then `long` for the best `most` of
+    them.
 
-    Not part of the published ensemble: ranking targets by what an attack reaches, and not by the clean logits, is the
-    idea of Liu et al., "Practical evaluation of adversarial robustness via adaptive auto attack", CVPR 2022, and of
-    Melamed et al., "MALT powers up adversarial attacks", 2024, in another form.
-    """
+    It is not part of the published ensemble. To rank targets by the loss that an attack reaches, instead of
+    by clean logits, is an idea of Liu et al., "Practical evaluation of adversarial robustness via adaptive
+    auto attack", CVPR 2022, and, in another form, of Melamed et al., "MALT powers up adversarial attacks",
+    2024."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class FocusedAPGDT(APGDT):
         fresh = super()._enter(old, best, start)
         reached = old.points.eps.new_full((len(old.run), old.points.targets.shape[1]), -torch.inf)
         if isinstance(old, FocusedState):
-            here = torch.arange(reached.shape[1], device=old.run.device) == old.run[:, None]
-            here &= (old.run < self._tried(old.points))[:, None]
-            reached = torch.where(here, old.best[:, None], old.reached)
+            current = torch.arange(reached.shape[1], device=old.run.device) == old.run[:, None]
+            current &= (old.run < self._tried(old.points))[:, None]
+            reached = torch.where(current, old.best[:, None], old.reached)
         return FocusedState(**vars(fresh), reached=reached)

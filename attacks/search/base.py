@@ -1,9 +1,8 @@
-"""Iterative attacks as row machines: a batch of points, each at its own place in its own search.
+"""Base of iterative attacks on a batch of points, in which every row is at its own place in its own search.
 
-An attack that is written this way advances every row by one iteration per step, whatever run, restart or target
-the row has reached. Rows that have finished are left as they are, or given a new point while the others go on
-(`engine.py`), and no decision or random draw of a row depends on its neighbours.
-"""
+One step advances every row by one iteration, whatever run, restart or target the row has reached. Finished
+rows stay as they are, or get a new point while the others continue (`autoattack/slots.py`). No decision and
+no random number of a row depends on the other rows."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -31,7 +30,7 @@ from robustsabn.attacks.threat import ThreatModel
 
 __all__ = ["ATTACKS", "Points", "Rows", "Search", "State", "choose", "per_row", "update"]
 
-# Part of every random draw: never renumber.
+# Every random number depends on these: never renumber.
 ATTACKS = {
     "apgd-ce": 1,
     "apgd-dlr": 2,
@@ -51,9 +50,9 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
 
 
 def choose(rows: Tensor, new: Tensor, held: Tensor) -> Tensor:
-    """Rows of `new` (S, ...) where `rows` (S,) is True, else of `held`; neither is changed, either may be returned.
+    """Rows of `new` (S, ...) where `rows` (S,) is True, else of `held`.
 
-    On the CPU the usual cases, all and none, cost nothing.
+    Neither is changed; the result may be one of them. On the CPU the usual cases, all and none, cost nothing.
     """
     if rows.is_cpu:
         count = int(rows.sum())
@@ -63,9 +62,9 @@ def choose(rows: Tensor, new: Tensor, held: Tensor) -> Tensor:
 
 
 def update(held: Tensor, rows: Tensor, new: Tensor) -> Tensor:
-    """`held` (S, ...) with the rows where `rows` (S,) is True taken from `new`; `held` itself may be overwritten.
+    """`held` (S, ...) with the rows of `new` where `rows` (S,) is True; `held` itself may be overwritten.
 
-    On the CPU only those rows are touched. An accelerator would have to be asked how many there are.
+    On the CPU only those rows are copied. An accelerator would have to wait to count them.
     """
     if not held.is_cpu:
         return torch.where(per_row(rows, held), new, held)
@@ -76,10 +75,10 @@ def update(held: Tensor, rows: Tensor, new: Tensor) -> Tensor:
 
 @dataclass
 class Rows:
-    """Tensors (or further Rows) that all have one row per point."""
+    """A group of tensors, or of other Rows, that all have one row per point."""
 
     def put(self, rows: Tensor, other: "Rows") -> None:
-        """Overwrite the rows with the numbers `rows` by all rows of `other`."""
+        """Overwrite the rows `rows` (indices) with all rows of `other`."""
         for entry in fields(self):
             mine, new = getattr(self, entry.name), getattr(other, entry.name)
             if isinstance(mine, Rows):
@@ -88,7 +87,7 @@ class Rows:
                 mine[rows] = new
 
     def take(self, rows: Tensor) -> Self:
-        """A copy of the rows with the numbers `rows`."""
+        """A copy of the rows `rows` (indices or bool)."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         taken = {
             name: value.take(rows) if isinstance(value, Rows) else value[rows]
@@ -100,9 +99,12 @@ class Rows:
 
 @dataclass
 class Points(Rows):
-    """What is attacked: images x (S, ...), labels y, sample numbers ids, radii eps (S,), the wrong classes in falling
-    order of their clean logits, targets (S, T), and how many of these have a logit above -inf, reachable (S,),
-    at least 1."""
+    """The points to attack.
+
+    - x (S, ...), y (S,): images and labels; ids (S,): sample numbers; eps (S,): radii.
+    - targets (S, T): the wrong classes in falling order of their clean logits.
+    - reachable (S,): how many of these have a logit above -inf, at least 1.
+    """
 
     x: Tensor
     y: Tensor
@@ -113,7 +115,7 @@ class Points(Rows):
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, ids: Tensor, threat: ThreatModel, clean: Tensor, most: int = 9) -> Self:
-        """Points from a batch with the clean logits `clean` (N, K); at most `most` targets are kept."""
+        """Points from a batch with the clean logits `clean` (N, K), with at most `most` targets each."""
         order = clean.argsort(dim=1, descending=True, stable=True)
         label_last = (order == y[:, None]).byte().argsort(dim=1, stable=True)
         targets = order.gather(1, label_last)[:, : min(most, clean.shape[1] - 1)]
@@ -122,20 +124,22 @@ class Points(Rows):
         return cls(x.clone(), y.clone(), ids.clone(), eps.to(x).clone(), targets, reachable)
 
     def target(self, rank: Tensor) -> Tensor:
-        """The class number `rank` (S,) among the reachable targets of each row; the last one beyond them."""
+        """Target number `rank` (S,) of each row; the last reachable one where there are fewer."""
         return self.targets.gather(1, torch.minimum(rank, self.reachable - 1)[:, None])[:, 0]
 
 
 @dataclass
 class State(Rows):
-    """How far each row is: `it` evaluations into run number `run` (a target, restart or stage).
+    """The progress of each row.
 
-    `countdown` is a number of steps, known without asking the device, in which no row ends a run.
-
-    `broken`: x_adv is misclassified and within the radius. `done`: the attack has nothing more to try.
-    `flat`: a gradient was zero at the beginning of a run. `strange`: logits were not finite. `undefined`: a gradient
-    of finite logits was not. `forwards`, `backwards`: passes of the search. `checks`: claims of success that were judged.
-    `aimed` and `at`: of x_adv, the class that was aimed at (-1: any) and the evaluations into its run.
+    - run, it: number of the run (a target, restart or stage), and evaluations in it so far.
+    - broken, x_adv: x_adv is misclassified and within the radius; before that it is the clean image.
+    - done: the attack has nothing more to try.
+    - flat: a gradient was zero at the start of a run. strange: logits were not finite. undefined: a gradient
+      of finite logits was not finite.
+    - forwards, backwards: passes of the search. checks: claimed successes that were verified.
+    - aimed, at: the class that x_adv was aimed at (-1: any), and the evaluation of its run that gave it.
+    - countdown: number of steps in which no row ends a run, known without waiting for the device.
     """
 
     points: Points
@@ -159,12 +163,12 @@ class State(Rows):
         self.countdown = 0
 
     def count(self, live: Tensor, forwards: int, backwards: int) -> None:
-        """Book passes to the rows that needed them."""
+        """Add passes to the rows that are `live`."""
         self.forwards += forwards * live
         self.backwards += backwards * live
 
     def found(self, rows: Tensor, x_adv: Tensor, aim: Tensor) -> None:
-        """Note images that break their points; `aim` (S,) is the class that each row tried to reach."""
+        """Record images that break their points; `aim` (S,) is the class that each row tried to reach."""
         self.broken |= rows
         self.aimed = torch.where(rows, aim, self.aimed)
         self.at = torch.where(rows, self.it + 1, self.at)
@@ -172,7 +176,7 @@ class State(Rows):
 
     @classmethod
     def blank(cls, points: Points) -> "State":
-        """Row 0 of everything, nothing broken, the clean images."""
+        """The state before the first run: nothing broken, the clean images."""
 
         def zeros() -> Tensor:
             return torch.zeros_like(points.ids)
@@ -181,11 +185,20 @@ class State(Rows):
             return torch.zeros_like(points.ids, dtype=torch.bool)
 
         return State(
-            points,
-            *(zeros(), zeros(), no(), no(), no(), no(), no(), zeros(), zeros(), zeros()),
-            points.x.clone(),
-            zeros() - 1,
-            zeros() - 1,
+            points=points,
+            run=zeros(),
+            it=zeros(),
+            broken=no(),
+            done=no(),
+            flat=no(),
+            strange=no(),
+            undefined=no(),
+            forwards=zeros(),
+            backwards=zeros(),
+            checks=zeros(),
+            x_adv=points.x.clone(),
+            aimed=zeros() - 1,
+            at=zeros() - 1,
         )
 
 
@@ -193,7 +206,7 @@ S = TypeVar("S", bound=State)
 
 
 class Search(ABC, Generic[S]):
-    """An attack in steps. Calling it attacks a batch."""
+    """An attack that advances in steps; a call attacks a batch."""
 
     name: str
     threat: ThreatModel
@@ -205,30 +218,29 @@ class Search(ABC, Generic[S]):
         return state.done | state.broken if self.early_stop else state.done
 
     def aim(self, state: S) -> Tensor:
-        """The class that each row tries to reach, int64 (S,); -1 where any wrong class will do."""
+        """The class that each row tries to reach, int64 (S,); -1 for any wrong class."""
         return torch.full_like(state.run, -1)
 
     @abstractmethod
     def begin(self, points: Points) -> S:
-        """Fresh rows for `points`; asks nothing of the network."""
+        """The state of `points` before the first step; the network is not called."""
 
     @abstractmethod
     def step(self, state: S, counted: CountedModel) -> None:
         """Advance every row that is not idle by one iteration, in place."""
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Tensor:
-        """Adversarial images for `x` (N, ...) with labels `y`; where none was found, the clean image.
+        """Adversarial images for `x` (N, ...) with labels `y` (N,); the clean image where none was found.
 
-        Each has passed `verify`: misclassified in float32, finite, inside the ball and the box.
-        `ids` (N,) number the samples for their random draws; a sample meets the same draws in every batch.
-        Images that the model gets wrong from the start are returned as they are. Modules are in eval mode
-        meanwhile, and parameters and their gradients are not touched. Raises InputError for images, labels or
-        logits that do not fit each other or the threat model.
-        """
+        Each has passed `verify`: misclassified in float32, finite, inside the ball and the box. Images that
+        the model misclassifies without an attack are returned unchanged. `ids` (N,) number the samples: a
+        sample gets the same random numbers in every batch. The model runs in eval mode; parameters and their
+        gradients do not change. Raises InputError for images, labels or logits that do not fit each other or
+        the threat model."""
         return self.run(model, x, y, ids=ids).x_adv
 
     def run(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> S:
-        """The final state of every row after attacking `x`; wrong from the start counts as done."""
+        """The final state of every row after the attack on `x`; images misclassified before it are done."""
         with torch.inference_mode(False), attack_mode(model), torch.no_grad():
             check_batch(model, x, y)
             largest = check_values(x, y, self.threat)
@@ -244,19 +256,19 @@ class Search(ABC, Generic[S]):
             state = self.begin(points)
             state.done |= mistaken(clean, y)
             lost = self._search(model, state, counted)
-            if not self.early_stop and bool(
-                lost.any()
-            ):  # a sound claim before the refused one was overwritten
-                careful = copy.copy(self)
-                careful.early_stop = True
-                again = careful.begin(points)
+            if not self.early_stop and bool(lost.any()):
+                # a refused claim may have overwritten a valid earlier one: search again, stopping at the
+                # first
+                stopping = copy.copy(self)
+                stopping.early_stop = True
+                again = stopping.begin(points)
                 again.done |= ~lost
-                careful._search(model, again, counted)
+                stopping._search(model, again, counted)
                 state.put(lost.nonzero()[:, 0], again.take(lost))
         return state
 
     def _search(self, model: Model, state: S, counted: CountedModel) -> Tensor:
-        """Steps until every row is idle and its claim verified; bool (S,) rows that end without after a refused one."""
+        """Step until every row is idle and its claim verified; bool (S,): its only claims were refused."""
         refused = torch.zeros_like(state.broken)
         while True:
             while not bool(self.idle(state).all()):
@@ -269,7 +281,7 @@ class Search(ABC, Generic[S]):
             state.x_adv = torch.where(per_row(now, state.x_adv), state.points.x, state.x_adv)
 
     def _verified(self, model: Model, state: S, single: bool) -> Tensor:
-        """Bool (S,): `verify`, of all rows at once as the search asks: the model may take this number of images alone."""
+        """Bool (S,): `verify` of all rows in one batch, since the model may accept only this batch size."""
         x_adv, points = state.x_adv, state.points
         logits = logits_in_batches(model, x_adv, len(x_adv), single=single)
         return broken(logits, x_adv, points.x, points.y, self.threat)

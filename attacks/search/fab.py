@@ -21,23 +21,33 @@ _ALPHA_MAX, _ETA, _BETA, _TINY = 0.1, 1.05, 0.9, 1e-8
 
 @dataclass
 class FabState(State):
-    """`v` is where the boundary is linearised next, `best` the least distance of a misclassified point."""
+    """`v`: where the boundary is linearised next; `best`: the smallest distance of a misclassified image."""
 
     v: Tensor
     best: Tensor
 
 
 class FAB(Search[FabState]):
-    """FAB: walks along the decision boundary towards the point that is nearest to the image.
+    """FAB: follows the decision boundary towards its point nearest to the image.
 
-    Each of `steps` iterations (two forwards, one backward per class) linearises the boundary to the nearest class,
-    steps 1.05 times the way to it from the current point and from the image, and mixes both with a weight of at
-    most 0.1 for the image; a misclassified result is then drawn back to 0.9 of its distance from the image. A point
-    is broken when a misclassified image within eps was found. The first run begins at the image, the
-    other restarts - 1 at random images at most half eps away (the authors' code: half the distance found so far
-    where that is below eps), a function of `seed` and the sample's number. Raises InputError for counts below 1.
-    Source: Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
-    ICML 2020, algorithm 1.
+    The call takes and returns the same as that of `APGD`. Each of `steps` iterations (two forwards, one
+    backward per class) linearises the boundary to the nearest class. It steps 1.05 times the distance to it,
+    both from the current point and from the image, and averages the two with a weight of at most 0.1 for the
+    image. A misclassified result is then moved back to 0.9 of its distance from the image. A point is broken
+    when a misclassified image within eps is found. The first run starts at the image. The other restarts - 1
+    start at random images at most eps / 2 away (in the authors' code: half the smallest distance so far, if
+    below eps), which depend on `seed` and the sample's number. Raises InputError for counts below 1. Source:
+    Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", ICML
+    2020, algorithm 1.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import FAB, ThreatModel
+        >>> x, y = torch.tensor([[0.5, 0.4], [0.9, 0.1]]), torch.tensor([0, 0])
+        >>> x_adv = FAB(ThreatModel("L2", 0.2), steps=10)(lambda x: x, x, y)
+        >>> (x_adv.argmax(1) != y).tolist()  # the second image is further from the boundary than eps
+        [True, False]
     """
 
     name = "fab"
@@ -68,10 +78,10 @@ class FAB(Search[FabState]):
         flat, centre = s.v.flatten(1), x.flatten(1)
         b = (w * flat).sum(1) - value
         norm, bounds = self.threat.norm, self.threat.box(x.dtype)
-        here, there = steps = step_to_hyperplane(norm, torch.stack([flat, centre]), w, b, bounds)
+        from_point, from_image = steps = step_to_hyperplane(norm, torch.stack([flat, centre]), w, b, bounds)
         near, far = torch.linalg.vector_norm(steps, _ORDER[norm], dim=2, keepdim=True).clamp_min(_TINY)
         alpha = (near / (near + far)).clamp(0, _ALPHA_MAX)
-        near_to, far_to = here.mul_(_ETA).add_(flat), there.mul_(_ETA).add_(centre)
+        near_to, far_to = from_point.mul_(_ETA).add_(flat), from_image.mul_(_ETA).add_(centre)
         v = near_to.mul_(1 - alpha).add_(far_to.mul_(alpha)).clamp_(*bounds).view_as(x)
 
         logits = counted.logits(v)
@@ -94,8 +104,8 @@ class FAB(Search[FabState]):
         if len(rows := (over & ~s.done).nonzero()[:, 0]):
             ended = s.take(rows)
             s.put(rows, self._enter(ended, ended.run + 1))
-        left = torch.where(s.done, self.steps, self.steps - 1 - s.it)
-        s.countdown = max(int(left.amin()), 0)
+        remaining = torch.where(s.done, self.steps, self.steps - 1 - s.it)
+        s.countdown = max(int(remaining.amin()), 0)
 
     def _runs(self, points: Points) -> Tensor | int:
         return self.restarts * (points.reachable.clamp_max(self.targets) if self.targets else 1)
@@ -119,8 +129,8 @@ class FAB(Search[FabState]):
         return FabState(**fields, run=run, it=torch.zeros_like(run), v=v.clone(), best=best)
 
     def _boundary(self, s: FabState, counted: CountedModel) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Logit difference (S,) to the class whose boundary is nearest, its gradient (S, D), rows where that was not
-        finite, and backwards used."""
+        """Logit difference (S,) to the class of the nearest boundary, its gradient (S, D), the rows where
+        that is not finite, and the number of backwards."""
         logits, rows, undefined = counted.jacobian(s.v)
         classes, label = logits.shape[1], s.points.y[:, None]
         jacobian = rows.flatten(2).transpose(0, 1)
@@ -135,11 +145,21 @@ class FAB(Search[FabState]):
 
 
 class FABT(FAB):
-    """FAB towards each of the `targets` most likely wrong classes in turn: one backward per iteration.
+    """FAB towards each of the `targets` wrong classes of highest clean logit in turn: one backward per
+    iteration.
 
-    The classes are ranked by their logits on the clean image; with fewer classes (logits of -inf are none) there are
-    fewer targets. Any misclassification counts. Other arguments as for `FAB`.
-    Source: Croce and Hein, "Reliable evaluation of adversarial robustness", ICML 2020, section 5.
+    A class with the logit -inf is no target. Any misclassification is a success. The call, the other
+    arguments and the errors are those of `FAB`. Source: Croce and Hein, "Reliable evaluation of adversarial
+    robustness", ICML 2020, section 5.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import FABT, ThreatModel
+        >>> x, y = torch.tensor([[0.5, 0.4, 0.1]]), torch.tensor([0])
+        >>> x_adv = FABT(ThreatModel("Linf", 0.1), targets=2, steps=10)(lambda x: x, x, y)
+        >>> x_adv.argmax(1)
+        tensor([1])
     """
 
     name = "fab-t"

@@ -1,4 +1,4 @@
-"""Shortest step from a point to a hyperplane without leaving the image box, per norm."""
+"""Shortest step from a point to a hyperplane inside the image box, per norm."""
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,12 @@ _ROUNDS = 24
 def step_to_hyperplane(
     norm: str, t: Tensor, w: Tensor, b: Tensor, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Tensor:
-    """Step d of least `norm` with w.(t + d) = b and t + d inside the box.
+    """Step d of smallest `norm` with w.(t + d) = b and t + d inside the box.
 
-    Points t are (..., N, D), normals w (N, D), offsets b (N,); d is shaped like t. Where the box does not reach the
-    hyperplane, d goes to the corner nearest to it. Coordinates with w_j = 0 stay.
-    Source: Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
-    ICML 2020, section 3 and appendix A.
-    """
+    Points t are (..., N, D), normals w (N, D), offsets b (N,); d is shaped like t. If the hyperplane does not
+    meet the box, d leads to the corner nearest to it. Coordinates with w_j = 0 do not move. Source: Croce and
+    Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack", ICML 2020, section
+    3 and appendix A."""
     low, high = bounds
     gap = (t * w).sum(-1) - b
     # each coordinate may only move against the sign of gap * w_j
@@ -43,8 +42,8 @@ def step_to_hyperplane(
 def _water_level(rate: Tensor, knot: Tensor, goal: Tensor) -> Tensor:
     """lam (..., N) with sum_j rate_j min(lam, knot_j) = goal, infinite where the sum cannot reach it.
 
-    Rates (N, D), knots (..., N, D), goals (..., N). Newton's method on a concave, piecewise linear function: from
-    below it never overshoots.
+    Rates (N, D), knots (..., N, D), goals (..., N). Newton's method on a concave, piecewise linear function,
+    which never overshoots from below.
     """
     lam, done = (goal / rate.sum(1)).nan_to_num(0.0, torch.inf), goal <= 0
     part = torch.empty_like(knot)
@@ -60,12 +59,12 @@ def _water_level(rate: Tensor, knot: Tensor, goal: Tensor) -> Tensor:
 
 
 def _greedy(size: Tensor, room: Tensor, goal: Tensor) -> Tensor:
-    """Lengths of the moves when the steepest coordinates are used up first, (..., N, D)."""
+    """How far each coordinate moves, (..., N, D): the steepest ones as far as they can, then the others."""
     size = F.threshold(size, _TINY, 0.0)
     order = size.argsort(dim=-1, descending=True)
     gain = (size * room).gather(-1, order)
     before = gain.cumsum(-1) - gain
-    left = (goal[..., None] - before).clamp_min(0)
+    remaining = (goal[..., None] - before).clamp_min(0)
     ordered = size.gather(-1, order)
-    part = left / ordered.clamp_min(_TINY) * greater(ordered, ordered.new_zeros(()))
+    part = remaining / ordered.clamp_min(_TINY) * greater(ordered, ordered.new_zeros(()))
     return torch.zeros_like(room).scatter(-1, order, torch.minimum(part, room.gather(-1, order)))

@@ -21,7 +21,7 @@ __all__ = ["Square"]
 
 @dataclass
 class SquareState(State):
-    """`x_best` has the highest margin so far, `best`; `key` is the point's random stream."""
+    """`x_best` has the highest margin so far, `best`; `key` is the key of the point's random numbers."""
 
     x_best: Tensor
     best: Tensor
@@ -29,15 +29,25 @@ class SquareState(State):
 
 
 class Square(Search[SquareState]):
-    """Random search with square windows that shrink with the number of queries; uses logits only.
+    """Random search with square windows that shrink with the number of queries; it uses logits only.
 
-    One query for the first image, stripes (Linf) or tiles (L2, L1); then each of `steps` queries changes one window
-    per image (two for L2 and L1) and keeps the change if the margin max_{j != y} z_j - z_y rises. Images
-    (N, C, H, W) of any height and width. Window sides follow the published schedule for 10 000 queries whatever
-    `steps` is. Unlike in the authors' code every point draws its own windows, a function of `seed` and the
-    sample's number, and a tie with the label is no success. Raises InputError for images of another shape and
-    steps below 1.
-    Source: Andriushchenko et al., "Square Attack", ECCV 2020, algorithms 1 to 3.
+    The call takes and returns the same as that of `APGD`, for images (N, C, H, W) of any height and width.
+    The first query is an image of stripes (Linf) or tiles (L2, L1). Each of the `steps` queries after it
+    changes one window per image (two for L2 and L1), and keeps the change if the margin max_{j != y} z_j -
+    z_y increases. Window sides follow the published schedule for 10,000 queries, whatever `steps` is. Unlike
+    in the authors' code, the windows of a point depend only on `seed` and its number, and a tie with the
+    label is no success. Raises InputError for images of another shape and steps below 1. Source:
+    Andriushchenko et al., "Square Attack", ECCV 2020, algorithms 1 to 3.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn.attacks import Square, ThreatModel
+        >>> brightness = lambda x: torch.stack([x.mean((1, 2, 3)) - 0.5, 0.5 - x.mean((1, 2, 3))], 1)
+        >>> x, y = torch.full((2, 3, 8, 8), 0.52), torch.tensor([0, 0])
+        >>> x_adv = Square(ThreatModel("Linf", 0.1), steps=200)(brightness, x, y)
+        >>> brightness(x_adv).argmax(1)
+        tensor([1, 1])
     """
 
     name = "square"
@@ -53,7 +63,7 @@ class Square(Search[SquareState]):
     def begin(self, points: Points) -> SquareState:
         if points.x.ndim != 4:
             raise InputError(
-                f"Square needs images (N, C, H, W); these are {tuple(points.x.shape)}; leave the attack out"
+                f"Square needs images (N, C, H, W), and these are {tuple(points.x.shape)}; use another attack"
             )
         key = rng.stream(self.seed, points.ids, ATTACKS[self.name])
         worst = torch.full_like(points.eps, -torch.inf)
@@ -78,7 +88,7 @@ class Square(Search[SquareState]):
         s.it += live.long()
 
     def _stripes_or_tiles(self, points: Points, key: Tensor) -> Tensor:
-        """Where the search begins: vertical stripes (Linf), or tiles of the pattern with random signs."""
+        """The start of the search: vertical stripes (Linf), or tiles of the pattern with random signs."""
         x, eps, bounds = points.x, per_row(points.eps, points.x), self.threat.box(points.x.dtype)
         _, channels, height, width = x.shape
         if self.threat.norm == "Linf":
@@ -96,7 +106,7 @@ class Square(Search[SquareState]):
         return self._inside(points, delta)
 
     def _inside(self, points: Points, delta: Tensor) -> Tensor:
-        """The image plus a perturbation brought to (L2) or into (L1) the ball, then into the box."""
+        """The image plus a perturbation of length eps (L2) or projected (L1), clipped to the box."""
         x, bounds = points.x, self.threat.box(points.x.dtype)
         if self.threat.norm == "L1":
             return project_l1(x + delta, x, points.eps * (1 - 1e-6), bounds)
@@ -125,7 +135,7 @@ class Square(Search[SquareState]):
         return self._move_mass(s, window, second, shape[:, None] * sign)
 
     def _move_mass(self, s: SquareState, window: Tensor, second: Tensor, shape: Tensor) -> Tensor:
-        """Take the perturbation out of the second window and spend its norm on the first."""
+        """Remove the perturbation from the second window and use its norm in the first."""
         channels, order = s.points.x.shape[1], 2 if self.threat.norm == "L2" else 1
 
         def size(values: Tensor) -> Tensor:
@@ -156,9 +166,10 @@ class Square(Search[SquareState]):
 
 
 def _window(down: Tensor, across: Tensor, side: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mask (S, 1, H, W), 1.0 inside, of a window per row, and the places of rows (S, H) and columns (S, W) inside it.
+    """One window per row: its mask (S, 1, H, W), 1.0 inside, and the offsets of rows (S, H) and columns (S,
+    W).
 
-    As in the authors' code the last of the H - side + 1 possible places is never taken.
+    As in the authors' code, the last of the H - side + 1 possible positions is never used.
     """
     height, width = x.shape[2:]
     top, left = (down * (height - side)).long(), (across * (width - side)).long()

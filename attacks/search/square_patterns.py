@@ -7,25 +7,25 @@ from torch import Tensor
 
 __all__ = ["PHASES", "bump", "pattern", "pattern_table", "sides"]
 
-# first query of each phase; the share of pixels in the window is halved from phase to phase
+# first query of each phase; each phase halves the share of pixels in the window
 PHASES = (0, 11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
 _SHARE = 0.8
 
 
 def sides(norm: str, height: int, width: int) -> list[int]:
     """Side of the square window in each phase. Source: Andriushchenko et al., ECCV 2020, section 5."""
-    found = []
+    lengths = []
     for phase in range(len(PHASES)):
         side = round(math.sqrt(_SHARE / 2**phase * height * width))
         side = max(side, 1) if norm == "Linf" else max(side, 3) + (max(side, 3) % 2 == 0)
-        found.append(min(side, height, width))
-    return found
+        lengths.append(min(side, height, width))
+    return lengths
 
 
 def bump(norm: str, height: int, width: int) -> Tensor:
-    """Values that fall with the Chebyshev distance r from the middle, of unit norm, (height, width).
+    """Values that decrease with the Chebyshev distance r from the middle, of unit norm, (height, width).
 
-    The sum over k from r up of 1 / (k + 1)^2 (L2) or 1 / (k + 1)^4 (L1); equation 2 of the same paper.
+    The sum of 1 / (k + 1)^2 (L2) or 1 / (k + 1)^4 (L1) over k >= r; equation 2 of the same paper.
     """
     rows = (torch.arange(height) - height // 2).abs()[:, None]
     columns = (torch.arange(width) - width // 2).abs()
@@ -44,7 +44,7 @@ def pattern(norm: str, side: int) -> Tensor:
 
 
 def pattern_table(norm: str, all_sides: list[int]) -> Tensor:
-    """The patterns of all phases, float32 (phases, 2, largest side, largest side): upright, then transposed."""
+    """The patterns of all phases, float32 (phases, 2, largest side, largest side): upright and transposed."""
     table = torch.zeros(len(all_sides), 2, max(all_sides), max(all_sides))
     for phase, side in enumerate(all_sides):
         table[phase, 0, :side, :side] = pattern(norm, side)
