@@ -92,9 +92,9 @@ class Report:
         >>> model = torch.nn.Linear(4, 3).requires_grad_(False)
         >>> x = torch.rand(8, 4)
         >>> y = model(x).argmax(1)
-        >>> report = AutoAttack(ThreatModel("L2", 1e-6), attacks=("apgd-ce",))(model, x, y)
+        >>> report = AutoAttack(ThreatModel("L2", 1e-6), version="custom", attacks=["apgd-ce"])(model, x, y)
         >>> report.n, report.clean_accuracy, sorted(report.to_dict())[:3]
-        (8, 1.0, ['attacks', 'bounds', 'classes'])
+        (8, 1.0, ['attacks', 'backwards', 'bounds'])
     """
 
     norm: str

@@ -1,4 +1,4 @@
-"""Robust image classifiers by adversarial training with routed normalisation (sandwich and auxiliary BN).
+"""Adversarial training with routed normalisation layers (sandwich and auxiliary batch normalisation).
 
 Names are loaded on first use: importing this package does not import torch.
 """

@@ -1,4 +1,4 @@
-"""The one door to torchvision: data sets, models and utilities need none of its compiled operators."""
+"""The only place that imports torchvision, of which we need none of the compiled operators."""
 
 import importlib
 import re
@@ -11,18 +11,17 @@ _REGISTRATIONS = "torchvision._meta_registrations"
 
 
 def lacks_operators(error: BaseException) -> bool:
-    """Whether `error` is what torchvision raises when its wheel was built for another torch."""
+    """Whether `error` is the one that torchvision raises if its wheel was built for another torch."""
     return isinstance(error, RuntimeError) and bool(
         re.fullmatch(r"operator torchvision::\S+ does not exist", str(error))
     )
 
 
 def load(module: str = "torchvision") -> ModuleType:
-    """Import `module` of torchvision, also from a wheel whose operators do not match the installed torch.
+    """Import `module` of torchvision, even if its compiled operators do not match the installed torch.
 
-    Such a wheel fails while it describes its operators to torch; the description is left out then. Once
-    this returned, a plain `import torchvision` elsewhere works too. Every other failure is passed on.
-    """
+    Such a wheel fails when it registers its operators with torch; the registration is then skipped. After
+    this call a plain `import torchvision` works too. Every other error is raised."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What is asked of a device, or given to it, without waiting for it."""
+"""Work with a device that does not wait for it."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ __all__ = ["autocast_dtype", "holds", "vector"]
 
 
 def holds(condition: Tensor, message: str) -> bool:
-    """Whether the bool `condition` () is true. On CUDA and compiled it is taken for true, and the device raises if not.
+    """Whether the bool tensor `condition` () is true.
 
-    On the device meta, which has no values, nothing is checked.
-    """
+    On CUDA and in compiled code the result is always True, and the device itself raises `message` if the
+    condition is false. On the meta device, which has no values, nothing is checked."""
     if condition.is_cuda or condition.is_meta or torch.compiler.is_compiling():
         torch.ops.aten._assert_async.msg(condition, message)
         return True
@@ -26,7 +26,10 @@ def vector(
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """A tensor (size,) of `fill` with the given `entries`. By fills: `torch.tensor` and `v[i] = 0.5` copy from the host."""
+    """A tensor (size,) of `fill` with `entries` at their indices.
+
+    It only uses fills, since `torch.tensor` and `v[i] = 0.5` copy from the host.
+    """
     made = torch.full((size,), fill, device=device, dtype=dtype)
     for index, value in entries.items():
         made.select(0, index).fill_(value)
@@ -34,6 +37,6 @@ def vector(
 
 
 def autocast_dtype(kind: str) -> torch.dtype | None:
-    """What autocast computes in on devices of this kind, such as `cuda`; None where it is off, or there is none."""
+    """The dtype of autocast on devices of this kind, such as "cuda"; None if it is off or not available."""
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if on else None

@@ -1,4 +1,4 @@
-"""Exceptions: every error a user can cause says what was given, what is allowed and what to do next."""
+"""Exceptions. The message of each says what was given, what is allowed, and what to do next."""
 
 __all__ = [
     "CheckpointError",
@@ -19,15 +19,15 @@ __all__ = [
 
 
 class RobustsabnError(Exception):
-    """Base of every error raised on purpose; the command line prints it in one line and exits with 2."""
+    """Base of all errors that this package raises; the command line prints one line and exits with code 2."""
 
 
 class RouteError(RobustsabnError, ValueError):
-    """A selection names no route of the model, or does not fit the batch."""
+    """A selection of routes does not fit the model or the batch."""
 
 
 class ConversionError(RobustsabnError, ValueError):
-    """A model cannot be converted or baked as asked; it was not touched."""
+    """A model cannot be converted or baked as asked; it was not changed."""
 
 
 class ConfigError(RobustsabnError, ValueError):
@@ -35,11 +35,11 @@ class ConfigError(RobustsabnError, ValueError):
 
 
 class DataError(RobustsabnError, ValueError):
-    """A data set cannot be read or does not hold what was promised."""
+    """A data set cannot be read, or its contents are not as described."""
 
 
 class InputError(RobustsabnError, ValueError):
-    """Images, labels, logits or features handed to an attack or a metric are unusable."""
+    """Images, labels, logits, features or options given to an attack or a metric are unusable."""
 
 
 class ModelError(RobustsabnError, ValueError):
@@ -47,23 +47,23 @@ class ModelError(RobustsabnError, ValueError):
 
 
 class CheckpointError(RobustsabnError, RuntimeError):
-    """A checkpoint is missing, truncated or altered."""
+    """A checkpoint is missing, incomplete or altered."""
 
 
 class MissingExtraError(RobustsabnError, ImportError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed but not installed."""
 
 
 class UsageError(RobustsabnError, ValueError):
-    """A command line that cannot be understood."""
+    """The arguments of a command are wrong."""
 
 
 class TrainingError(RobustsabnError, RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class FolderInUseError(TrainingError):
-    """Another command writes into the folder."""
+    """Another command is writing into the folder."""
 
 
 class WriteError(RobustsabnError, OSError):
@@ -71,4 +71,4 @@ class WriteError(RobustsabnError, OSError):
 
 
 class PlainNormWarning(UserWarning):
-    """Norm layers of a converted model take no routes."""
+    """Some norm layers of a converted model have no routes."""

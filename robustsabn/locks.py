@@ -1,4 +1,4 @@
-"""One command at a time writes into a folder: an advisory lock that ends with its process, however that ends."""
+"""Only one command at a time writes into a folder: an advisory lock that ends with its process."""
 
 import contextlib
 import os
@@ -21,22 +21,23 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
-    """Make `folder` if need be and keep other commands from writing into it; what stays empty is removed again.
+    """Lock `folder` against other commands inside the block; make it if it does not exist.
 
-    `name` is that of the lock's file, for a command that writes one file into a folder of others. Raises FolderInUseError,
-    which names the process that holds it, and WriteError for a folder that cannot be written. File systems without locks, and Windows, have none.
-    """
+    A folder that was made here and stays empty is removed again. `name` is the file of the lock, for a
+    command that writes a single file into a folder of others. On Windows, and on file systems without locks,
+    nothing is locked. Raises FolderInUseError, which names the process that holds the lock, and WriteError
+    for a folder that is not writable."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         make_folder(folder)
-        stream, alone = _acquired(folder / name)
+        stream, exclusive = _acquired(folder / name)
         with stream:
             stream.write(f"process {os.getpid()} on {platform.node()}")
             stream.flush()
-            if alone and name == LOCK:  # what a killed command left may go
-                for left in folder.glob(f"{ASIDE}*"):
+            if exclusive and name == LOCK:  # remove incomplete files of a killed command
+                for leftover in folder.glob(f"{ASIDE}*"):
                     with contextlib.suppress(OSError):
-                        left.unlink()
+                        leftover.unlink()
             try:
                 yield
             finally:
@@ -48,9 +49,9 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
 
 
 def _acquired(file: Path) -> tuple[TextIO, bool]:
-    """The open file, and whether it is locked."""
+    """The open lock file, and whether it is locked."""
     while True:
-        alone = sys.platform != "win32"
+        exclusive = sys.platform != "win32"
         stream = open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8")  # noqa: SIM115
         try:
             if sys.platform != "win32":
@@ -59,20 +60,20 @@ def _acquired(file: Path) -> tuple[TextIO, bool]:
             holder = _holder(stream)
             stream.close()
             raise FolderInUseError(
-                f"{file.parent} is in use by {holder}; wait until it ends or stop it, or choose another out="
+                f"{file.parent} is in use by {holder}; wait until it ends, stop it, or choose another out="
             ) from None
         except OSError:  # no locks on this file system
-            alone = False
+            exclusive = False
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), file.stat()):
                 stream.truncate()
-                return stream, alone
-        stream.close()  # the holder of before has just removed it
+                return stream, exclusive
+        stream.close()  # the previous holder has just removed the file: try again
 
 
 def _holder(stream: TextIO) -> str:
     try:
         words = stream.read(200)
-    except ValueError:  # whatever is in the file
+    except ValueError:  # not text
         words = ""
     return words if words.isprintable() and words else "another process"

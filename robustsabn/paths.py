@@ -1,4 +1,4 @@
-"""Paths that a user gives, and the folder for what can be made again."""
+"""Checks of paths that a user gives, and the folder of the cache."""
 
 import os
 from pathlib import Path
@@ -10,29 +10,29 @@ __all__ = ["cache_folder", "given_path"]
 
 
 def given_path(value: object, what: str, error: type[RobustsabnError]) -> Path:
-    """`value` as a path, a leading ~ expanded; `error`, which calls it `what`, for what can be no path here."""
+    """`value` as a path, with a leading ~ expanded; raises `error` about `what` if it is not a path."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(text := os.fspath(value), str):
         raise error(f"{what} is {quote(value)}; give the path as text or pathlib.Path")
     if not text:
         raise error(f"{what} is empty text; give a path")
     if "\0" in text:
-        raise error(f"{what} is {quote(text)}, which holds a NUL character; no path can")
+        raise error(f"{what} is {quote(text)}, which holds a NUL character; give a path without it")
     try:
         path = Path(text).expanduser()
     except RuntimeError:
-        raise error(f"{what} is {quote(text)}: there is no such user; write the whole path") from None
+        raise error(f"{what} is {quote(text)}, but there is no such user; give the full path") from None
     try:
         path.stat()
     except OSError as problem:
         if "long" in (problem.strerror or ""):
             raise error(f"{what} is {quote(text)}: {problem.strerror}; give a shorter path") from None
     except ValueError:
-        raise error(f"{what} is {quote(text)}, which this system cannot write as a path") from None
+        raise error(f"{what} is {quote(text)}, which is no path on this system; give another one") from None
     return path
 
 
 def cache_folder() -> Path:
-    """Where files lie that can be made again: ROBUSTSABN_CACHE, else `robustsabn` in XDG_CACHE_HOME or in ~/.cache."""
+    """The folder of the cache: ROBUSTSABN_CACHE, else `robustsabn` in XDG_CACHE_HOME or in ~/.cache."""
     if own := os.environ.get("ROBUSTSABN_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "robustsabn"

@@ -1,4 +1,4 @@
-"""Single numbers of any library: Python's, NumPy's, fractions, tensors without dimensions."""
+"""Single numbers of any kind: Python's, NumPy's, fractions, tensors without dimensions."""
 
 import math
 import operator
@@ -8,11 +8,11 @@ from typing import Any, SupportsIndex, cast
 __all__ = ["LARGEST", "real", "whole"]
 
 LARGEST = 2**63 - 1
-"""The largest whole number that a tensor holds."""
+"""The largest whole number that a tensor can hold."""
 
 
 def real(value: object) -> float | None:
-    """`value` as a float; None for what is no single real number. Truth values are none."""
+    """`value` as a float; None if it is not a single real number. Booleans are not numbers."""
     if isinstance(value, Real):
         return None if isinstance(value, bool) else _float(value)
     scalar = cast(Any, value)
@@ -20,18 +20,18 @@ def real(value: object) -> float | None:
         return None
     try:
         return real(scalar.item())
-    except RuntimeError:  # a tensor without values, on the device meta
+    except RuntimeError:  # a tensor on the meta device has no value
         return None
 
 
 def whole(value: object) -> int | None:
-    """`value` as an int; None for what is no single whole number of 64 bits, 2.0 included. Truth values are none."""
+    """`value` as an int; None if it is not a single integer of 64 bits. 2.0 and booleans are not integers."""
     if isinstance(real(value), float) and hasattr(value, "__index__"):
         try:
-            found = operator.index(cast(SupportsIndex, value))
+            number = operator.index(cast(SupportsIndex, value))
         except TypeError:
             return None
-        return found if abs(found) <= LARGEST else None
+        return number if abs(number) <= LARGEST else None
     return None
 
 

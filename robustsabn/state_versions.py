@@ -1,4 +1,4 @@
-"""State dicts in safetensors files, with the versions of modules that torch keeps beside the tensors."""
+"""State dicts in safetensors files, with the module versions that torch keeps beside the tensors."""
 
 import json
 from collections import OrderedDict
@@ -16,16 +16,16 @@ _KEY = "state_dict_versions"
 
 
 def version_notes(state: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """What a safetensors file says in its metadata of the versions in `state`; None for a plain dict of tensors."""
+    """The module versions of `state` as metadata of a safetensors file; None for a plain dict of tensors."""
     known: Mapping[str, Any] = getattr(state, "_metadata", None) or {}
-    found = {name: about["version"] for name, about in known.items() if "version" in about}
-    return {_KEY: json.dumps(found)} if found else None
+    versions = {name: about["version"] for name, about in known.items() if "version" in about}
+    return {_KEY: json.dumps(versions)} if versions else None
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, with the versions that `version_notes` left in it.
+    """The tensors of a safetensors file, with the versions that `version_notes` stored in it.
 
-    Raises what safetensors raises, and ValueError where the versions are no object of numbers.
+    Raises what safetensors raises, and ValueError if the versions are not a JSON object of numbers.
     """
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:
@@ -33,16 +33,16 @@ def read_state(file: Path) -> dict[str, Tensor]:
     if text is None:
         return tensors
     try:
-        found = json.loads(text)
+        versions = json.loads(text)
     except RecursionError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(version, int) for version in found.values()):
-        raise ValueError(f"{_KEY} in its metadata is no object of numbers")
-    return versioned(tensors, {name: {"version": version} for name, version in found.items()})
+        versions = None
+    if not isinstance(versions, dict) or not all(isinstance(version, int) for version in versions.values()):
+        raise ValueError(f"{_KEY} in its metadata is not an object of numbers")
+    return versioned(tensors, {name: {"version": version} for name, version in versions.items()})
 
 
 def versioned(state: Mapping[str, Tensor], known: Mapping[str, Any] | None) -> dict[str, Tensor]:
-    """A state dict of the tensors in `state`, and of the versions `known` by module, as torch makes them."""
+    """A state dict of the tensors in `state`, with the metadata `known` by module, in the form of torch."""
     made = OrderedDict(state)
     if known is not None:
         made._metadata = OrderedDict(known)  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ def versioned(state: Mapping[str, Tensor], known: Mapping[str, Any] | None) -> d
 def load_state(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> Any:
     """`model.load_state_dict(state, strict)`.
 
-    Where `state` says nothing of versions and a module insists, it is taken to be of the present ones.
+    If `state` has no versions but a module needs one, the current versions are assumed.
     """
     try:
         return model.load_state_dict(state, strict=strict)

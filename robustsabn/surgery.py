@@ -1,4 +1,4 @@
-"""Module surgery that loses nothing: aliases, hooks, optimizer entries, and no half-replaced model."""
+"""Replacing modules of a model while keeping aliases, hooks and optimizer entries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _EXPANDABLE = {"step", "momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_
 
 
 def wrapper_of(model: nn.Module) -> str | None:
-    """Name of the class that wraps, shards, compiles or scripts any part of a model; None for a plain model."""
+    """Class name of a wrapper, shard, compiled or scripted part of a model; None for a plain model."""
     for module in model.modules():
         for cls in type(module).__mro__:
             if cls.__name__ in _WRAPPERS and cls.__module__.startswith("torch."):
@@ -42,7 +42,7 @@ def wrapper_of(model: nn.Module) -> str | None:
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Write every replacement into every slot that holds the old module; returns the root, which may be a new one."""
+    """Put each replacement in every place that holds the old module; returns the root, which may be new."""
     for parent in (*model.modules(), *replacements.values()):
         for name, child in parent._modules.items():
             if child is not None and child in replacements:
@@ -53,7 +53,7 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
 
 
 def stray_reference(model: nn.Module, modules: Collection[nn.Module]) -> tuple[str, str] | None:
-    """A plain attribute `owner.name`, or a list, tuple, set or dict in one, that holds one of the modules."""
+    """A plain attribute (owner, name) that holds one of the modules, directly or in a list, set or dict."""
     for owner, parent in model.named_modules():
         for name, value in vars(parent).items():
             if name == "_modules":
@@ -66,7 +66,7 @@ def stray_reference(model: nn.Module, modules: Collection[nn.Module]) -> tuple[s
 
 
 def hollow(module: nn.Module) -> nn.Module:
-    """A copy with the class and attributes of a module and the names of its tensors, without tensors, children, hooks."""
+    """A copy of a module with its attributes and names of tensors, but no tensors, children or hooks."""
     shell, blank = copy.copy(module), vars(nn.Module())
     shell.__dict__.update({name: blank[name] for name in _TABLES if "hook" in name})
     shell._parameters = dict.fromkeys(module._parameters)
@@ -76,7 +76,7 @@ def hollow(module: nn.Module) -> nn.Module:
 
 
 def move_hooks(old: nn.Module, new: nn.Module) -> None:
-    """Give `new` the hooks of `old`; handles that were returned at registration still remove them."""
+    """Give `new` the hooks of `old`; the handles from their registration still remove them."""
     for name in _TABLES:
         new.__dict__[name] = getattr(old, name)
     for hook in new._load_state_dict_pre_hooks.values():
@@ -87,11 +87,12 @@ def move_hooks(old: nn.Module, new: nn.Module) -> None:
 def rewrite_optimizer(
     optimizer: torch.optim.Optimizer, tables: Mapping[nn.Parameter, nn.Parameter], alive: set[nn.Parameter]
 ) -> None:
-    """Put each route table into the param group of the parameter it came from: after it, or in its place if it is gone.
+    """Put each route table into the param group of its plain parameter: after it, or in its place if it is
+    gone.
 
-    `tables` maps plain parameter to route table; `alive` are the parameters still in the model. The state of a parameter
-    that is gone goes to its table, one row each, where it is a plain running average; else it is dropped.
-    """
+    `tables` maps plain parameters to route tables; `alive` are the parameters that are still in the model.
+    The optimizer state of a parameter that is gone is repeated for each row of its table if it is a plain
+    running average, and dropped otherwise."""
     for group in optimizer.param_groups:
         names = group.get("param_names")
         entries: list[tuple[Any, str]] = []
@@ -124,7 +125,7 @@ def _is_like(value: object, parameter: nn.Parameter) -> bool:
 
 
 def _skip_fast_path(layer: nn.TransformerEncoderLayer, routed: Collection[nn.Module]) -> None:
-    """The fused inference kernel of torch's encoder layer reads norm1.weight and never calls the norm: routes would be lost."""
+    """Switch off the fused inference kernel of torch's encoder layer, which never calls its norms."""
     if any(child in routed for child in layer.children()) and "plain_activation_code" not in vars(layer):
         layer.__dict__["plain_activation_code"] = layer.activation_relu_or_gelu
         layer.activation_relu_or_gelu = 0

@@ -1,4 +1,4 @@
-"""Values and names in messages to a person."""
+"""Values and names as text in messages."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 __all__ = ["LONGEST", "nearest", "one_line", "quote", "shorten"]
 
 LONGEST = 80
-"""How many characters of a value a message shows."""
+"""Number of characters of a value that a message shows."""
 
 
 def shorten(value: object, limit: int = LONGEST) -> str:
-    """`value` as text of one line: control characters made visible, the middle left out beyond `limit` characters."""
+    """`value` as one line of at most `limit` characters, with control characters escaped."""
     return _cut(_text(str, value), limit)
 
 
@@ -20,12 +20,12 @@ def quote(value: object, limit: int = LONGEST) -> str:
 
 
 def one_line(error: BaseException, limit: int = 2 * LONGEST) -> str:
-    """The kind and the message of an error that comes from elsewhere."""
+    """The class and message of an error of foreign code, in one line."""
     return shorten(" ".join(f"{type(error).__name__}: {_text(str, error)}".split()), limit)
 
 
 def nearest(word: object, allowed: Iterable[str]) -> str:
-    """A hint such as " (did you mean adv?)" to be put after `word`; empty when no allowed name is near."""
+    """A hint such as " (did you mean adv?)" to follow `word`; empty if no allowed name is similar."""
     names = {name.lower(): name for name in allowed}
     close = difflib.get_close_matches(shorten(word).lower(), names, n=1)
     return f" (did you mean {names[close[0]]}?)" if close and names[close[0]] != word else ""
@@ -34,12 +34,12 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
 def _text(how: Callable[[object], str], value: object) -> str:
     try:
         return how(value)
-    except Exception:  # noqa: BLE001 - a number of too many digits, or a class whose repr fails
+    except Exception:  # noqa: BLE001 - a number with too many digits, or a class whose repr fails
         return f"a value of type {type(value).__name__}"
 
 
 def _cut(text: str, limit: int) -> str:
-    if len(text) > 4 * limit:  # of a long one no more is looked at than may be shown
+    if len(text) > 4 * limit:  # cut first, so that the work does not grow with the text
         text = text[: 2 * limit] + text[-2 * limit :]
     visible = "".join(c if c.isprintable() else _visible(c) for c in text)
     if len(visible) <= limit:

@@ -1,4 +1,4 @@
-"""Code of the user's own, named by path/to/file.py:NAME or package.module:NAME."""
+"""The user's own code, given as path/to/file.py:NAME or package.module:NAME."""
 
 import importlib
 import importlib.util
@@ -20,23 +20,22 @@ __all__ = ["OwnCode", "kept_alive"]
 
 @contextmanager
 def kept_alive(error: type[RobustsabnError]) -> Iterator[None]:
-    """SystemExit by a network or method of the user's becomes an `error` with its place: nobody would see why all ended."""
+    """Turn SystemExit of the user's code into `error` with file and line; else the program ends silently."""
     try:
         yield
     except SystemExit as end:
         frame = traceback.extract_tb(end.__traceback__)[-1]
         raise error(
-            f"the model's code ended the program: SystemExit: {shorten(end)} ({Path(frame.filename).name}, line "
-            f"{frame.lineno}); take sys.exit out of it"
+            f"the model's code ended the program: SystemExit: {shorten(end)} ({Path(frame.filename).name}, "
+            f"line {frame.lineno}); remove sys.exit from it"
         ) from end
 
 
 class OwnCode:
-    """The file or module `source`; what goes wrong in it is an `error` with its place.
+    """The user's file or module `source`; a failure in it becomes an `error` with file and line.
 
-    `wanted` says what NAME is, such as "a model of your own is path/to/file.py:FUNCTION". A file may import files
-    beside it, a module lies on the path or in the working directory.
-    """
+    `wanted` says what the user may give, such as "a model of your own is path/to/file.py:FUNCTION". A file
+    can import files beside it; a module is found on the path or in the working directory."""
 
     def __init__(self, source: str, error: type[RobustsabnError], wanted: str) -> None:
         self.source, self.error, self.wanted = source, error, wanted
@@ -44,7 +43,7 @@ class OwnCode:
 
     @staticmethod
     def split(spec: str) -> tuple[str, str] | None:
-        """The source and the NAME in `spec`, None where it names no code."""
+        """The source and the NAME in `spec`; None if `spec` has neither form."""
         source, _, name = spec.rpartition(":")
         if source.endswith(".py") and name:
             return source, name
@@ -53,7 +52,7 @@ class OwnCode:
 
     @contextmanager
     def opened(self) -> Iterator[ModuleType]:
-        """The executed module; inside the block it can import as while it was executed."""
+        """The executed module; inside the block its own imports still work."""
         if self.file is not None and not self.file.is_file():
             raise self.error(f"no such file: {self.file}; {self.wanted}")
         before = list(sys.path)
@@ -64,19 +63,19 @@ class OwnCode:
             sys.path[:] = before
 
     def attribute(self, module: ModuleType, name: str, kind: str = "function") -> Any:
-        """What `module` calls `name`."""
+        """The attribute `name` of `module`; `error` with the names it defines if there is none."""
         if hasattr(module, name):
             return getattr(module, name)
-        here = [
+        defined = [
             n
             for n, v in vars(module).items()
             if callable(v) and getattr(v, "__module__", "") == module.__name__
         ]
-        hint = nearest(name, here) or f"; it defines {', '.join(here) or f'no {kind}'}"
+        hint = nearest(name, defined) or f"; it defines {', '.join(defined) or f'no {kind}'}"
         raise self.error(f"{self.source} has no {quote(name)}{hint}")
 
     def run(self, action: Callable[[], Any], place: str) -> Any:
-        """The result of the user's code, its failures as `error` with their place."""
+        """The result of `action`, which is user code; failures are raised as `error` with file and line."""
         try:
             try:
                 return action()
@@ -96,7 +95,7 @@ class OwnCode:
 
 
 def _execute(path: Path) -> ModuleType:
-    name = f"_user_{path.stem}"  # apart from installed modules of the same name
+    name = f"_user_{path.stem}"  # not the name of an installed module
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -304,7 +304,7 @@ class APGDT(APGD):
         >>> model = torch.nn.Linear(8, 4).requires_grad_(False)
         >>> x = torch.rand(5, 8)
         >>> y = model(x).argmax(1)
-        >>> x_adv = APGDT(ThreatModel("L2", 3.0), targets=3, steps=10)(model, x, y)
+        >>> x_adv = APGDT(ThreatModel("L2", 2.0), targets=3, steps=10)(model, x, y)
         >>> bool((model(x_adv).argmax(1) != y).any())
         True
     """

@@ -156,7 +156,7 @@ class FABT(FAB):
 
         >>> import torch
         >>> from robustsabn.attacks import FABT, ThreatModel
-        >>> x, y = torch.tensor([[0.5, 0.4, 0.1]]), torch.tensor([0])
+        >>> x, y = torch.tensor([[0.6, 0.5, 0.1]]), torch.tensor([0])
         >>> x_adv = FABT(ThreatModel("Linf", 0.1), targets=2, steps=10)(lambda x: x, x, y)
         >>> x_adv.argmax(1)
         tensor([1])

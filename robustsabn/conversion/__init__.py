@@ -1,1 +1,1 @@
-"""Plain networks to routed ones and back."""
+"""Conversion of plain networks into routed ones and back."""

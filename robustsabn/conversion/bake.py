@@ -1,4 +1,4 @@
-"""`bake`: one route of a routed model as the plain network that was converted."""
+"""`bake`: turn one route of a routed model into a plain network."""
 
 from __future__ import annotations
 
@@ -19,12 +19,26 @@ __all__ = ["bake"]
 
 
 def bake(model: nn.Module, route: Selection) -> nn.Module:
-    """A new plain network that computes what `model` computes on one route; `model` is not touched.
+    """A new plain network that computes what `model` computes on one route; `model` does not change.
 
     `route`: a name or number, a `Blend`, or None (shared affine only). Classes, state-dict keys, modes,
-    requires_grad, aliases and hooks are those of the architecture that was converted, so that its state dict loads with
-    `strict=True` into a fresh plain model. Raises ConversionError for a model without routed layers, a wrapped one, and a
-    selection that differs between samples; RouteError for a route that the model lacks.
+    requires_grad, aliases and hooks are those of the network that was converted, so that the state dict loads
+    with `strict=True` into a fresh plain network.
+    Raises ConversionError for a model without routed layers, a wrapped model, and a selection that differs
+    between samples; RouteError for a route that the model does not have.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import bake, convert, route
+        >>> model = convert(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))).eval()
+        >>> plain = bake(model, "adv")
+        >>> type(plain[1]).__name__
+        'BatchNorm2d'
+        >>> x = torch.rand(2, 3, 8, 8)
+        >>> with route(model, "adv"):
+        ...     torch.allclose(plain(x), model(x), atol=1e-6)
+        True
     """
     if not isinstance(model, nn.Module):
         raise ConversionError(f"the model is {type(model).__name__}; give a converted torch.nn.Module")
@@ -34,7 +48,8 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
     routers = routers_of(model)
     if not routers:
         raise ConversionError(
-            f"{type(model).__name__} has no routed layers; there is nothing to bake: give what convert() returned"
+            f"{type(model).__name__} has no routed layers and nothing to bake; give a model that convert() "
+            "returned"
         )
     memo: dict[int, Any] = {}
     plain: dict[RoutedNorm, nn.Module] = {}
@@ -44,7 +59,9 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
             chosen = _whole_batch(router, route)
             for layer in layers:
                 if not isinstance(layer, RoutedNorm):
-                    raise ConversionError(f"{type(layer).__name__} takes routes and has no plain counterpart")
+                    raise ConversionError(
+                        f"{type(layer).__name__} has routes but no plain counterpart; bake a model without it"
+                    )
                 memo[id(layer)] = plain[layer] = layer.as_plain(chosen, tied)
     for layer, new in plain.items():
         new._modules.update(copy.deepcopy(layer.modules_beside_affine(), memo))
@@ -54,12 +71,12 @@ def bake(model: nn.Module, route: Selection) -> nn.Module:
     return baked
 
 
-def _whole_batch(router: Router, asked: Selection) -> Resolved:
+def _whole_batch(router: Router, given: Selection) -> Resolved:
     chosen = router.selection
     if not is_whole_batch(chosen):
         raise ConversionError(
-            f"{type(asked).__name__} sends samples through different routes and a plain network has one; "
-            "give a route's name or number, a Blend or None"
+            f"{type(given).__name__} sends samples through different routes, but a plain network has only "
+            "one; give a route's name or number, a Blend or None"
         )
     return chosen
 

@@ -1,4 +1,4 @@
-"""Which layers of a model `convert` replaces, and why it refuses: everything is checked here, nothing is touched."""
+"""Which layers of a model `convert` replaces, and why it refuses others; nothing is changed here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Refusal(NamedTuple):
 def choose(
     model: nn.Module, norm: str, preset: Preset, filter_fn: Filter | None, known: Known
 ) -> dict[nn.Module, Kind]:
-    """The layers to replace, each known to convert faithfully; ConversionError that says what was found otherwise."""
+    """The layers to replace, all of which convert exactly; ConversionError for none, or one that cannot."""
     names: Names = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if not isinstance(module, RoutedNorm) and (is_norm(module) or type(module) in known):
@@ -53,42 +53,42 @@ def choose(
             refused[module] = refusal
         elif module in wanted and kind is not None:
             chosen[module] = kind
-    if not wanted.isdisjoint(
-        refused
-    ):  # all are named, those that filter_fn leaves out as well: the advice is a new filter
+    if not wanted.isdisjoint(refused):
+        # all refused layers are named, also those that filter_fn excludes: the advice is a complete filter
         raise ConversionError(_all_refused(refused, names))
     if not chosen:
         raise ConversionError(_nothing(model, norm, excluded=0 if wanted else len(names)))
     stray = stray_reference(model, chosen)
     if stray is not None:
         raise ConversionError(
-            f"{stray[0] or type(model).__name__}.{stray[1]} keeps a norm layer outside the module tree, where it cannot "
-            "be replaced; register it (nn.ModuleList) or exclude it with filter_fn"
+            f"{stray[0] or type(model).__name__}.{stray[1]} holds a norm layer outside the module tree, "
+            "where it cannot be replaced; register it (nn.ModuleList) or exclude it with filter_fn"
         )
     return chosen
 
 
 def say_plain(model: nn.Module, known: Known, filter_fn: Filter | None, stacklevel: int) -> None:
-    """One PlainNormWarning for all norm layers of classes without a routed counterpart, which all routes share."""
+    """Give one PlainNormWarning for all norm layers without a routed counterpart, which all routes share."""
     each = _plain(model, known, filter_fn)
     if each:
         warnings.warn(
-            f"norm layers of classes that take no routes stay plain, and all routes share them: {', '.join(each)}. Let "
-            "filter_fn return False for them if that is wanted, or build the model with batch, layer, group or instance norms",
+            "norm layers of classes that have no routes stay plain, and all routes share them: "
+            f"{', '.join(each)}. If you want that, let filter_fn return False for them; otherwise build the "
+            "model with batch, layer, group or instance norms",
             PlainNormWarning,
             stacklevel=stacklevel,
         )
 
 
 def _plain(model: nn.Module, known: Known, filter_fn: Filter | None) -> list[str]:
-    """For every class of norm layers without a routed counterpart: how many, where, and what `known` could say of it."""
-    found: dict[type[nn.Module], dict[str, nn.Module]] = {}
+    """For each class of norm layers without a routed counterpart: number, names, proposal for `known`."""
+    by_class: dict[type[nn.Module], dict[str, nn.Module]] = {}
     for name, module in model.named_modules():
         plain = looks_like_norm(module) and not isinstance(module, RoutedNorm) and not is_norm(module)
         if plain and type(module) not in known and (filter_fn is None or filter_fn(module, name)):
-            found.setdefault(type(module), {})[name] = module
+            by_class.setdefault(type(module), {})[name] = module
     each = []
-    for cls, layers in found.items():
+    for cls, layers in by_class.items():
         namesake = hasattr(nn, cls.__name__) and not cls.__module__.startswith("torch.")
         called = f"{cls.__module__}.{cls.__name__}" if namesake else cls.__name__
         likely = proposed([*layers.values()])
@@ -104,7 +104,7 @@ def _takes_routes(module: Any, kind: Kind | None, preset: Preset) -> bool:
 
 
 def _refusal(module: nn.Module, kind: Kind | None, told: bool) -> _Refusal | None:
-    """Why a layer does not convert faithfully; None where it does."""
+    """Why a layer does not convert exactly; None if it does."""
     cls = type(module).__name__
     if isinstance(module, _LazyNormBase):
         return _Refusal(cls, "has no size yet", "run one forward pass, then convert")
@@ -123,7 +123,7 @@ def _refusal(module: nn.Module, kind: Kind | None, told: bool) -> _Refusal | Non
     if kind is None:
         return _Refusal(cls, _UNKNOWN)
     if module.weight is None and module.bias is not None:
-        return _Refusal(cls, "has a bias and no weight")
+        return _Refusal(cls, "has a bias but no weight")
     if told and not computes_alike(module, kind):
         return _Refusal(cls, "does not compute what `known` says")
     if not kind.has_statistics and getattr(module, "track_running_stats", False):
@@ -133,12 +133,12 @@ def _refusal(module: nn.Module, kind: Kind | None, told: bool) -> _Refusal | Non
             "build it with track_running_stats=False",
         )
     if getattr(module, "process_group", None) is not None:
-        return _Refusal(cls, "synchronises within a process group of its own; only all processes can")
+        return _Refusal(cls, "synchronises within its own process group; routed layers use all processes")
     return None
 
 
 def _all_refused(refused: dict[nn.Module, _Refusal], names: Names) -> str:
-    """One sentence for each kind of refusal, and one filter that leaves out all the layers refused."""
+    """One sentence for each kind of refusal, and a filter that excludes all refused layers."""
     groups: dict[_Refusal, list[nn.Module]] = {}
     for module, refusal in refused.items():
         groups.setdefault(refusal, []).append(module)
@@ -147,19 +147,22 @@ def _all_refused(refused: dict[nn.Module, _Refusal], names: Names) -> str:
         first = [names[module][0] or "the model" for module in modules]
         each = " each" if len(modules) > 1 else ""
         likely = proposed(modules) if refusal.why == _UNKNOWN else None
-        told = f"say what it is, as it computes the same on a random input: known={{{refusal.cls}: {likely}}}"
+        told = (
+            f"it computes the same on a random input as this, so you may say known={{{refusal.cls}: "
+            f"{likely}}}"
+        )
         remedy = f"; {told if likely else refusal.remedy}" if likely or refusal.remedy else ""
         sentences.append(f"{_listed(first)} ({refusal.cls}){each} {refusal.why}{remedy}")
-    said = ". ".join(sentences)
+    text = ". ".join(sentences)
     if len(refused) == len(names):
-        return f"{said}. No other norm layer would be left to convert"
+        return f"{text}. No other norm layer would be left to convert"
     return (
-        f"{said}; or exclude {'it' if len(refused) == 1 else 'them'} with filter_fn={_filter(refused, names)}"
+        f"{text}; or exclude {'it' if len(refused) == 1 else 'them'} with filter_fn={_filter(refused, names)}"
     )
 
 
 def _filter(refused: dict[nn.Module, _Refusal], names: Names) -> str:
-    """The source of a function that is true of all norm layers but the refused ones, by class where that is exact."""
+    """Source code of a filter that excludes exactly the refused layers, by class where possible."""
     kept = {type(module).__name__ for module in names if module not in refused}
     aliases: dict[str, list[str]] = {}
     for module in refused:
@@ -187,23 +190,32 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 
 def _nothing(model: nn.Module, norm: str, excluded: int) -> str:
-    found = Counter(
+    counts = Counter(
         type(module).__name__ for module in model.modules() if is_norm(module) or looks_like_norm(module)
     )
-    listed = ", ".join(f"{count} {name}" for name, count in found.most_common())
+    listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     routed = any(isinstance(module, RoutedNorm) for module in model.modules())
     if excluded:
-        return f"filter_fn excluded all {excluded} norm layers that could convert ({listed}); let it return True for some"
+        return (
+            f"filter_fn excludes all {excluded} norm layers that can be converted ({listed}); let it return "
+            "True for some"
+        )
     if routed:
-        return f"{type(model).__name__} is already converted ({listed}); build a fresh model to convert it differently"
-    if not found:
-        return f"{type(model).__name__} has no normalisation layers; give a model that has some"
+        return (
+            f"{type(model).__name__} is already converted ({listed}); build a fresh model to convert it "
+            "differently"
+        )
+    if not counts:
+        return f"{type(model).__name__} has no normalisation layers; give a model with some"
     if norm == "bn":
-        return f"norm='bn' converts batch norms and found {listed}; use 'ccbn' or 'sabn'"
+        return f"norm='bn' converts only batch norms, and the model has {listed}; use 'ccbn' or 'sabn'"
     if not any(is_norm(module) for module in model.modules()):
         plain = ", ".join(_plain(model, {}, None)) or listed
-        return f"none of the norm layers found has a routed counterpart: {plain}; build the model with batch, layer or group norms"
+        return (
+            f"no norm layer of the model has a routed counterpart: {plain}; build the model with batch, "
+            "layer or group norms"
+        )
     return (
-        f"norm={quote(norm)} has nothing to convert in {listed}: without an affine, only batch norms take routes, and only "
-        "with 'auxbn' or 'saauxbn'"
+        f"norm={quote(norm)} has nothing to convert in {listed}: of layers without an affine, only batch "
+        "norms can have routes, with 'auxbn' or 'saauxbn'"
     )

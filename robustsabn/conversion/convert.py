@@ -1,4 +1,4 @@
-"""`convert`: give the normalisation layers of any model routes, in place, without changing what it computes."""
+"""`convert`: give routes to the normalisation layers of any model, without changing its outputs."""
 
 from __future__ import annotations
 
@@ -40,24 +40,46 @@ def convert(
     optimizer: torch.optim.Optimizer | None = None,
     sync: bool = False,
 ) -> nn.Module:
-    """Replace the normalisation layers of `model` by routed ones, in place, and return it (a new root if it is a norm).
+    """Replace the normalisation layers of `model` by routed ones, in place, and return the model.
 
-    `norm`: bn, ccbn, sabn, auxbn or saauxbn. Batch, layer, group and instance norms convert, those of torchvision and timm
-    too; without statistics of their own only their affine takes a route, and `bn` leaves them alone.
-    `filter_fn(module, qualified_name)` chooses layers; a second call may convert others and joins the routes of the first.
-    `known` says what classes of your own compute, `{OwnNorm: nn.LayerNorm}`, by class, name ("LayerNorm2d" is layer norm over
-    dimension 1) or a function of the layer; it is tried on a random input.
-    With `init="identity"` every route computes what the model computed; "paper" re-initialises the affines.
-    The plain `weight` and `bias` stay the same Parameters as shared affine. Give an `optimizer` made before and it
-    steps the route tables too, in the param group of the affine that each came from. `sync` takes batch statistics
-    over all processes. Modes, requires_grad, dtypes, devices, hooks, aliases and tied parameters are kept.
-    Raises ConversionError, the model untouched, when nothing matches or a layer cannot be converted faithfully; warns once
-    (PlainNormWarning) of norm layers that take no routes.
+    Batch, layer, group and instance norms convert, also those of torchvision and timm. (If `model` itself is
+    a norm layer, a new layer is returned.)
+
+    - norm: "bn", "ccbn", "sabn", "auxbn" or "saauxbn". Only batch norms have statistics per route; of other
+      norms only the affine gets routes, and "bn" leaves them as they are.
+    - routes: names, or a number of routes.
+    - filter_fn(module, qualified_name): whether to convert a layer. A second call can convert further layers,
+      with the same routes.
+    - known: what your own norm classes compute, such as `{OwnNorm: nn.LayerNorm}`: a class, its name
+      ("LayerNorm2d" is layer norm over dimension 1), or a function of the layer. It is checked on a random
+      input.
+    - init: with "identity" every route computes what the model computed before; "paper" re-initialises
+      affines.
+    - optimizer: an optimizer of this model, which will also update the new parameters of the routes, each in
+      the param group of the affine that it came from.
+    - sync: compute batch statistics over all processes.
+
+    The `weight` and `bias` of a layer stay the same Parameters, as the shared affine. Modes, requires_grad,
+    dtypes, devices, hooks, aliases and tied parameters are kept. Raises ConversionError, with the model
+    unchanged, if no layer matches or one cannot be converted exactly. Gives one PlainNormWarning about norm
+    layers that have no routes. Source of the norms: Gong et al., "Sandwich Batch Normalization", arXiv
+    2102.11382; Xie et al., "Adversarial Examples Improve Image Recognition" (auxiliary BN), arXiv 1911.09665.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import convert, route, routes_of
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+        >>> model = convert(model, norm="saauxbn", routes=("clean", "adv"))
+        >>> routes_of(model), type(model[1]).__name__
+        (('clean', 'adv'), 'RoutedBatchNorm2d')
+        >>> with route(model, "adv"):
+        ...     features = model(torch.rand(4, 3, 8, 8))
     """
     preset = _preset(norm)
     if not isinstance(model, nn.Module):
         raise ConversionError(
-            f"the model is {type(model).__name__}; give a torch.nn.Module, such as build(...) returns"
+            f"the model is {type(model).__name__}; give a torch.nn.Module, such as the result of build(...)"
         )
     if filter_fn is not None and not callable(filter_fn):
         raise ConversionError(
@@ -68,12 +90,13 @@ def convert(
     wrapper = wrapper_of(model)
     if wrapper or any(module._compiled_call_impl is not None for module in model.modules()):
         raise ConversionError(
-            f"the model is wrapped ({wrapper or 'compiled in place'}); convert the plain model, then wrap or compile it"
+            f"the model is wrapped ({wrapper or 'compiled in place'}); convert the plain model, then wrap "
+            "or compile it"
         )
     wanted = Router(routes)
     if known is not None and not (isinstance(known, Mapping) and all(isinstance(cls, type) for cls in known)):
         raise ConversionError(
-            f"known={quote(known)}; give classes and what they are: {{OwnNorm: nn.LayerNorm}}"
+            f"known={quote(known)}; give a dict of classes and what they compute: {{OwnNorm: nn.LayerNorm}}"
         )
     chosen = choose(model, norm, preset, filter_fn, known or {})
     if norm != "bn":
@@ -105,8 +128,8 @@ def _join(model: nn.Module, wanted: Router) -> Router:
     for router in present:
         if router.names != wanted.names:
             raise ConversionError(
-                f"the model already has the routes {', '.join(router.names)} and routes={wanted.names} was asked for; "
-                f"pass routes={router.names}"
+                f"the model already has the routes {', '.join(router.names)}, but routes={wanted.names} is "
+                f"given; give routes={router.names}"
             )
     return present[0] if present else wanted
 
@@ -119,12 +142,12 @@ def _check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None
     own = set(model.parameters())
     if not any(parameter in own for group in optimizer.param_groups for parameter in group["params"]):
         raise ConversionError(
-            "the optimizer steps no parameter of this model; pass the one that was made from it"
+            "the optimizer holds no parameter of this model; give an optimizer that was made from it"
         )
 
 
 def _routed(old: Any, kind: Kind, preset: Preset, router: Router, sync: bool, tables: Tables) -> RoutedNorm:
-    """The routed layer that computes what `old` computes on every route; `old` is only read."""
+    """The routed layer that computes what `old` computes, on every route; `old` does not change."""
     options = kind.arguments(old)
     if kind.has_statistics:
         options["statistics"] = preset.statistics
@@ -150,9 +173,9 @@ def _routed(old: Any, kind: Kind, preset: Preset, router: Router, sync: bool, ta
         new.track_running_stats = old.track_running_stats
     new._modules.update(old._modules)
     new.after = tuple(child for child in kind.after if child in old._modules)
-    for name, value in vars(old).items():  # whatever else a parent module may read from its norm layer
+    for name, value in vars(old).items():  # other attributes that a parent module may read
         new.__dict__.setdefault(name, value)
-    new.__dict__["skeleton"] = hollow(old)  # not a child: for `bake` alone
+    new.__dict__["skeleton"] = hollow(old)  # for `bake`; not a child
     new.training = old.training
     return new
 

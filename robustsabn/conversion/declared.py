@@ -1,4 +1,4 @@
-"""Norm classes of other people: what `known` says they are, whether that is true, and what they seem to be."""
+"""Norm classes of other packages: what `known` says about them, a check of it, and proposals for it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Known", "computes_alike", "declared_kind", "proposed"]
 
 Name: TypeAlias = "str | type[nn.Module]"
 Known = Mapping[type[nn.Module], "Name | Callable[[nn.Module], Name]"]
-"""Class to the class it computes the same as: nn.LayerNorm, its name, or a function of the layer that gives one."""
+"""Maps a class to one that computes the same: nn.LayerNorm, its name, or a function of the layer."""
 
 _BY_NAME = {name.rpartition(".")[2]: kind for name, kind in reversed(KINDS.items())}
 _CANDIDATES = ("LayerNorm", "LayerNorm2d", "GroupNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
 
 
 def declared_kind(module: nn.Module, known: Known) -> Kind | None:
-    """The kind of a layer: of its own class, or of the one that `known` gives; ConversionError for one without routes."""
+    """The kind of a layer by its class or by `known`; ConversionError if `known` names an unknown class."""
     value: Any = known.get(type(module))
     if value is None:
         return kind_of(module)
@@ -35,41 +35,45 @@ def declared_kind(module: nn.Module, known: Known) -> Kind | None:
     kind = _BY_NAME.get(value if isinstance(value, str) else getattr(value, "__name__", ""))
     if kind is None:
         raise ConversionError(
-            f"known: {type(module).__name__} is said to be {quote(value)}; allowed: {', '.join(sorted(_BY_NAME))}"
+            f"known: {type(module).__name__} is given as {quote(value)}; allowed: "
+            f"{', '.join(sorted(_BY_NAME))}"
         )
     return kind
 
 
 def proposed(layers: Sequence[nn.Module]) -> str | None:
-    """Source of what `known` may say of layers of one class, found on a random input; None where nothing fits them all."""
+    """Source code of an entry of `known` that fits all layers (of one class) on random inputs, or None."""
     names = {layer: _likely_name(layer) for layer in layers}
-    found = sorted({name for name in names.values() if name is not None})
-    if None in names.values() or len(found) > 2:
+    distinct = sorted({name for name in names.values() if name is not None})
+    if None in names.values() or len(distinct) > 2:
         return None
-    if len(found) == 1:
-        return f'"{found[0]}"'
-    for attribute in vars(layers[0]):  # what tells the layers apart: data_format, channels_last, ...
-        values = [{repr(getattr(m, attribute, None)) for m in layers if names[m] == name} for name in found]
+    if len(distinct) == 1:
+        return f'"{distinct[0]}"'
+    for attribute in vars(layers[0]):  # an attribute that distinguishes the layers: data_format, ...
+        values = [
+            {repr(getattr(m, attribute, None)) for m in layers if names[m] == name} for name in distinct
+        ]
         kind = getattr(layers[0], attribute, None)
         if isinstance(kind, (bool, int, str)) and len(values[0]) == 1 and values[0].isdisjoint(values[1]):
-            return f'lambda layer: "{found[0]}" if layer.{attribute} == {values[0].pop()} else "{found[1]}"'
+            condition = f"layer.{attribute} == {values[0].pop()}"
+            return f'lambda layer: "{distinct[0]}" if {condition} else "{distinct[1]}"'
     return None
 
 
 def _likely_name(module: nn.Module) -> str | None:
-    """The class whose computation a layer of an unknown class reproduces on random inputs; None if that is not clear."""
-    found = [name for name in _CANDIDATES if computes_alike(module, _BY_NAME[name])]
-    return None if sum("Batch" in name for name in found) > 1 else next(iter(found), None)
+    """The class that computes the same as this layer on random inputs; None if that is not clear."""
+    matching = [name for name in _CANDIDATES if computes_alike(module, _BY_NAME[name])]
+    return None if sum("Batch" in name for name in matching) > 1 else next(iter(matching), None)
 
 
 def computes_alike(module: nn.Module, kind: Kind) -> bool:
-    """Whether a layer computes what its routed counterpart will, in both modes, on copies with random affines."""
+    """Whether a layer computes the same as its routed counterpart, in both modes, with random affines."""
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
-        return True  # nothing can be computed; the claim is taken as it is
+        return True  # nothing can be computed, so nothing contradicts it
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             return all(_alike(module, kind, training) for training in (False, True))
-    except Exception:  # noqa: BLE001  # whatever foreign code raises for an input that it does not expect
+    except Exception:  # noqa: BLE001  # foreign code may raise anything for an unexpected input
         return False
 
 
@@ -97,7 +101,7 @@ def _alike(module: nn.Module, kind: Kind, training: bool) -> bool:
         try:
             torch.manual_seed(1)
             expected = own(x.clone()).float()
-        except Exception:  # noqa: BLE001, S112  # an input that the foreign layer does not take
+        except Exception:  # noqa: BLE001, S112  # the layer does not take this shape
             continue
         torch.manual_seed(1)
         out = routed(x.clone()).float()
@@ -108,7 +112,7 @@ def _alike(module: nn.Module, kind: Kind, training: bool) -> bool:
 
 
 def _shapes(routed: Any) -> list[tuple[int, ...]]:
-    """Inputs of the ranks that are taken, channels first and last, of sizes that cannot be mistaken for one another."""
+    """Input shapes of each possible rank, channels first and last, with sizes that all differ."""
     if isinstance(routed, RoutedLayerNorm):
         shape = tuple(routed.shape)
         first = [(3, *shape, 4, 5), (3, *shape, 4)] if len(shape) == 1 else []

@@ -1,4 +1,4 @@
-"""A plain network as a file: safetensors, ONNX or torch.export, checked before it takes its name."""
+"""Write a plain network to a file, as safetensors, ONNX or torch.export, and check the file."""
 
 import json
 import warnings
@@ -33,12 +33,19 @@ def export(
     fresh: nn.Module | None = None,
     notes: dict[str, Any] | None = None,
 ) -> float:
-    """Write `plain`, a network without routes, to `path`, and return how far its logits are from those of `reference`.
+    """Write `plain`, a network without routes, to `path`; returns the largest difference to the logits of
+    `reference`.
 
-    What was written is read again and run on all but the last of `images` (N, C, H, W), N at least 3; a file whose logits
-    differ by more than 1e-3 of their size is not kept. format: one of FORMATS, by default as `path` ends. safetensors are read into `fresh`,
-    another instance of the architecture, with `strict=True`; `notes` go into their metadata. ONNX and torch.export files
-    take any batch size; inputs are `images`, outputs `logits`. Raises ConfigError, ConversionError, MissingExtraError.
+    The file is read again and run on all but the last of `images` (N, C, H, W), N >= 3. It is not kept if its
+    logits differ by more than 1e-3 of the largest one.
+
+    - format: one of FORMATS; by default the ending of `path`.
+    - fresh: for safetensors, another instance of the architecture, which loads the file with `strict=True`.
+    - notes: for safetensors, entries of the metadata.
+
+    ONNX and torch.export files take any batch size; the input is `images`, the output `logits`.
+    Raises ConfigError for a wrong path or format, ConversionError if the file does not compute the same, and
+    MissingExtraError without the ONNX packages.
     """
     path = given_path(path, "path", ConfigError)
     a_module("the network", plain, ConversionError)
@@ -47,7 +54,7 @@ def export(
     if not isinstance(format, str) or format not in FORMATS:
         raise ConfigError(f"format {quote(format)} is unknown; allowed: {', '.join(FORMATS)}")
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder; name a file")
+        raise ConfigError(f"{path} is a folder; give the path of a file")
     if format == "onnx":
         _require_onnx()
     plain = plain.cpu().eval()
@@ -57,28 +64,30 @@ def export(
     with replacing(path, f".{format}") as aside:
         written = _WRITERS[format](plain, aside, images, fresh, notes or {})
         with torch.no_grad():
-            found = written(images[:-1])
-        if found.shape != expected[:-1].shape:
+            logits = written(images[:-1])
+        if logits.shape != expected[:-1].shape:
             raise ConversionError(
-                f"the {format} file gives {tuple(found.shape)} where the model gives {tuple(expected[:-1].shape)}; not written"
+                f"the {format} file gives logits {tuple(logits.shape)}, but the model gives "
+                f"{tuple(expected[:-1].shape)}; the file was not written"
             )
-        apart = float((found - expected[:-1]).abs().max())
-        if not apart <= 1e-3 * max(1.0, float(expected.abs().max())):
+        difference = float((logits - expected[:-1]).abs().max())
+        if not difference <= 1e-3 * max(1.0, float(expected.abs().max())):
             raise ConversionError(
-                f"the {format} file's logits differ by {apart:.3g} from the model's; not written"
+                f"the {format} file's logits differ by {difference:.3g} from the model's; the file was not "
+                "written"
             )
-    return apart
+    return difference
 
 
 def _expected(reference: Net, images: Tensor) -> Tensor:
-    """What the model gives for the images; ConversionError where it cannot take them."""
+    """The model's logits for the images; ConversionError if it cannot take them."""
     shape = f"{images.dtype} {tuple(images.shape)}"
     if images.layout is not torch.strided or images.is_meta or images.ndim < 2 or len(images) < 3:
-        raise ConversionError(f"images are {shape}; give at least three, dense and with values")
+        raise ConversionError(f"images are {shape}; give at least three images as a dense tensor with values")
     try:
         with torch.no_grad():
             return reference(images)
-    except Exception as error:  # whatever a stranger's forward raises
+    except Exception as error:  # a foreign forward may raise anything
         raise ConversionError(f"the model cannot take images of {shape}: {one_line(error)}") from error
 
 
@@ -104,7 +113,7 @@ def _onnx(
     import onnxruntime
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own dependencies
+        warnings.simplefilter("ignore")  # they come from the exporter's dependencies
         torch.onnx.export(
             plain,
             (images,),

@@ -1,4 +1,4 @@
-"""Which plain normalisation layers have a routed counterpart, by qualified class name: timm need not be imported."""
+"""The plain normalisation layers with a routed counterpart, by class name, so that timm is not imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["KINDS", "Kind", "is_norm", "kind_of", "looks_like_norm"]
 
 
 class Kind(NamedTuple):
-    """Routed counterpart of a plain layer, its constructor's arguments, and the children applied after normalising."""
+    """The routed counterpart of a plain layer, its arguments, and the children called after the norm."""
 
     routed: type[RoutedNorm]
     arguments: Callable[[Any], dict[str, Any]]
@@ -34,7 +34,7 @@ class Kind(NamedTuple):
 
     @property
     def has_statistics(self) -> bool:
-        """Whether the preset's statistics switch applies."""
+        """Whether the layer has running statistics, which a preset may keep per route."""
         return issubclass(self.routed, RoutedBatchNorm)
 
 
@@ -101,12 +101,12 @@ def kind_of(module: nn.Module) -> Kind | None:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is one of torch's normalisation layers or of a class derived from one."""
+    """Whether a module is one of torch's normalisation layers or of a subclass of one."""
     return isinstance(module, (_NormBase, nn.LayerNorm, nn.GroupNorm))
 
 
 def looks_like_norm(module: nn.Module) -> bool:
-    """Whether a module is called a norm and has affines or statistics of its own, and of nothing else."""
+    """Whether a module's class is named like a norm, and all its parameters and buffers are its own."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     alone = len(own) == len([*module.parameters(), *module.buffers()])
     return bool(own) and alone and re.search(_CALLED, type(module).__name__) is not None

@@ -1,4 +1,4 @@
-"""Weights of the official SaBN repository (github.com/VITA-Group/Sandwich-Batch-Normalization) in routed layers."""
+"""Weights of the official SaBN repository, github.com/VITA-Group/Sandwich-Batch-Normalization."""
 
 from __future__ import annotations
 
@@ -21,33 +21,50 @@ _STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}
 
 
 def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> nn.Module:
-    """Load a state dict of the official repository into a converted model, strictly, and return the model.
+    """Load a state dict of the official SaBN repository into a converted model, strictly, and return the
+    model.
 
-    Per norm layer, R routes of C channels, `embed.weight` rows being [scale C | bias C]:
-    AuxBN `bn_list.{r}.*`; SaAuxBN (adversarial training) `bn_list.{r}.running_*` and R + 1 rows, the last one shared;
-    SaBN (search) `bns.{r}.running_*`, `shared_weight`, `shared_bias` and R rows; SaBN (GAN) `bn.*` and R rows;
-    CCBN `bn.running_*` and R rows. Layers in the plain layout start every route from it.
-    Raises ModelError, the model unchanged, for a model of another preset or number of routes and for unknown, missing or
-    misshapen entries.
+    For a norm layer with R routes of C channels, whose rows of `embed.weight` are [scale C | bias C], it
+    reads:
+
+    - AuxBN: `bn_list.{r}.*`
+    - SaAuxBN (adversarial training): `bn_list.{r}.running_*` and R + 1 rows, of which the last one is shared
+    - SaBN (architecture search): `bns.{r}.running_*`, `shared_weight`, `shared_bias` and R rows
+    - SaBN (GAN): `bn.*` and R rows
+    - CCBN: `bn.running_*` and R rows
+
+    A layer in the plain layout gives the same values to every route. Raises ModelError, with the model
+    unchanged, for another preset or number of routes, and for unknown, missing or wrongly shaped entries.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import convert, load_official
+        >>> model = convert(torch.nn.Sequential(torch.nn.BatchNorm2d(2)), norm="ccbn", routes=("a", "b"))
+        >>> state = {"0.bn.running_mean": torch.zeros(2), "0.bn.running_var": torch.ones(2),
+        ...          "0.bn.num_batches_tracked": torch.tensor(0),
+        ...          "0.embed.weight": torch.tensor([[1.0, 1.0, 0.0, 0.0], [2.0, 2.0, 0.5, 0.5]])}
+        >>> load_official(model, state)[0].route_weight.tolist()
+        [1.0, 1.0, 2.0, 2.0]
     """
     a_module("the model", model, ModelError)
     state = _tensors(state_dict)
-    found = False
+    converted = False
     for name, layer in model.named_modules(remove_duplicate=False):
         if isinstance(layer, RoutedNorm):
             prefix = f"{name}." if name else ""
             entries = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
             preset, routed = _translate(entries, name)
             if preset is not None:
-                found = True
+                converted = True
                 _check(layer, name, preset, routed)
                 for key in entries:
                     del state[prefix + key]
                 state |= {prefix + key: value for key, value in routed.items()}
-    if not found:
+    if not converted:
         raise ModelError(
-            "no bn_list, bns or embed entry belongs to a routed layer of this model; convert the model first, "
-            "or use load_state_dict for a state dict in our own or the plain layout"
+            "no bn_list, bns or embed entry belongs to a routed layer of this model; convert the model "
+            "first, or use load_state_dict for a state dict in our own or the plain layout"
         )
     _load(model, state)
     return model
@@ -67,7 +84,7 @@ def _tensors(state_dict: Mapping[str, Any]) -> Entries:
 
 
 def _translate(entries: Entries, name: str) -> tuple[str | None, Entries]:
-    """Preset and routed entries of one layer in an official layout; (None, {}) for any other. Unknown entries stay."""
+    """Preset and routed entries of one layer in an official layout; (None, {}) for any other layout."""
     out = dict(entries)
     embed = out.pop("embed.weight", None)
     sets = _stacked(out, _STATISTICS if embed is not None else _STATISTICS | {"weight", "bias"}, name)
@@ -78,7 +95,7 @@ def _translate(entries: Entries, name: str) -> tuple[str | None, Entries]:
         return ("auxbn", out | sets) if sets else (None, {})
     if embed.ndim != 2 or embed.shape[1] % 2:
         raise ModelError(
-            f"{name}.embed.weight is {tuple(embed.shape)}; rows of [scale C | bias C] are expected"
+            f"{name}.embed.weight has shape {tuple(embed.shape)}; rows of [scale C | bias C] are expected"
         )
     scale, shift = embed.chunk(2, 1)
     if sets and "shared_weight" not in out:
@@ -94,7 +111,7 @@ def _translate(entries: Entries, name: str) -> tuple[str | None, Entries]:
 
 
 def _stacked(entries: Entries, known: set[str], name: str) -> Entries:
-    """Take the known members of `bn_list.{r}` or `bns.{r}` out of the entries and stack each over r."""
+    """Remove the known members of `bn_list.{r}` or `bns.{r}` from the entries and stack each over r."""
     sets: dict[str, dict[int, Tensor]] = {}
     for key in list(entries):
         member = re.fullmatch(r"(?:bn_list|bns)\.(\d+)\.(\w+)", key)
@@ -104,7 +121,7 @@ def _stacked(entries: Entries, known: set[str], name: str) -> Entries:
     for key, rows in sets.items():
         if sorted(rows) != list(range(routes)) or len({row.shape for row in rows.values()}) > 1:
             raise ModelError(
-                f"{name}: {key} is not given, in one shape, for each of the {routes} routes of bn_list"
+                f"{name}: {key} is missing for some of the {routes} routes of bn_list, or its shapes differ"
             )
     return {key: torch.stack([rows[r] for r in range(routes)]) for key, rows in sets.items()}
 
@@ -116,7 +133,7 @@ def _check(layer: RoutedNorm, name: str, preset: str, routed: Entries) -> None:
     routes = len(routed.get("route_weight", ()))
     if own != preset or routes != len(layer.router) or not isinstance(layer, RoutedBatchNorm):
         raise ModelError(
-            f"{name} is {preset} with {routes} routes in the file and {type(layer).__name__} of {own} with "
+            f"{name} is {preset} with {routes} routes in the file, but {type(layer).__name__} of {own} with "
             f"{len(layer.router)} routes in the model; convert with norm={preset!r} and {routes} routes"
         )
 

@@ -1,4 +1,4 @@
-"""Networks by name, and any classifier from its spec and weight file."""
+"""Networks by name, and any classifier by its specification and weight file."""
 
 from robustsabn.models.normalize import Normalize
 from robustsabn.models.registry import build, names

@@ -1,4 +1,4 @@
-"""Networks that a user's own code builds."""
+"""Networks that the user's own code builds."""
 
 import inspect
 from collections.abc import Callable
@@ -15,8 +15,8 @@ __all__ = ["from_code"]
 def from_code(source: str, name: str, **options: Any) -> nn.Module:
     """The network that `name` in a Python file or an importable module builds.
 
-    `name` is a function or class that gives an `nn.Module`, or a module itself. It is called with those of
-    `options` that it has a parameter for and that are not None. Raises ModelError when anything fails.
+    `name` is a function or class that returns an `nn.Module`, or an `nn.Module` itself. It is called with the
+    `options` that are not None and that it has a parameter for. Raises ModelError if anything fails.
     """
     code = OwnCode(source, ModelError, "a model of your own is path/to/file.py:FUNCTION")
     with code.opened() as module:

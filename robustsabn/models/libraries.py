@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm, made to take pixels in [0, 1]."""
+"""Networks of torchvision and timm, for images in [0, 1]."""
 
 from collections import OrderedDict
 from typing import Any
@@ -14,26 +14,26 @@ __all__ = ["from_timm", "from_torchvision", "normalized"]
 
 
 def normalized(model: nn.Module, normal: Normalize) -> nn.Module:
-    """`model` behind `normal`: a Sequential of `normal` and `model`."""
+    """A Sequential of `normal` and `model`."""
     return nn.Sequential(OrderedDict(normal=normal, model=model))
 
 
 def from_torchvision(
     name: str, num_classes: int | None, in_channels: int | None
 ) -> tuple[nn.Module, Normalize]:
-    """A classifier of torchvision with fresh weights, 1000 classes by default, and ImageNet's normalisation."""
+    """A torchvision classifier with random weights, by default 1000 classes, and ImageNet's normalisation."""
     library = _torchvision.load("torchvision.models")
     known = library.list_models(module=library)
     if name not in known:
         raise ModelError(f"torchvision has no classifier {quote(name)}{nearest(name, known)}")
     if in_channels not in (None, 3):
-        raise ModelError(f"torchvision:{name} takes images of 3 channels, not {in_channels}")
+        raise ModelError(f"torchvision:{name} takes images of 3 channels only, not {in_channels}")
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     return _create(library.get_model, name, options), Normalize(IMAGENET_MEAN, IMAGENET_STD)
 
 
 def from_timm(name: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Normalize]:
-    """A classifier of timm with fresh weights and its own normalisation. Raises MissingExtraError without timm."""
+    """A timm classifier with random weights, and its normalisation. Raises MissingExtraError without timm."""
     _torchvision.load()  # timm imports it
     try:
         import timm

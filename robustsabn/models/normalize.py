@@ -1,4 +1,4 @@
-"""Normalisation as part of the network, so that attacks work on pixels in [0, 1]."""
+"""Normalisation as a layer of the network, so that attacks work on images in [0, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Normalize(nn.Module):
     """(x - mean) / std per channel; x (N, C, H, W) in [0, 1], buffers `mean` and `std` (C,).
 
-    Raises ModelError when mean and std differ in length or a std is not positive.
+    Raises ModelError if mean and std differ in length or a std is not positive.
     """
 
     mean: Tensor
@@ -28,15 +28,15 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        given: list[list[Any]] = [
+        lists: list[list[Any]] = [
             list(v) if isinstance(v, Sequence) and not isinstance(v, (str, bytes)) else [v]
             for v in (mean, std)
         ]
-        if not all(math.isfinite(real(v) or 0.0) and real(v) is not None for values in given for v in values):
+        if not all(math.isfinite(real(v) or 0.0) and real(v) is not None for values in lists for v in values):
             raise ModelError(
-                f"mean and std must be numbers, one per channel, not {quote(mean)} and {quote(std)}"
+                f"mean and std must be lists of numbers, one per channel, not {quote(mean)} and {quote(std)}"
             )
-        mean, std = given
+        mean, std = lists
         if len(mean) != len(std) or min(std, default=0) <= 0:
             raise ModelError(f"mean and std need one value per channel and std > 0, not {mean} and {std}")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
@@ -46,7 +46,7 @@ class Normalize(nn.Module):
     def for_channels(
         cls, channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
     ) -> "Normalize":
-        """What is given; by default ImageNet's values for 3 channels and 0.5 for any other number."""
+        """With `mean` and `std`; by default ImageNet's values for 3 channels, else 0.5."""
         usual_mean, usual_std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ([0.5] * channels,) * 2
         mean, std = usual_mean if mean is None else mean, usual_std if std is None else std
         for values in (mean, std):

@@ -1,4 +1,4 @@
-"""The networks that have a name."""
+"""The networks that `build` knows by name."""
 
 import inspect
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 
 MOST = 1_000_000
-"""Classes or channels of a network; more is a slip of the pen."""
+"""Most classes or channels of a network; a larger number is a typing error."""
 
 
 def names() -> tuple[str, ...]:
@@ -34,20 +34,19 @@ def names() -> tuple[str, ...]:
 
 
 def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
-    """A network with fresh weights and plain norms: images (N, in_channels, H, W) in [0, 1] to logits.
+    """A network with random weights and plain norms: images (N, in_channels, H, W) in [0, 1] to logits.
 
-    options: `mean` and `std`, one value per channel, of the normalisation inside the network; by default
-    ImageNet's for 3 channels, else 0.5.
-    Raises ModelError for an unknown name or option, or numbers below 1.
-    """
+    options: `mean` and `std` of the normalisation inside the network, one value per channel; by default those
+    of ImageNet for 3 channels, else 0.5. Raises ModelError for an unknown name or option, and for numbers
+    below 1."""
     if not isinstance(name, str) or name not in _BUILDERS:
         raise ModelError(
             f"unknown network {quote(name)}{nearest(name, _BUILDERS)}; known: {', '.join(_BUILDERS)}"
         )
     if not all(0 < (whole(count) or 0) <= MOST for count in (num_classes, in_channels)):
         raise ModelError(
-            f"{name} needs at least 1 class and 1 channel, not {quote(num_classes)} and {quote(in_channels)}, and at most "
-            f"{MOST}"
+            f"{name} needs 1 to {MOST} classes and channels, not {quote(num_classes)} and "
+            f"{quote(in_channels)}"
         )
     builder = _BUILDERS[name]
     known = [p.name for p in inspect.signature(builder).parameters.values() if p.kind is p.KEYWORD_ONLY]

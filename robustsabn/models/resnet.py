@@ -26,7 +26,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class PreActBlock(nn.Module):
-    """h = relu(bn1(x)); conv2(relu(bn2(conv1(h)))) + shortcut, a 1x1 convolution of h where the shape changes.
+    """conv2(relu(bn2(conv1(h)))) + shortcut with h = relu(bn1(x)); a 1x1 convolution if the shape changes.
 
     He et al. 2016, "Identity Mappings in Deep Residual Networks".
     """
@@ -49,7 +49,7 @@ class PreActBlock(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut), a 1x1 convolution with norm where the shape changes.
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut); a 1x1 convolution and norm if the shape changes.
 
     He et al. 2016, "Deep Residual Learning for Image Recognition".
     """
@@ -71,11 +71,11 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Normalise, 3x3 convolution, stages `layer1`, `layer2`, …, mean over the pixels, linear layer.
+    """Normalisation, 3x3 convolution, stages `layer1`, `layer2`, …, mean over the pixels, linear layer.
 
-    The first block of stage i has stride 1 for i = 1 and 2 after that; `stem` is the number of channels
-    before them. `stem_norm` puts norm and ReLU (`bn1`) after the first convolution, `final_norm` (`bn`) after
-    the last stage. Images (N, in_channels, H, W) in [0, 1] of any size to logits (N, num_classes).
+    The first block of each stage but the first has stride 2. `stem` is the number of channels of the first
+    convolution; `stem_norm` adds norm and ReLU (`bn1`) after it, `final_norm` (`bn`) after the last stage.
+    Images (N, in_channels, H, W) in [0, 1] of any size to logits (N, num_classes).
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ResNet(nn.Module):
 def preact_resnet18_sabn(
     num_classes: int, in_channels: int = 3, *, mean: Statistics = None, std: Statistics = None
 ) -> ResNet:
-    """PreAct ResNet-18 without a norm after the last stage: the network of the SaBN paper's adversarial training.
+    """PreAct ResNet-18 without a norm after the last stage, as in the adversarial training of the SaBN paper.
 
     Module names are those of the official code. Gong et al. 2022, "Sandwich Batch Normalization".
     """
@@ -149,7 +149,7 @@ def preact_resnet18(
 def resnet18(
     num_classes: int, in_channels: int = 3, *, mean: Statistics = None, std: Statistics = None
 ) -> ResNet:
-    """ResNet-18 for 32 x 32 images: a 3x3 stem of stride 1 and no pooling before the stages."""
+    """ResNet-18 for 32 x 32 images: a 3x3 convolution of stride 1 and no pooling before the stages."""
     return ResNet(
         BasicBlock,
         (2, 2, 2, 2),
@@ -166,7 +166,7 @@ def resnet18(
 def resnet_digits(
     num_classes: int, in_channels: int = 1, *, mean: Statistics = None, std: Statistics = None
 ) -> ResNet:
-    """Three pre-activation blocks of 16, 32 and 64 channels, for grey digits of 8 x 8 or 28 x 28 pixels."""
+    """Three pre-activation blocks of 16, 32 and 64 channels, for digits of 8 x 8 or 28 x 28 pixels."""
     return ResNet(
         PreActBlock,
         (1, 1, 1),
@@ -183,7 +183,7 @@ def resnet_digits(
 def resnet_small(
     num_classes: int, in_channels: int = 3, *, mean: Statistics = None, std: Statistics = None
 ) -> ResNet:
-    """Three pre-activation blocks of 16, 32 and 64 channels behind a stem of stride 2: 32 x 32 images on a CPU."""
+    """Three pre-activation blocks of 16, 32 and 64 channels after a convolution of stride 2."""
     return ResNet(
         PreActBlock,
         (1, 1, 1),

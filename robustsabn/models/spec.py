@@ -1,4 +1,4 @@
-"""From a model spec, such as `nets.py:make` or `torchvision:resnet18`, to a network."""
+"""Networks by specification, such as `nets.py:make` or `torchvision:resnet18`."""
 
 import importlib
 from pathlib import Path
@@ -30,12 +30,15 @@ def resolve(
 ) -> nn.Module:
     """The network that `spec` names, in eval mode: images (N, C, H, W) in [0, 1] to logits.
 
-    spec: one of `SPECS`, or a name of `robustsabn.models.names()`. Networks of torchvision and timm get the
-    normalisation they were designed for in front, as `normal`, and are `model` behind it.
-    weights: a file for `load_weights`; for torchvision and timm, of the network without the normalisation.
-    num_classes, in_channels: of a network that is built here; by default as in `weights`, else the builder's own
-    (10 and 3 for a registered name). A FUNCTION gets those that are given and that it has parameters for.
-    Raises ModelError, MissingExtraError when timm is absent, and CheckpointError for a damaged run.
+    - spec: one of `SPECS`, or a name of `robustsabn.models.names()`. Networks of torchvision and timm become
+      a Sequential of their normalisation, `normal`, and the network, `model`.
+    - weights: a file for `load_weights`; for torchvision and timm, of the network without the normalisation.
+    - num_classes, in_channels: for a network that is built here; by default those of `weights`, else of the
+      builder (10 and 3 for a registered name). A FUNCTION gets those that are given, if it has parameters for
+      them.
+
+    Raises ModelError if the network cannot be made, MissingExtraError without timm, and CheckpointError for a
+    damaged run.
     """
     return as_made(spec, weights=weights, num_classes=num_classes, in_channels=in_channels).eval()
 
@@ -48,11 +51,11 @@ def as_made(
     in_channels: int | None = None,
     fresh_head: int | None = None,
 ) -> nn.Module:
-    """As `resolve`, with every module in the mode in which the spec's code left it; `fresh_head` as for `load_weights`."""
+    """As `resolve`, but every module keeps its mode; `fresh_head` is that of `load_weights`."""
     if not isinstance(spec, str):
         raise ModelError(f"the model is {quote(spec)}; give text: {SPECS}, {', '.join(names())}")
     if (folder := run_folder(spec, weights)) is not None:
-        # by name and late: trainers stand above this package
+        # imported by name and late, since trainers depend on this package
         runs = importlib.import_module("robustsabn.trainers.adversarial.runs.models")
         trained: nn.Module = runs.load_run_model(folder, checkpoint="best")
         return trained
@@ -83,16 +86,21 @@ def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple
 
 
 def run_folder(spec: str, weights: str | Path | None = None) -> Path | None:
-    """The run folder that `spec` names, None where it names no folder; ModelError for another folder, and `weights` to a run."""
+    """The run folder that `spec` names; None if it names no folder.
+
+    Raises ModelError for a folder that is not a run, and for `weights` together with a run.
+    """
     if not spec or not (folder := given_path(spec, "the model", ModelError)).is_dir():
         return None
     if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
         raise ModelError(
-            f"{folder} is not a run folder: it lacks config.yaml or checkpoints; give the folder that train wrote"
+            f"{folder} is not a run folder: it has no config.yaml or no checkpoints; give a folder that "
+            "train wrote"
         )
     if weights is not None:
         raise ModelError(
-            f"the run {folder} has its own weights; leave out {weights}, or name the network instead"
+            f"the run {folder} has its own weights; leave out {weights}, or give the network instead of the "
+            "run"
         )
     return folder
 

@@ -1,4 +1,4 @@
-"""Weight files, read without running any code that they may carry."""
+"""Weight files; code that they may contain is never run."""
 
 import pickle
 import warnings
@@ -28,18 +28,18 @@ _PREFIXES = ("module.", "model.", "_orig_mod.")
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The state dict in a `.safetensors`, `.pt`, `.pth` or `.th` file, on the CPU.
 
-    Torch files are read with `weights_only=True`; a state dict inside {"state_dict": …} or {"model": …} is found.
-    Raises ModelError when the file is missing, damaged, of another kind, or holds code.
+    Torch files are read with `weights_only=True`; the state dict may be an entry "state_dict" or "model".
+    Raises ModelError if the file is missing, damaged, of another kind, or holds code.
     """
     path = given_path(path, "the weight file", ModelError)
     if not path.is_file():
-        raise ModelError(f"no such weight file: {path}; allowed is the path of a .safetensors or torch file")
+        raise ModelError(f"no such weight file: {path}; give the path of a .safetensors or torch file")
     if path.suffix == ".safetensors":
         try:
             return read_state(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(
-                f"{path} is not a readable safetensors file, copy or save it again: {one_line(error)}"
+                f"{path} is not a readable safetensors file; copy or save it again: {one_line(error)}"
             ) from error
     if path.suffix not in _TORCH:
         raise ModelError(f"{path}: weights must end in .safetensors, {', '.join(_TORCH)}")
@@ -50,9 +50,7 @@ def read_torch(path: Path) -> Any:
     """What a torch file holds, on the CPU; ModelError where it is damaged or would run code."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # what torch finds odd about a file ends in an error or does not matter
+            warnings.simplefilter("ignore")  # what matters ends in an error
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
@@ -61,7 +59,7 @@ def read_torch(path: Path) -> Any:
             ) from error
         raise ModelError(
             f"{path} holds pickled code, which is not run; "
-            "save the weights alone: torch.save(model.state_dict(), path) or a .safetensors file"
+            "save only the weights: torch.save(model.state_dict(), path) or a .safetensors file"
         ) from error
     except (
         RuntimeError,
@@ -85,31 +83,32 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         content = content[wrapper]
     if not isinstance(content, Mapping) or not content:
         raise ModelError(
-            f"{path} holds {type(content).__name__}, not a state dict, alone or under {', '.join(_WRAPPERS)}"
+            f"{path} holds {type(content).__name__}, not a state dict, directly or in "
+            f"{', '.join(_WRAPPERS)}; save model.state_dict()"
         )
     other = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if other:
         raise ModelError(
-            f"{path} is not a state dict: {quote(other[0])} is no tensor; looked into {', '.join(_WRAPPERS)}"
+            f"{path} is not a state dict: {quote(other[0])} is not a tensor, and there is no entry "
+            f"{', '.join(_WRAPPERS)}; save model.state_dict()"
         )
     tensors = {str(key): value for key, value in content.items()}
     return versioned(tensors, getattr(content, "_metadata", None))
 
 
 def load_weights(model: nn.Module, path: str | Path, *, fresh_head: int | None = None) -> nn.Module:
-    """Fill `model` with the weights in the file at `path`, all of them and no others, and return it.
+    """Load the weights in the file `path` into `model`, strictly, and return the model.
 
-    A prefix `module.`, `model.` or `_orig_mod.` of every key is dropped when no key fits with it. With `fresh_head`, the
-    number of classes, the last layer stays as it is, whatever the file has for it.
-    Raises ModelError as `read_weights` does, and when names or shapes differ.
-    """
+    A prefix `module.`, `model.` or `_orig_mod.` of all keys is removed if no key fits with it. With
+    `fresh_head`, the number of classes, the last layer is not loaded. Raises ModelError as `read_weights`
+    does, and if names or shapes differ."""
     return fill(model, read_weights(path), path, fresh_head=fresh_head)
 
 
 def fill(
     model: nn.Module, state: dict[str, Tensor], path: str | Path, *, fresh_head: int | None = None
 ) -> nn.Module:
-    """`load_weights` with the content of `path` read already."""
+    """As `load_weights`, with the contents of `path` as `state`."""
     a_module("the model", model, ModelError)
     if not state:
         raise ModelError(f"{path} holds no tensors; save the weights again")
@@ -120,19 +119,20 @@ def fill(
             break
         state = _without(prefix, state)
     other = other_head(model, state)
-    left = [] if fresh_head is None else other[0] if other else head_of(model, fresh_head)
+    skipped = [] if fresh_head is None else other[0] if other else head_of(model, fresh_head)
     if other and fresh_head is None:
         raise ModelError(
-            f"{path} does not fit the network: it is of {other[1]} classes, the network of {other[2]}; a run with fresh_head=true trains a new "
-            f"last layer ({', '.join(other[0])}); to use them as they are, build the network for {other[1]} (autoattack: --num-classes {other[1]})"
+            f"{path} does not fit the network: it has {other[1]} classes, the network {other[2]}; give "
+            f"fresh_head=true to train a new last layer ({', '.join(other[0])}), or build the network for "
+            f"{other[1]} classes (autoattack: --num-classes {other[1]})"
         )
-    kept = versioned({k: v for k, v in state.items() if k not in left}, getattr(state, "_metadata", None))
+    kept = versioned({k: v for k, v in state.items() if k not in skipped}, getattr(state, "_metadata", None))
     try:
         missing, unexpected = load_state(model, kept, strict=False)
-    except Exception as error:  # whatever modules of the user raise
+    except Exception as error:  # modules of the user may raise anything
         lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         raise _misfit(path, shorten((lines[1] if len(lines) > 1 else lines[0]).rstrip("."), 160)) from error
-    missing = [key for key in missing if key not in left]
+    missing = [key for key in missing if key not in skipped]
     if missing or unexpected:
         problems = [
             _first(label, keys) for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys
@@ -143,7 +143,7 @@ def fill(
 
 def _without(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     known = getattr(state, "_metadata", None)
-    if known is not None:  # by module: "module.conv" becomes "conv", "module" the whole
+    if known is not None:  # by module: "module.conv" becomes "conv", "module" the root
         known = {
             name.removeprefix(prefix.rstrip(".")).lstrip("."): about for name, about in known.items() if name
         }
@@ -152,10 +152,9 @@ def _without(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _misfit(path: str | Path, problem: str) -> ModelError:
     return ModelError(
-        f"{path} does not fit the network: {problem}; "
-        "give the weights of this architecture, for as many classes"
+        f"{path} does not fit the network: {problem}; give weights of this architecture and number of classes"
     )
 
 
 def _first(label: str, keys: list[str]) -> str:
-    return f"{len(keys)} {label}, the first {keys[0]}"
+    return f"{len(keys)} {label}, the first is {keys[0]}"

@@ -1,4 +1,4 @@
-"""Wide residual networks, the usual large networks of adversarial training."""
+"""Wide residual networks, the usual large networks in adversarial training."""
 
 import math
 
@@ -21,12 +21,12 @@ def wide_resnet(
 ) -> ResNet:
     """WRN-depth-widen without dropout: (depth - 4) / 6 blocks of 16, 32 and 64 times `widen` channels.
 
-    Weights start from N(0, 2 / fan_out). Zagoruyko and Komodakis 2016, "Wide Residual Networks".
-    Raises ModelError when depth is not 6n + 4.
+    Weights are initialised from N(0, 2 / fan_out). Zagoruyko and Komodakis 2016, "Wide Residual Networks".
+    Raises ModelError if depth is not 6n + 4.
     """
     blocks, remainder = divmod(depth - 4, 6)
     if remainder or blocks < 1:
-        raise ModelError(f"the depth of a wide ResNet is 10, 16, 22, 28, 34, …, not {depth}")
+        raise ModelError(f"depth is {depth}; that of a wide ResNet is 6n + 4: 10, 16, 22, 28, 34, …")
     widths = (16 * widen, 32 * widen, 64 * widen)
     model = ResNet(
         PreActBlock,

@@ -1,1 +1,1 @@
-"""Pages and plots: templates, charts, and numbers as text. Knows neither attacks nor trainers."""
+"""Templates of pages, charts, and numbers as text; imports neither attacks nor trainers."""

@@ -1,4 +1,4 @@
-"""Numbers as they are written in this field."""
+"""Numbers as text."""
 
 __all__ = ["duration", "eps_text", "percent"]
 
@@ -9,7 +9,7 @@ def percent(share: float, decimals: int = 2) -> str:
 
 
 def eps_text(eps: float) -> str:
-    """A radius as "0.5" where three digits say it, as "8/255" where that says it, else in four digits."""
+    """A radius as "0.5" if three digits are exact, as "8/255" if that is exact, else with four digits."""
     levels = round(255 * eps)
     if 0 < levels < 128 and abs(levels / 255 - eps) < 1e-6 and abs(float(f"{eps:.3g}") - eps) > 1e-6:
         return f"{levels}/255"

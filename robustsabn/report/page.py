@@ -1,4 +1,4 @@
-"""Pages that need no other file, from the templates in `templates/`."""
+"""Self-contained HTML pages from the templates in `templates/`."""
 
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ __all__ = ["render"]
 
 
 def render(template: str, **values: Any) -> str:
-    """The page `template` (such as "run.html") filled with `values`; every text in them is escaped."""
+    """The page `template` (such as "run.html") filled with `values`; text is escaped."""
     return _templates().get_template(template).render(values)
 
 

@@ -1,4 +1,4 @@
-"""Charts by matplotlib, as SVG inside a page: text and axes take the colour of the page, light or dark."""
+"""Charts by matplotlib as SVG for a page; text and axes take the page's colour, light or dark."""
 
 import io
 import math
@@ -22,7 +22,7 @@ COLOURS = (
     *("#3a7fc1", "#d9585f", "#8d939e", "#d98b1f", "#2f9a6d", "#9269c4"),
     *("#159ab0", "#a4674f", "#d667a8", "#7f8a1e"),
 )
-"""Legible on white and on dark grey."""
+"""Colours of lines and bars, legible on white and on dark grey."""
 
 Point = tuple[float, float]
 
@@ -57,18 +57,18 @@ _NOT_FOR_PAGES = tuple(
         r"font-family: [^;]*; ",
     )
 )
-_WIDTH = 5.2  # inches: letters stay legible where a page is 390 pixels wide
+_WIDTH = 5.2  # inches; letters stay legible on a page of 390 pixels
 
 
 class Plot(NamedTuple):
-    """An SVG, and the names of what is drawn with their colours, for a legend in the page."""
+    """An SVG, and the names of its series with their colours, for a legend in the page."""
 
     svg: Markup
     legend: Sequence[tuple[str, str]] = ()
 
 
 def bars(rows: Sequence[tuple[str, float, str]], label: str) -> Plot:
-    """Horizontal bars: (name, share in [0, 1], text at its end) each; the first one stands apart in grey."""
+    """Horizontal bars, each (name, share in [0, 1], text at its end); the first one is grey."""
     with _axes(label, 0.6 + 0.32 * len(rows)) as (figure, axes):
         places = range(len(rows))
         shares = [share for _, share, _ in rows]
@@ -88,9 +88,9 @@ def bars(rows: Sequence[tuple[str, float, str]], label: str) -> Plot:
 
 
 def histogram(groups: Mapping[str, Sequence[float]], label: str, x_label: str) -> Plot | None:
-    """Counts of the values of each group in 40 bins, stacked; values that are not finite are left out.
+    """Stacked counts of the values of each group in 40 bins, without values that are not finite.
 
-    None where no value is left.
+    None if no value is finite.
     """
     finite = {name: [v for v in values if math.isfinite(v)] for name, values in groups.items()}
     if not any(finite.values()):
@@ -114,9 +114,9 @@ def lines(
     ring: Point | None = None,
     thin: Mapping[str, Sequence[Sequence[Point]]] | None = None,
 ) -> Plot | None:
-    """Lines over a common x axis of whole numbers; `ring` marks one point. None where there is nothing to draw.
+    """Lines over a common x axis of whole numbers; `ring` marks one point. None if no point is finite.
 
-    `thin`: further lines of a series, such as those of single runs below their mean, thinner in its colour.
+    `thin`: further, thinner lines in the colour of a series, such as single runs beside their mean.
     """
     thin = thin or {}
     if not any(_finite(points) for points in (*series.values(), *(p for own in thin.values() for p in own))):
@@ -133,7 +133,7 @@ def lines(
         if y_range is not None:
             axes.set_ylim(*y_range)
         left, right = axes.get_xlim()
-        if right - left < 2:  # one point, or neighbours: ticks at whole numbers alone
+        if right - left < 2:  # one point, or neighbours: ticks only at whole numbers
             axes.set_xlim(math.floor(left) - 1, math.ceil(right) + 1)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
@@ -152,15 +152,15 @@ def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 @contextmanager
 def _axes(label: str, height: float) -> Iterator[tuple[Figure, Axes]]:
-    # the salt keeps the identifiers inside a page apart, and equal from one writing to the next
+    # the salt makes identifiers unique within a page, and the same in every run
     with mpl.rc_context({**_STYLE, "svg.hashsalt": label}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser has it
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the reader's browser has the glyph
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
 
 
 def _svg(figure: Figure, label: str) -> Markup:
-    """The figure as an element inside HTML: no header, no name spaces, no addresses."""
+    """The figure as an HTML element, without header, name spaces and addresses."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()

@@ -115,7 +115,7 @@ def test_named_logits_train_as_bare_ones(method: str) -> None:
 REFUSED = {
     "aux": "a tuple of 2 outputs",
     "boxes": "a dict with the keys boxes",
-    "two": "labels go up to 2, but the model has 2 classes",
+    "two": "the largest label is 2, but the model has 2 classes",
     "one": "one value per image",
     "flat": "one value per image",
     "lazy": "lazy layers",

@@ -176,7 +176,7 @@ def test_gradients_that_fail_are_one_line(name: str) -> None:
 def test_a_batch_of_fixed_size_is_said_by_the_ensemble() -> None:
     model = Fails(lambda z: z.view(8, 4)).eval()
     attack = AutoAttack(THREAT, version="custom", attacks=["apgd-ce"], batch_size=8)
-    with pytest.raises(InputError, match=r"16 images .* must take any number"):
+    with pytest.raises(InputError, match=r"16 images .* must accept batches of any size"):
         attack(model, X[:8], Y[:8])
     parts = attack(lambda x: torch.cat([model(part) for part in x.split(8)]), X[:8], model(X[:8]).argmax(1))
     assert parts.clean_accuracy == 1

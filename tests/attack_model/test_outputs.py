@@ -102,7 +102,7 @@ def test_what_is_no_logits_is_refused_in_one_line(case: str) -> None:
 def test_labels_beyond_the_classes_are_refused() -> None:
     beyond = torch.full_like(Y, 2)
     for name in ENTRIES.keys() - {"pgd-last-unchecked"}:  # which never looks at labels
-        with pytest.raises(InputError, match="labels go up to 2, but the model has 2 classes"):
+        with pytest.raises(InputError, match="the largest label is 2, but the model has 2 classes"):
             ENTRIES[name](without(lambda z: z[:, :2]), X, beyond)
 
 

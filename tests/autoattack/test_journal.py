@@ -87,7 +87,7 @@ def test_a_foreign_journal_is_refused_in_words(tmp_path: Path) -> None:
         assert not re.search("[0-9a-f]{32}", str(caught.value))
 
     AutoAttack(THREAT, version="custom", attacks=[APGD(THREAT, steps=2)], folder=tmp_path)(model, x, y)
-    refused("begun with eps 0.02, here eps is 0.03", threat=ThreatModel("Linf", 0.03))
+    refused("started with eps 0.02, but now eps is 0.03", threat=ThreatModel("Linf", 0.03))
     refused("norm Linf, here norm is L2", threat=ThreatModel("L2", 0.02))
     refused("version custom, here version is fast", version="fast", attacks=None)
     refused("seed 0, here seed is 1", seed=1)

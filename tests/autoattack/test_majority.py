@@ -77,7 +77,7 @@ def test_a_coin_is_what_it_mostly_says(p: float) -> None:
     assert 11 <= report.draws[0] <= report.draws[1] <= 1001
     assert report.to_dict()["draws"] == list(report.draws)
     said = next(flag.message for flag in report.flags if flag.name == "majority")
-    assert f"by majority of {report.draws[0]} to {report.draws[1]} fresh answers" in said
+    assert f"by majority over {report.draws[0]} to {report.draws[1]} new forwards" in said
 
 
 def test_other_versions_vote_as_well_where_a_model_is_random() -> None:

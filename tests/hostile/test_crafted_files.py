@@ -163,7 +163,7 @@ def test_records_that_somebody_made_up(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             attack(model, x, y, folder=tmp_path / "whole", resume=True)
         assert "\n" not in str(caught.value), body[:200]
-        assert "begin again in another folder" in str(caught.value)
+        assert "start again in another folder" in str(caught.value)
 
 
 @pytest.mark.parametrize(

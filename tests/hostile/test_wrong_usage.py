@@ -168,7 +168,7 @@ CALLS = [
     Case(lambda w: PGD(BALL)(net(), X - 0.5, Y), "-0.5 to 0.5", "undo the normalisation"),
     Case(lambda w: PGD(BALL)(net(), X[0, 0, 0], Y[0]), "shape (8,)", "x.unsqueeze(0)"),
     Case(lambda w: PGD(BALL)(net(), X, torch.eye(4)), "(4, 4)", "not one-hot"),
-    Case(lambda w: PGD(BALL)(net(), X, Y + 7), "up to 9", "3 classes, from 0"),
+    Case(lambda w: PGD(BALL)(net(), X, Y + 7), "largest label is 9", "3 classes, counted from 0"),
     Case(lambda w: PGD(BALL)(lambda x: x.flatten(1) * torch.nan, X, Y), "NaN", "check its weights"),
 ]
 

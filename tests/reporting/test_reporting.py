@@ -208,7 +208,7 @@ def test_robustbench_entry_and_tensor(tmp_path: Path) -> None:
 
 def test_robustbench_takes_its_fields_and_its_version_only() -> None:
     report, _ = report_case()
-    with pytest.raises(InputError, match="'autor' is no field"):
+    with pytest.raises(InputError, match="'autor' is not a field"):
         robustbench_json(report, "cifar10", {"autor": "me"})
     with pytest.raises(InputError, match="'fast'"):
         robustbench_json(replace(report, version="fast"), "cifar10")
@@ -303,6 +303,6 @@ def test_only_the_standard_version_of_autoattack_is_comparable() -> None:
     assert "do not compare" in comparable(replace(report, version="fast"))
     assert "upper bound" in comparable(replace(report, engine="foolbox", version="LinfPGD"))
     half = replace(report, flags=(Flag("autocast", "note", 1, (), "Searched in bfloat16."),))
-    assert "bfloat16: not the number of RobustBench" in comparable(half)
+    assert "searched in bfloat16: compare it with RobustBench only after" in comparable(half)
     assert "compares with theirs" not in comparable(half)
     assert "do not compare" in comparable(replace(half, version="fast"))
