@@ -235,7 +235,10 @@ def test_admissible_takes_rounding_and_nothing_more(norm: Any) -> None:
         (lambda: foreign("torchattacks:Shift", LINF, {"eps": 3}), "no option 'eps'"),
         (lambda: foreign("torchattacks:ShiftL2", LINF), "attack in L2"),
         (lambda: foreign("torchattacks:Shift", ThreatModel("L2", 0.5)), "attack in Linf"),
-        (lambda: foreign("torchattacks:Shift", ThreatModel("Linf", 0.5, (-1.0, 1.0))), r"only bounds \(0, 1\)"),
+        (
+            lambda: foreign("torchattacks:Shift", ThreatModel("Linf", 0.5, (-1.0, 1.0))),
+            r"only bounds \(0, 1\)",
+        ),
         (lambda: foreign("torchattacks:Shift", ThreatModel("Linf", torch.ones(3))), "one eps"),
         (lambda: foreign("torchattacks:Broken", LINF)(*conv_case(count=2)), "ValueError: two lines"),
         (lambda: foreign("torchattacks:Shift", 0.03), "ThreatModel"),  # type: ignore[arg-type]

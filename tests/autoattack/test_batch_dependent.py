@@ -71,7 +71,10 @@ def test_statistics_of_the_batch_are_flagged_in_the_report(make: Callable[[], nn
     torch.manual_seed(0)
     model, x = make().eval(), torch.rand(20, 3, 12, 12)
     report = attack(model, x, model(x).argmax(1))
-    assert "another order and among other images" in next(f for f in report.flags if f.name == "batch-dependent").message
+    assert (
+        "another order and among other images"
+        in next(f for f in report.flags if f.name == "batch-dependent").message
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

@@ -201,7 +201,7 @@ def test_the_settings_of_an_attack_are_the_same_in_every_process() -> None:
         return described(APGD(THREAT, loss=loss))["loss"]
 
     assert named("dlr") == "dlr"
-    assert named(own_loss).endswith("test_autoattack_resume.own_loss")
+    assert named(own_loss).endswith("test_journal.own_loss")
     again: dict[str, Any] = {}
     source = "def own(logits, y): return logits"
     for scope in (again, {}):
