@@ -182,7 +182,7 @@ def test_layers_built_by_hand_become_torchs(kind: str) -> None:
 
 def test_what_cannot_be_baked() -> None:
     routed = convert(nn.Sequential(nn.BatchNorm2d(3)), "auxbn")
-    with pytest.raises(ConversionError, match="no routed layers; there is nothing to bake"):
+    with pytest.raises(ConversionError, match="no routed layers and nothing to bake"):
         bake(nn.Sequential(nn.BatchNorm2d(3)), "adv")
     for selection in (Split(clean=1, adv=1), torch.tensor([0, 1])):
         with pytest.raises(ConversionError, match="through different routes and a plain network has one"):

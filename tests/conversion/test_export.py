@@ -40,7 +40,7 @@ def test_the_reference_keeps_its_weights_and_fresh_gets_them(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("net.bin", "allowed: safetensors, onnx, pt2"), ("", "name a file")]
+    ("name", "said"), [("net.bin", "allowed: safetensors, onnx, pt2"), ("", "give the path of a file")]
 )
 def test_unusable_targets(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):

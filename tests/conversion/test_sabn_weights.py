@@ -139,7 +139,7 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], Callable[[], dict[str, Any]], st
     "other number of routes": (
         lambda: ours("saauxbn", routes=2),
         lambda: without("saauxbn"),
-        "1 is saauxbn with 3 routes in the file .* with 2 routes in the model",
+        "1 is saauxbn with 3 routes in the file, but .* with 2 routes in the model",
     ),
     "plain model": (lambda: nn.Sequential(nn.BatchNorm2d(3)), lambda: without("sabn"), "convert the model"),
     "plain state": (
@@ -175,12 +175,12 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], Callable[[], dict[str, Any]], st
     "odd row": (
         lambda: ours("ccbn"),
         lambda: without("ccbn", **{"1__embed__weight": torch.ones(3, 7)}),
-        r"1.embed.weight is \(3, 7\); rows of",
+        r"1.embed.weight has shape \(3, 7\); rows of",
     ),
     "gap": (
         lambda: ours("auxbn"),
         lambda: without("auxbn", "1.bn_list.1.running_mean"),
-        "1: running_mean is not given, in one shape, for each of the 3 routes",
+        "1: running_mean is missing for some of the 3 routes",
     ),
 }
 

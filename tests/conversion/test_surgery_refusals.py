@@ -96,22 +96,22 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "filter excludes all": (
         small,
         {"filter_fn": lambda module, name: False},
-        r"filter_fn excluded all 2 norm layers that could convert \(2 BatchNorm2d\)",
+        r"filter_fn excludes all 2 norm layers that can be converted \(2 BatchNorm2d\)",
     ),
     "only other norms": (
         lambda: nn.Sequential(nn.LayerNorm(3), nn.RMSNorm(3)),
         {"norm": "bn"},
-        "norm='bn' converts batch norms and found 1 LayerNorm, 1 RMSNorm; use 'ccbn' or 'sabn'",
+        "norm='bn' converts only batch norms, and the model has 1 LayerNorm, 1 RMSNorm; use 'ccbn' or 'sabn'",
     ),
     "nothing to route": (
         lambda: nn.Sequential(nn.BatchNorm2d(3, affine=False)),
         {"norm": "sabn"},
-        "norm='sabn' has nothing to convert in 1 BatchNorm2d: without an affine, only batch norms take",
+        "norm='sabn' has nothing to convert in 1 BatchNorm2d: of layers without an affine, only batch norms",
     ),
     "no counterpart": (
         lambda: nn.Sequential(nn.RMSNorm(3)),
         {},
-        "none of the norm layers found has a routed counterpart: 1 RMSNorm",
+        "no norm layer of the model has a routed counterpart: 1 RMSNorm",
     ),
     "converted already": (lambda: convert(small()), {}, "Sequential is already converted"),
     "DataParallel": (lambda: nn.DataParallel(small()), {}, r"wrapped \(DataParallel\); convert the plain"),
@@ -148,7 +148,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "bias alone": (
         changed(lambda m: m.register_parameter("weight", None)),
         {},
-        r"1 \(BatchNorm2d\) has a bias and no weight",
+        r"1 \(BatchNorm2d\) has a bias but no weight",
     ),
     "unknown subclass": (
         lambda: nn.Sequential(nn.BatchNorm2d(3), OwnNorm(3)),
@@ -160,12 +160,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
         {},
         r"0 \(InstanceNorm2d\) keeps running statistics",
     ),
-    "own process group": (other_group, {}, "synchronises within a process group of its own"),
-    "outside the tree": (with_list, {}, r"Parent\.layers keeps a norm layer outside the module tree"),
+    "own process group": (other_group, {}, "synchronises within its own process group"),
+    "outside the tree": (with_list, {}, r"Parent\.layers holds a norm layer outside the module tree"),
     "optimizer of another model": (
         small,
         {"optimizer": torch.optim.SGD(small().parameters())},
-        "the optimizer steps no parameter of this model",
+        "the optimizer holds no parameter of this model",
     ),
     "routes": (small, {"routes": ("a", "a")}, "at least one route, and every name once"),
 }

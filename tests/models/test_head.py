@@ -46,7 +46,7 @@ def test_both_heads_are_named_and_left_fresh(tmp_path: Path) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(
         ModelError,
-        match=r"ten.pt does not fit the network: it is of 10 classes, the network of 3; .*fresh_head=true",
+        match=r"ten.pt does not fit the network: it has 10 classes, the network 3; .*fresh_head=true",
     ) as e:
         load_weights(model, path)
     assert "(aux.weight, aux.bias, last.weight)" in str(e.value)
@@ -70,7 +70,7 @@ def test_a_fresh_head_of_as_many_classes_is_the_last_layer(tmp_path: Path) -> No
 def test_weights_without_a_head_will_do(tmp_path: Path) -> None:
     state = {k: v for k, v in build("resnet-digits", 10, 1).state_dict().items() if "linear" not in k}
     torch.save(state, tmp_path / "body.pt")
-    with pytest.raises(ModelError, match="2 missing, the first linear"):
+    with pytest.raises(ModelError, match="2 missing, the first is linear"):
         load_weights(build("resnet-digits", 3, 1), tmp_path / "body.pt")
     load_weights(build("resnet-digits", 3, 1), tmp_path / "body.pt", fresh_head=3)
 
@@ -102,7 +102,7 @@ def test_a_run_starts_from_the_body_of_other_weights(
     saved(source, Path("ten.pt"))
     config = {**CONFIG, "model": model, "weights": "ten.pt"}
     with pytest.raises(
-        ModelError, match=r"ten.pt does not fit the network: it is of 10 classes, the network of 3"
+        ModelError, match=r"ten.pt does not fit the network: it has 10 classes, the network 3"
     ):
         train({**config, "out": "refused"})
     train({**config, "fresh_head": True, "out": "run"})

@@ -165,8 +165,8 @@ def test_impossible_normalisation_is_refused(make: Callable[[], nn.Module]) -> N
         ("ResNet18", {}, "did you mean resnet18"),
         ("?", {}, "unknown network"),
         ("resnet18", {"depth": 3}, "resnet18 has no option 'depth'; its options: mean, std"),
-        ("resnet18", {"num_classes": 0}, "at least 1 class"),
-        ("resnet18", {"in_channels": 0}, "1 channel"),
+        ("resnet18", {"num_classes": 0}, "1 to 1000000 classes"),
+        ("resnet18", {"in_channels": 0}, "1 to 1000000 classes and channels"),
     ],
 )
 def test_what_cannot_be_built(name: str, options: dict[str, int], message: str) -> None:

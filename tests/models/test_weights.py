@@ -73,7 +73,7 @@ def test_pickled_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious()))
     for name in ("w.pt", "whole.pt", "plain.pth"):
         with pytest.raises(
-            ModelError, match="holds pickled code, which is not run; save the weights alone"
+            ModelError, match="holds pickled code, which is not run; save only the weights"
         ) as caught:
             read_weights(tmp_path / name)
         assert "\n" not in str(caught.value)
@@ -103,10 +103,10 @@ def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes, messag
     [
         ([1, 2], "holds list, not a state dict"),
         ({}, "not a state dict"),
-        ({"epoch": 3, "weights": state()}, "'epoch' is no tensor"),
-        ({"weight": torch.zeros(2, 3)}, "1 missing, the first bias"),
-        ({"fc.weight": torch.zeros(2, 3)}, "2 missing, the first weight; 1 unexpected, the first fc.weight"),
-        (state() | {"more": torch.zeros(1)}, "1 unexpected, the first more"),
+        ({"epoch": 3, "weights": state()}, "'epoch' is not a tensor"),
+        ({"weight": torch.zeros(2, 3)}, "1 missing, the first is bias"),
+        ({"fc.weight": torch.zeros(2, 3)}, "2 missing, the first is weight; 1 unexpected, the first is fc.weight"),
+        (state() | {"more": torch.zeros(1)}, "1 unexpected, the first is more"),
         (state() | {"bias": torch.zeros(3)}, r"size mismatch for bias.*\[3\].*\[2\]"),
     ],
 )

@@ -129,5 +129,5 @@ def test_a_tie_is_no_success_but_searched_on() -> None:
 
 def test_vectors_are_refused_with_the_remedy() -> None:
     model, x, y = linear_case((9,), 3, 4)
-    with pytest.raises(InputError, match="leave the attack out"):
+    with pytest.raises(InputError, match="use another attack"):
         Square(ThreatModel("Linf", 0.1), steps=2)(model, x, y)
