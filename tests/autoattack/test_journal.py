@@ -88,18 +88,18 @@ def test_a_foreign_journal_is_refused_in_words(tmp_path: Path) -> None:
 
     AutoAttack(THREAT, version="custom", attacks=[APGD(THREAT, steps=2)], folder=tmp_path)(model, x, y)
     refused("started with eps 0.02, but now eps is 0.03", threat=ThreatModel("Linf", 0.03))
-    refused("norm Linf, here norm is L2", threat=ThreatModel("L2", 0.02))
-    refused("version custom, here version is fast", version="fast", attacks=None)
-    refused("seed 0, here seed is 1", seed=1)
-    refused("6 of them, here are 4", x[:4], y[:4])
+    refused("norm Linf, but now norm is L2", threat=ThreatModel("L2", 0.02))
+    refused("version custom, but now version is fast", version="fast", attacks=None)
+    refused("seed 0, but now seed is 1", seed=1)
+    refused("started with 6 images .*, but now there are 4", x[:4], y[:4])
     refused("other images", x * 0.5)
     refused("other labels", y=(y + 1) % 10)
     refused(
-        "the attacks apgd-ce, here they are fab-t, square", attacks=[FABT(THREAT, steps=2), Square(THREAT)]
+        "the attacks apgd-ce, but now they are fab-t, square", attacks=[FABT(THREAT, steps=2), Square(THREAT)]
     )
-    refused("steps 2 of apgd-ce, here steps is 3", attacks=[APGD(THREAT, steps=3)])
-    refused("without autocast, here it is on", autocast=True)
-    refused("with fold, here it is off", fold=False)
+    refused("steps 2 of apgd-ce, but now steps is 3", attacks=[APGD(THREAT, steps=3)])
+    refused("without autocast, but now it is on", autocast=True)
+    refused("with fold, but now it is off", fold=False)
     with torch.no_grad():
         next(model.parameters()).mul_(1.5)
     refused("other weights")

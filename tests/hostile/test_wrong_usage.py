@@ -133,7 +133,7 @@ CALLS = [
     Case(lambda w: convert(net(), init="zero"), "'zero'", "allowed: identity, paper"),  # type: ignore[arg-type]
     Case(lambda w: convert(net(), filter_fn="1"), "filter_fn='1'", "lambda module, name"),  # type: ignore[arg-type]
     Case(lambda w: convert(net(), optimizer="sgd"), "'sgd'", "a torch.optim.Optimizer"),  # type: ignore[arg-type]
-    Case(lambda w: convert(nn.Linear(2, 2)), "Linear has no normalisation", "give a model that has some"),
+    Case(lambda w: convert(nn.Linear(2, 2)), "Linear has no normalisation", "give a model with some"),
     Case(lambda w: convert(convert(net())), "already converted", "build a fresh model"),
     Case(lambda w: convert(nn.DataParallel(net())), "DataParallel", "convert the plain model"),
     Case(lambda w: forward("advers"), "'advers'", "did you mean adv?"),
@@ -146,11 +146,11 @@ CALLS = [
     Case(lambda w: Split(clean=-1), "clean=-1", "an int of at least 0"),
     Case(lambda w: Blend(clean=0.5, adv=0.6), "0.6", "sum to 1"),
     Case(lambda w: Blend([0.5, 0.5]), "[0.5, 0.5]", "one float tensor (R,)"),  # type: ignore[arg-type]
-    Case(lambda w: bake(net(), "adv"), "Sequential has no routed layers", "give what convert() returned"),
+    Case(lambda w: bake(net(), "adv"), "Sequential has no routed layers", "give a model that convert() returned"),
     Case(lambda w: bake(convert(net()), "clena"), "'clena'", "did you mean clean?"),
     Case(lambda w: bake(convert(net()), Split(clean=2, adv=2)), "Split", "give a route's name or number"),
     Case(lambda w: build("resnet-digit", 10), "'resnet-digit'", "did you mean resnet-digits?"),
-    Case(lambda w: build("resnet-digits", "10"), "'10'", "at least 1 class"),  # type: ignore[arg-type]
+    Case(lambda w: build("resnet-digits", "10"), "'10'", "1 to 1000000 classes"),  # type: ignore[arg-type]
     Case(lambda w: ThreatModel("linf", 0.1), "'linf'", "allowed are Linf, L2, L1"),  # type: ignore[arg-type]
     Case(lambda w: ThreatModel("Linf", 8), "eps 8", "8/255?"),
     Case(lambda w: ThreatModel("L2", -1.0), "eps is -1", "at least 0"),
@@ -202,16 +202,16 @@ DATA = [
 ]
 
 WEIGHTS = [
-    Case(lambda w: load_weights(net(), w / "none.pt"), "none.pt", "allowed is the path of"),
+    Case(lambda w: load_weights(net(), w / "none.pt"), "none.pt", "give the path of a"),
     Case(lambda w: load_weights(net(), w / "text.txt"), "text.txt", "must end in .safetensors"),
     Case(lambda w: load_weights(net(), w / "cut.pt"), "cut.pt", "save it again"),
     Case(lambda w: load_weights(net(), w / "cut.safetensors"), "cut.safetensors", "save it again"),
     Case(lambda w: load_weights(net(), w / "code.pt"), "code.pt holds pickled code", "model.state_dict()"),
     Case(lambda w: load_weights(net(), w / "list.pt"), "list.pt holds list", "state_dict, model_state_dict"),
-    Case(lambda w: load_weights(net(), w / "other.pt"), "8 missing", "the weights of this architecture"),
+    Case(lambda w: load_weights(net(), w / "other.pt"), "8 missing", "weights of this architecture"),
     Case(
         lambda w: load_weights(nn.Linear(2, 3), w / "other.pt"),
-        "2 classes, the network of 3",
+        "2 classes, the network 3",
         "fresh_head=true",
     ),
     Case(lambda w: load_official(convert(net()), {"a": X}), "no bn_list", "use load_state_dict"),
@@ -221,8 +221,8 @@ WEIGHTS = [
     Case(lambda w: resolve("json:dumpz"), "'dumpz'", "did you mean dump"),
     Case(lambda w: resolve("json:JSONDecoder"), "returned JSONDecoder", "not a torch.nn.Module"),
     Case(lambda w: resolve(f"{w}/nets.py:make"), "nets.py", "path/to/file.py:FUNCTION"),
-    Case(lambda w: resolve(str(w / "img")), "img is not a run folder", "the folder that train wrote"),
-    Case(lambda w: evaluate_run(w / "img"), "img is not a run folder", "the folder that train wrote"),
+    Case(lambda w: resolve(str(w / "img")), "img is not a run folder", "a folder that train wrote"),
+    Case(lambda w: evaluate_run(w / "img"), "img is not a run folder", "a folder that train wrote"),
     Case(lambda w: evaluate_run(w / "cut"), "model.safetensors is truncated", "take another checkpoint"),
     Case(lambda w: evaluate_run(w / "edited"), "state.json was altered", "take another checkpoint"),
     Case(lambda w: evaluate_run(w / "run", checkpoint="first"), "first: no such", "there are: best, last"),
@@ -258,13 +258,13 @@ COMMANDS = [
     Case("train digits device=cpu seeds=0 out={w}/new --resume", "new holds no run", "without --resume"),
     Case("train digits device=cpu seeds=0 out={w}/text.txt", "text.txt is a file", "choose a folder"),
     Case("compare", "RUN", "see `robustsabn compare --help`"),
-    Case("compare {w}/none", "none is not a run folder", "the folder that train wrote"),
+    Case("compare {w}/none", "none is not a run folder", "a folder that train wrote"),
     Case("compare {w}/cut", "cut has not ended", "cut/config.yaml --resume"),
     Case("compare {w}/img {w}/cut", "img is not a run folder", "the folder that train wrote (and 1 more"),
     Case("compare {w}/run --html {w}/img", "img is a folder", "name a file"),
     Case("compare {w}/run --json {w}/text.txt/x.json", "text.txt", "check that the folder"),
     Case("evaluate", "RUN", "see `robustsabn evaluate --help`"),
-    Case("evaluate {w}/none", "none is not a run folder", "the folder that train wrote"),
+    Case("evaluate {w}/none", "none is not a run folder", "a folder that train wrote"),
     Case("evaluate {w}/run --attack cw", "'cw'", "write pgd-STEPS"),
     Case("evaluate {w}/run --route advers", "'advers'", "clean, adv"),
     Case("evaluate {w}/run --n ten", "'ten'", "--n: invalid int value"),
@@ -280,7 +280,7 @@ COMMANDS = [
     Case("export {w}/run --out {w}/x.safetensors", "--route is missing", "clean, adv"),
     Case("export {w}/run --route all --out {w}/x.safetensors", "'all'", "clean, adv"),
     Case("export {w}/run --route adv --out {w}/x.h5", "'h5'", "allowed: safetensors, onnx, pt2"),
-    Case("export {w}/run --route adv --format pt2 --out {w}/img", "img is a folder", "name a file"),
+    Case("export {w}/run --route adv --format pt2 --out {w}/img", "img is a folder", "give the path of a file"),
     Case("export {w}/run --route adv --out {w}/text.txt/x.pt2", "text.txt", "choose another"),
     Case("recipes digits", "digits", "see `robustsabn recipes --help`"),
 ]

@@ -187,7 +187,7 @@ def test_torchvision_networks_take_pixels(tmp_path: Path) -> None:
     torch.save(inner.state_dict(), tmp_path / "resnet18.pth")
     again = resolve("torchvision:resnet18", num_classes=5, weights=tmp_path / "resnet18.pth")
     assert torch.equal(again(x), model(x))
-    fails("torchvision:resnet18", "3 channels, not 1", in_channels=1)
+    fails("torchvision:resnet18", "3 channels only, not 1", in_channels=1)
     fails("torchvision:resnet18", "num_classes is -1; give a whole number", num_classes=-1)
 
 
