@@ -122,9 +122,9 @@ def fill(
     skipped = [] if fresh_head is None else other[0] if other else head_of(model, fresh_head)
     if other and fresh_head is None:
         raise ModelError(
-            f"{path} does not fit the network: it has {other[1]} classes, the network {other[2]}; train with "
-            f"fresh_head=true for a new last layer ({', '.join(other[0])}), or build the network for {other[1]} "
-            f"classes (autoattack: --num-classes {other[1]})"
+            f"{path} does not fit the network: it has {other[1]} classes, the network {other[2]}; train "
+            f"with fresh_head=true for a new last layer ({', '.join(other[0])}), or build the network for "
+            f"{other[1]} classes (autoattack: --num-classes {other[1]})"
         )
     kept = versioned({k: v for k, v in state.items() if k not in skipped}, getattr(state, "_metadata", None))
     try:

@@ -87,7 +87,7 @@ class Wide(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("sigmoid", "those of a sigmoid"), ("softmax", "sum to 1"), ("logits", "")]
+    ("name", "words"), [("sigmoid", "like a sigmoid"), ("softmax", "sum to 1"), ("logits", "")]
 )
 def test_evaluate_says_that_outputs_are_probabilities(
     name: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -96,7 +96,7 @@ def test_missing_room(
     before = sorted(here.rglob("*"))
     assert main(words) == 2
     captured = capsys.readouterr()
-    assert "iB and its disk has 0 KiB left; free some space" in captured.err
+    assert "iB, but its disk has only 0 KiB left; free some space" in captured.err
     assert captured.err.count("\n") == 1
     assert sorted(here.rglob("*")) == before
 

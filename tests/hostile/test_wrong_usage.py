@@ -260,7 +260,7 @@ COMMANDS = [
     Case("compare", "RUN", "see `robustsabn compare --help`"),
     Case("compare {w}/none", "none is not a run folder", "a folder that train wrote"),
     Case("compare {w}/cut", "cut has not ended", "cut/config.yaml --resume"),
-    Case("compare {w}/img {w}/cut", "img is not a run folder", "the folder that train wrote (and 1 more"),
+    Case("compare {w}/img {w}/cut", "img is not a run folder", "a folder that train wrote (and 1 more"),
     Case("compare {w}/run --html {w}/img", "img is a folder", "name a file"),
     Case("compare {w}/run --json {w}/text.txt/x.json", "text.txt", "check that the folder"),
     Case("evaluate", "RUN", "see `robustsabn evaluate --help`"),

@@ -28,7 +28,7 @@ class RunFolder:
         """What its config.yaml says, key by key; CheckpointError where there is none."""
         if not self.config.is_file():
             raise CheckpointError(
-                f"{self.path} is not a run folder: it has no config.yaml; give the folder that train wrote"
+                f"{self.path} is not a run folder: it has no config.yaml; give a folder that train wrote"
             )
         return read_yaml(self.config)
 
