@@ -185,7 +185,9 @@ def test_what_cannot_be_baked() -> None:
     with pytest.raises(ConversionError, match="no routed layers and nothing to bake"):
         bake(nn.Sequential(nn.BatchNorm2d(3)), "adv")
     for selection in (Split(clean=1, adv=1), torch.tensor([0, 1])):
-        with pytest.raises(ConversionError, match="through different routes, but a plain network has only one"):
+        with pytest.raises(
+            ConversionError, match="through different routes, but a plain network has only one"
+        ):
             bake(routed, selection)
     with pytest.raises(RouteError, match=r"no route 'avd' \(did you mean adv"):
         bake(routed, "avd")

@@ -161,7 +161,9 @@ def test_what_is_said_of_a_class_is_tried() -> None:
     assert "does not compute" in refusal(doubled, known={DoubledNorm: "BatchNorm2d"})
     assert "allowed: BatchNorm1d," in refusal(model, known={OwnLayerNorm: nn.RMSNorm})
     assert "the model has no layer of DoubledNorm" in refusal(model, known={DoubledNorm: nn.BatchNorm2d})
-    assert "give a dict of classes and what they compute" in refusal(model, known={"OwnLayerNorm": nn.LayerNorm})
+    assert "give a dict of classes and what they compute" in refusal(
+        model, known={"OwnLayerNorm": nn.LayerNorm}
+    )
 
 
 def test_random_numbers_go_on_as_if_nothing_had_been_tried() -> None:

@@ -108,9 +108,7 @@ def test_a_report_folder_that_cannot_be(
     forbid_work(monkeypatch)
     Path("run/report").write_text("a file")
     assert main(words) == 2
-    assert (
-        "run/report: File exists; check that the folder exists and may be written" in capsys.readouterr().err
-    )
+    assert "run/report: File exists; check that the folder exists and is writable" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["train", "digits", *SMALL, "out=here"], ATTACK, [*EVALUATE, "pgd-1"]])

@@ -146,7 +146,11 @@ CALLS = [
     Case(lambda w: Split(clean=-1), "clean=-1", "an int of at least 0"),
     Case(lambda w: Blend(clean=0.5, adv=0.6), "0.6", "sum to 1"),
     Case(lambda w: Blend([0.5, 0.5]), "[0.5, 0.5]", "one float tensor (R,)"),  # type: ignore[arg-type]
-    Case(lambda w: bake(net(), "adv"), "Sequential has no routed layers", "give a model that convert() returned"),
+    Case(
+        lambda w: bake(net(), "adv"),
+        "Sequential has no routed layers",
+        "give a model that convert() returned",
+    ),
     Case(lambda w: bake(convert(net()), "clena"), "'clena'", "did you mean clean?"),
     Case(lambda w: bake(convert(net()), Split(clean=2, adv=2)), "Split", "give a route's name or number"),
     Case(lambda w: build("resnet-digit", 10), "'resnet-digit'", "did you mean resnet-digits?"),
@@ -280,7 +284,9 @@ COMMANDS = [
     Case("export {w}/run --out {w}/x.safetensors", "--route is missing", "clean, adv"),
     Case("export {w}/run --route all --out {w}/x.safetensors", "'all'", "clean, adv"),
     Case("export {w}/run --route adv --out {w}/x.h5", "'h5'", "allowed: safetensors, onnx, pt2"),
-    Case("export {w}/run --route adv --format pt2 --out {w}/img", "img is a folder", "give the path of a file"),
+    Case(
+        "export {w}/run --route adv --format pt2 --out {w}/img", "img is a folder", "give the path of a file"
+    ),
     Case("export {w}/run --route adv --out {w}/text.txt/x.pt2", "text.txt", "choose another"),
     Case("recipes digits", "digits", "see `robustsabn recipes --help`"),
 ]

@@ -105,7 +105,10 @@ def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes, messag
         ({}, "not a state dict"),
         ({"epoch": 3, "weights": state()}, "'epoch' is not a tensor"),
         ({"weight": torch.zeros(2, 3)}, "1 missing, the first is bias"),
-        ({"fc.weight": torch.zeros(2, 3)}, "2 missing, the first is weight; 1 unexpected, the first is fc.weight"),
+        (
+            {"fc.weight": torch.zeros(2, 3)},
+            "2 missing, the first is weight; 1 unexpected, the first is fc.weight",
+        ),
         (state() | {"more": torch.zeros(1)}, "1 unexpected, the first is more"),
         (state() | {"bias": torch.zeros(3)}, r"size mismatch for bias.*\[3\].*\[2\]"),
     ],
