@@ -16,7 +16,7 @@ from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.tasks import load_config
 from tests.helpers.gan_case import MakeNpz, tiny
 from tests.helpers.launch import launch
-from tests.helpers.run_case import metrics, same
+from tests.helpers.runs import metrics, same
 
 
 def opened(out: Path, **changes: Any) -> GanTraining:
