@@ -1,7 +1,6 @@
 """AutoAttack over processes, and killed without warning: the same report."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,25 +10,16 @@ import pytest
 import torch
 
 from tests.helpers import ROOT
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def command(out: Path, resume: bool, how: str, processes: int) -> list[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    words = ["-m", "tests.helpers.attacks.evaluate_worker", str(out), "resume" if resume else "fresh", how]
-    return [sys.executable, *(launch if processes > 1 else []), *words]
+from tests.helpers.attacks.evaluate_worker import evaluate
+from tests.helpers.processes import apart
 
 
 def run(
     out: Path, *, resume: bool = False, processes: int = 1, how: str = "quick"
 ) -> dict[str, torch.Tensor]:
     out.mkdir(exist_ok=True)
-    words = command(out, resume, how, processes)
-    done = subprocess.run(
-        words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    code, output = apart(evaluate, out, resume, how, place=out.parent, processes=processes)
+    assert code == 0, output[-3000:]
     found: dict[str, torch.Tensor] = torch.load(out / "report.pt", weights_only=True)
     return found
 
@@ -72,8 +62,8 @@ def test_processes_agree_about_a_random_model_and_never_vote_twice(tmp_path: Pat
     "lines", [pytest.param(1, marks=pytest.mark.slow), 6, pytest.param(14, marks=pytest.mark.slow)]
 )
 def test_killed_at_any_moment_and_resumed(whole: dict[str, torch.Tensor], tmp_path: Path, lines: int) -> None:
-    words = command(tmp_path, False, "slow", 1)
-    with subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "tests.helpers.attacks.evaluate_worker", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(lines):
             assert process.stdout.readline()

@@ -15,31 +15,36 @@ from unittest import mock
 
 import torch
 
+from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.processes import stopping
+from robustsabn.trainers.processes.signals import Interrupted
+from robustsabn.trainers.tasks import load_config, task_class
 from tests.helpers import ROOT
+from tests.helpers.processes import apart
 
-__all__ = ["launch", "perform"]
+__all__ = ["accelerate_launch", "launch", "perform"]
 
+Jobs = list[dict[str, Any]]
 # with --cpu the launcher starts one process, whatever number is asked for; --multi_gpu starts that many anywhere
 ACCELERATE = (
     "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 --module"
 )
 
 
-def launch(jobs: list[dict[str, Any]], place: Path, processes: int = 1) -> tuple[int, str]:
+def launch(jobs: Jobs, place: Path, processes: int = 1) -> tuple[int, str]:
     """Perform `jobs` one after the other in new processes: exit code and output."""
+    return apart(_perform_all, jobs, place=place, processes=processes)
+
+
+def accelerate_launch(jobs: Jobs, place: Path) -> tuple[int, str]:
+    """As `launch`, in two processes of `accelerate launch`."""
     file = place / "jobs.json"
     file.write_text(json.dumps(jobs))
-    command = [sys.executable, "-m"]
-    if processes > 1:
-        command += ["accelerate.commands.launch", "--num_processes", str(processes), *ACCELERATE.split()]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(place),
-    }
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
+    command += [*ACCELERATE.split(), "tests.helpers.launch", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
     done = subprocess.run(
-        [*command, "tests.helpers.launch", str(file)],
+        command,
         cwd=ROOT,
         env=environment,
         text=True,
@@ -62,11 +67,6 @@ def perform(
 
     With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main process writes `trace`, process r `trace`.r.
     """
-    from robustsabn.trainers.loop.loop import run
-    from robustsabn.trainers.processes import stopping
-    from robustsabn.trainers.processes.signals import Interrupted
-    from robustsabn.trainers.tasks import load_config, task_class
-
     chosen = load_config(config)
     steps: list[dict[str, torch.Tensor]] = []
 
@@ -89,9 +89,13 @@ def perform(
         run(chosen, Traced, resume=resume)
 
 
-if __name__ == "__main__":
+def _perform_all(jobs: Jobs) -> None:
     torch.set_num_threads(1)
-    for job in json.loads(Path(sys.argv[1]).read_text()):
+    for job in jobs:
         perform(**job)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    _perform_all(json.loads(Path(sys.argv[1]).read_text()))

@@ -1,7 +1,6 @@
-"""Training in a process of several, watched: `-m tests.helpers.pitfalls_worker FOLDER`. Process r writes what it saw to FOLDER/r.pt."""
+"""Training in a process of several, watched."""
 
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ from robustsabn.trainers.processes.distributed import accelerator, average_stati
 from tests.helpers.methods import images, network
 from tests.helpers.runs import TINY
 
-__all__ = ["OPTIONS", "RUN", "main", "steps"]
+__all__ = ["OPTIONS", "RUN", "steps", "watch"]
 
 N = 8
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -155,8 +154,8 @@ def watched(config: dict[str, Any], stop: int | None = None, resume: bool = Fals
     return made[0].seen
 
 
-def main(place: Path) -> None:
-    """All that the tests look at, in one launch."""
+def watch(place: Path) -> None:
+    """All that the tests look at, in one launch: process r writes what it saw to `place`/r.pt."""
     torch.set_num_threads(1)
     acc = accelerator(cpu=True)
     found: dict[str, Any] = {"methods": {name: steps(acc, name, sync=True) for name in METHODS}}
@@ -169,7 +168,3 @@ def main(place: Path) -> None:
     found["bf16"] = watched({**awp, "out": str(place / "bf16")})
     torch.save(found, place / f"{acc.process_index}.pt")
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from accelerate import Accelerator, DistributedType
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.processes.distributed import accelerator, launch_note
-from tests.helpers.launch import launch, perform
+from tests.helpers.launch import accelerate_launch, launch, perform
 from tests.helpers.runs import TINY, same
 
 SYNCED: dict[str, Any] = {
@@ -42,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"config": {**OWN, "out": str(place / "stopped")}, "resume": True},
         {"config": {**OWN, "out": str(place / "cut")}, "die": 7},
     ]
-    code, output = launch(jobs, place, 2)
+    code, output = accelerate_launch(jobs, place)
     assert code != 0, output
     assert "SIGKILL" in output or "-9" in output, output
     assert "stopped at step 5" in output, output

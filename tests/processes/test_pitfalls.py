@@ -1,8 +1,5 @@
 """What goes wrong unseen when adversarial training meets processes, half precision and memory formats."""
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -20,11 +17,10 @@ from robustsabn.trainers.loop.draws import epoch_order
 from robustsabn.trainers.loop.updates import learning_rate
 from robustsabn.trainers.methods import METHODS
 from robustsabn.trainers.processes.distributed import accelerator
-from tests.helpers import ROOT
 from tests.helpers.methods import images
-from tests.helpers.pitfalls_worker import OPTIONS, RUN, steps
+from tests.helpers.pitfalls_worker import OPTIONS, RUN, steps, watch
+from tests.helpers.processes import apart
 
-WORKER = "tests.helpers.pitfalls_worker"
 NAMES = tuple(METHODS)
 Seen = list[dict[str, Any]]
 
@@ -33,12 +29,8 @@ Seen = list[dict[str, Any]]
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """What each of two processes saw."""
     place = tmp_path_factory.mktemp("pitfalls")
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", WORKER, str(place)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *words], env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
+    code, output = apart(watch, place, place=place, processes=2)
+    assert code == 0, output[-5000:]
     return [torch.load(place / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -1,4 +1,4 @@
-"""One evaluation in a process of its own: `-m tests.helpers.attacks.evaluate_worker FOLDER fresh|resume quick|slow|random`."""
+"""One evaluation in a process of its own."""
 
 import os
 import sys
@@ -11,13 +11,14 @@ from robustsabn.attacks import AutoAttack, ProgressEvent
 from tests.helpers.attacks.autoattack_case import THREAT, Wrapped, quick
 from tests.helpers.attacks.networks import conv_case
 
-__all__ = ["COLUMNS", "main"]
+__all__ = ["COLUMNS", "evaluate"]
 
 COLUMNS = ("ids", "clean", "robust", "broken_by", "target", "iteration", "x_adv")
 
 
-def main(out: Path, resume: bool, slow: bool, random: bool) -> None:
-    """Attack a small network; tell about progress line by line, and write what was found."""
+def evaluate(out: Path, resume: bool, how: str) -> None:
+    """Attack a small network, `quick` or `slow`, or a `random` one; tell about progress line by line, and write what was found."""
+    slow, random = how == "slow", how == "random"
     torch.set_num_threads(1)
     if "RANK" in os.environ:
         torch.distributed.init_process_group("gloo")
@@ -50,4 +51,4 @@ def main(out: Path, resume: bool, slow: bool, random: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] == "resume", sys.argv[3] == "slow", sys.argv[3] == "random")
+    evaluate(Path(sys.argv[1]), resume=False, how="slow")
