@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.attacks import APGD, APGDT, FAB, FGSM, PGD, Square, ThreatModel
-from tests.helpers.views import VIEWS, poisoned
+from tests.helpers.layers.views import VIEWS, poisoned
 
 SHAPE = (6, 3, 5, 5)
 KINDS = [

@@ -25,7 +25,7 @@ from robustsabn.layers import (
     RoutedLayerNorm,
     RoutedNorm,
 )
-from tests.helpers.norm_layers import CASES, LAYERS
+from tests.helpers.conversion.norm_layers import CASES, LAYERS
 from tests.helpers.randomise import randomise, through
 
 

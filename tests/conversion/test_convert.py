@@ -14,7 +14,7 @@ from robustsabn import Blend, Split, convert, routes_of
 from robustsabn.errors import ConversionError
 from robustsabn.layers import PRESETS, RoutedBatchNorm, RoutedNorm
 from robustsabn.routing import routers_of
-from tests.helpers.norm_layers import CASES, LAYERS
+from tests.helpers.conversion.norm_layers import CASES, LAYERS
 from tests.helpers.randomise import randomise, through
 
 

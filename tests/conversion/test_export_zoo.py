@@ -9,8 +9,8 @@ from torch import Tensor
 
 from robustsabn import bake, convert, route
 from robustsabn.conversion.export import export
+from tests.helpers.conversion.zoo import ZOO, build, wake
 from tests.helpers.randomise import randomise, through
-from tests.helpers.zoo import ZOO, build, wake
 
 NETWORKS = (
     "torchvision:resnet18",

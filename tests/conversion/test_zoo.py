@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from robustsabn import bake, convert
 from robustsabn.conversion.plain_norms import KINDS
 from robustsabn.layers import PRESETS, RoutedNorm
+from tests.helpers.conversion.zoo import ZOO, build, wake
 from tests.helpers.randomise import randomise, through
-from tests.helpers.zoo import ZOO, build, wake
 
 
 @pytest.mark.filterwarnings("ignore::robustsabn.errors.PlainNormWarning")

@@ -8,8 +8,8 @@ from torch import Tensor, fx
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustsabn.attacks.folding.folded_copy import folded
+from tests.helpers.conversion.zoo import ZOO, build, wake
 from tests.helpers.randomise import randomise
-from tests.helpers.zoo import ZOO, build, wake
 
 UNTRACEABLE = {"timm:mobilevit_xxs"}
 QUICK = {

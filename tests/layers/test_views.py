@@ -23,7 +23,7 @@ from robustsabn import (
 from robustsabn.layers import RoutedBatchNorm, RoutedNorm
 from robustsabn.routing import Selection
 from tests.helpers.layer_reference import batch_norm64, running64
-from tests.helpers.views import VIEWS, poisoned
+from tests.helpers.layers.views import VIEWS, poisoned
 
 MIXED = [0, 1, 1, 0, 1, 0]
 SELECTIONS: dict[str, tuple[Selection, list[int] | None]] = {
