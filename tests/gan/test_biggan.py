@@ -14,7 +14,7 @@ from tests.helpers.published_biggan import BigDis, BigGen
 
 CLASSES = 5
 Y = torch.tensor([0, 4, 4])
-SMALL = {"width": 8, "d_width": 8}
+SMALL: dict[str, Any] = {"width": 8, "d_width": 8}
 
 
 def published(architecture: str, hierarchical: bool) -> tuple[Any, Any]:

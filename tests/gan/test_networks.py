@@ -1,6 +1,7 @@
 """Sizes and shapes of the generators and discriminators, and how the class reaches them."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,10 @@ from robustsabn.models.gan import build, names
 from robustsabn.models.gan.norms import NORMS
 from robustsabn.routing import Selection
 
-SMALL = {"width": 8, "d_width": 8}
+SMALL: dict[str, Any] = {"width": 8, "d_width": 8}
 
 
-def small(architecture: str) -> dict[str, int]:
+def small(architecture: str) -> dict[str, Any]:
     return {"width": 2, "d_width": 2} if architecture.endswith("128") else SMALL
 
 
@@ -38,6 +39,13 @@ def test_parameters_are_as_many_as_published(
     g, d = build(architecture, classes, "ccbn")
     assert (numbers(g), numbers(d)) == (ccbn, discriminator)
     assert numbers(build(architecture, classes, "sabn")[0]) == sabn
+
+
+def test_biggan_has_as_many_as_others_count() -> None:
+    """Google's compare_gan asserts 70,433,988 for its generator of 128x128 with 1000 classes."""
+    with torch.device("meta"):
+        g, _ = build("biggan-128", 1000, "ccbn", init="normal")
+    assert numbers(g) == 70_433_988
 
 
 @pytest.mark.parametrize(
@@ -65,7 +73,8 @@ def test_shapes_ranges_and_gradients(architecture: str, norm: str) -> None:
 @pytest.mark.parametrize("architecture", names())
 def test_the_class_changes_images_and_scores(architecture: str) -> None:
     g, d = build(architecture, 5, "sabn", affine_init="paper", **small(architecture), seed=0)
-    g.eval(), d.eval()
+    g.eval()
+    d.eval()
     z = torch.randn(1, g.latent_dim).expand(2, -1)
     with torch.no_grad(), route(g, torch.tensor([1, 3])):
         a, b = g(z)
@@ -84,7 +93,8 @@ def selections() -> list[tuple[Selection, list[int]]]:
 @pytest.mark.parametrize("architecture", [name for name in names() if name != "biggan-128"])
 def test_every_selection_is_what_its_classes_are(architecture: str) -> None:
     g, d = build(architecture, 5, "sabn", affine_init="paper", **small(architecture), seed=0)
-    g.eval(), d.eval()
+    g.eval()
+    d.eval()
     z = torch.randn(3, g.latent_dim)
 
     def both(selection: Selection) -> tuple[Tensor, Tensor]:
@@ -146,7 +156,7 @@ def test_a_gradient_penalty_can_be_differentiated() -> None:
     x = (torch.rand(4, 1, 8, 8) * 2 - 1).requires_grad_()
     with route(d, torch.arange(4)):
         (slope,) = torch.autograd.grad(d(x).sum(), x, create_graph=True)
-    slope.square().sum().backward()
+    torch.autograd.backward(slope.square().sum())
     weight = d.blocks[0].conv1.parametrizations.weight.original
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
@@ -166,3 +176,29 @@ def test_what_does_not_fit_is_said() -> None:
         g(torch.randn(2, 31))
     with pytest.raises(InputError, match=r"takes \(N, 1, H, W\)"):
         d(torch.randn(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("norms", [("ccbn", "sabn"), ("ccin", "sain")])
+@pytest.mark.parametrize("architecture", ["sngan-32", "autogan-32", "digits"])
+def test_equal_effective_affines_give_equal_images(architecture: str, norms: tuple[str, str]) -> None:
+    (plain, _), (sandwich, _) = (
+        build(architecture, 5, norm, affine_init="paper", **SMALL, seed=0) for norm in norms
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        state = sandwich.double().state_dict()
+        for key, value in state.items():
+            if "norm" in key and ("weight" in key or "bias" in key):
+                value.normal_(0.0 if "bias" in key else 1.0, 0.5)
+        sandwich.load_state_dict(state)
+        folded = dict(state)
+        for key in [key for key in state if key.endswith("route_weight")]:
+            layer = key.removesuffix(".route_weight")
+            g, b = state[key], state[f"{layer}.route_bias"]
+            shared_g, shared_b = folded.pop(f"{layer}.weight"), folded.pop(f"{layer}.bias")
+            folded[key], folded[f"{layer}.route_bias"] = g * shared_g, g * shared_b + b
+        plain.double().load_state_dict(folded)
+    z, y = torch.randn(4, plain.latent_dim, dtype=torch.float64), torch.tensor([0, 1, 4, 4])
+    for mode in (True, False):
+        with torch.no_grad(), route(plain.train(mode), y), route(sandwich.train(mode), y):
+            torch.testing.assert_close(sandwich(z), plain(z))

@@ -39,7 +39,8 @@ def used(network: Any, *inputs: Tensor) -> Any:
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d) and module.affine:
-                module.weight.normal_(1, 0.3), module.bias.normal_(0, 0.3)
+                module.weight.normal_(1, 0.3)
+                module.bias.normal_(0, 0.3)
             elif isinstance(module, nn.Embedding) and "embed" in str(module):
                 module.weight.normal_(1, 0.5)
         for _ in range(20):
@@ -72,7 +73,7 @@ def test_a_published_discriminator_gives_the_same_scores(architecture: str) -> N
 
 @pytest.mark.parametrize("architecture", ["sngan-32", "autogan-32"])
 def test_in_training_images_and_gradients_are_the_same(architecture: str) -> None:
-    theirs = published(architecture, "sabn").double()
+    theirs: Any = published(architecture, "sabn").double()
     mine = load_official(ours(architecture)[0].double(), theirs.state_dict())
     z = torch.randn(3, 128, dtype=torch.float64)
     weights = torch.randn(3, 3, 32, 32, dtype=torch.float64)
@@ -89,7 +90,10 @@ def test_in_training_images_and_gradients_are_the_same(architecture: str) -> Non
 
 
 def test_the_checkpoint_of_a_training(tmp_path: Path) -> None:
-    networks = {"gen": published("sngan-32", "sabn"), "avg_gen": published("sngan-32", "sabn")}
+    networks: dict[str, Any] = {
+        "gen": published("sngan-32", "sabn"),
+        "avg_gen": published("sngan-32", "sabn"),
+    }
     networks["dis"] = published_discriminator("sngan-32")
     content = {f"{name}_state_dict": network.state_dict() for name, network in networks.items()}
     torch.save({"epoch": 3, "model": "sngan", **content}, tmp_path / "checkpoint.pth")
@@ -102,7 +106,7 @@ def test_the_checkpoint_of_a_training(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_said_and_nothing_is_loaded() -> None:
     state = published("sngan-32", "sabn").state_dict()
-    cases = [
+    cases: list[tuple[nn.Module, Any, str]] = [
         (ours("sngan-32", "ccbn")[0], state, "has besides blocks.0.norm1.weight, .* and 10 more"),
         (ours("sngan-32", classes=7)[0], state, r"norm1.route_weight is \(5, 8\) in the file and \(7, 8\)"),
         (ours("sngan-128")[0], state, "build the network with the norm, classes and widths of the file"),
@@ -115,5 +119,5 @@ def test_what_does_not_fit_is_said_and_nothing_is_loaded() -> None:
     for network, weights, message in cases:
         before = {key: value.clone() for key, value in network.state_dict().items()}
         with pytest.raises(ModelError, match=message):
-            load_official(network, weights)  # type: ignore[arg-type]
+            load_official(network, weights)
         assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())

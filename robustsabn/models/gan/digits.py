@@ -16,11 +16,11 @@ def digits_generator(
     num_classes: int = 10, norm: str = "sabn", *, width: int = 32, latent_dim: int = 32, **options: Any
 ) -> SNGANGenerator:
     """One block of `width` channels, from 4x4 to 8x8."""
-    settings = _DEFAULTS | {"affine_init": "identity"} | options
+    settings: dict[str, Any] = {**_DEFAULTS, "affine_init": "identity", **options}
     return SNGANGenerator((width, width), num_classes, norm, latent_dim=latent_dim, **settings)
 
 
 def digits_discriminator(num_classes: int = 10, *, width: int = 32, **options: Any) -> Discriminator:
     """Two blocks of `width` channels, the first of which pools."""
-    settings = _DEFAULTS | {"bias": True} | options
+    settings: dict[str, Any] = {**_DEFAULTS, "bias": True, **options}
     return Discriminator((Stage(width, True), Stage(width, False)), num_classes, **settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from robustsabn.text import quote
 
 __all__ = ["load_official"]
 
+N = TypeVar("N", bound=nn.Module)
 State = dict[str, Tensor]
 
 _LAYOUTS: dict[type[nn.Module], Callable[[nn.Module, State], State]] = {
@@ -32,7 +33,7 @@ _LAYOUTS: dict[type[nn.Module], Callable[[nn.Module, State], State]] = {
 }
 
 
-def load_official(network: nn.Module, weights: Mapping[str, Any] | str | Path) -> nn.Module:
+def load_official(network: N, weights: Mapping[str, Any] | str | Path) -> N:
     """Load published weights into a generator or discriminator of `build`, all of them and no others, and return it.
 
     weights: a state dict, or the path of a torch file, read without running code that it may carry. In a whole checkpoint
