@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustsabn.attacks import FGSM, PGD, ThreatModel, accuracy, verify
 from robustsabn.errors import InputError
+from tests.helpers.device import Looks
 
 THREAT = ThreatModel("Linf", 8 / 255)
 X, Y = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
@@ -171,17 +171,6 @@ def test_unchecked_values_are_not_looked_at() -> None:
         attack(linear(), (X * 255).byte(), Y)
 
 
-class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operators that hand values to the host, each of which waits for an accelerator."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        self.count += name in ("_local_scalar_dense", "nonzero", "is_nonzero", "equal")
-        return func(*args, **(kwargs or {}))
-
-
 class Lists(TorchFunctionMode):
     """Counts `tolist`, which calls no operator on the CPU."""
 
@@ -201,10 +190,10 @@ def test_the_loop_never_waits_for_the_device(norm: Any, options: dict[str, Any])
     for eps in (0.1, torch.rand(4) / 10):
         for checked, steps in ((False, 2), (True, 2), (True, 5)):
             attack = PGD(ThreatModel(norm, eps), steps=steps, check=checked, **options)
-            with Lists() as lists, Reads() as reads:  # type: ignore[no-untyped-call]
+            with Lists() as lists, Looks() as reads:
                 attack(model, X, Y)
             assert (reads.count, lists.count) == (0, 2 if checked else 0)
-    with Lists() as lists, Reads() as reads:  # type: ignore[no-untyped-call]
+    with Lists() as lists, Looks() as reads:
         PGD(ThreatModel(norm, 0.1), steps=1, early_stop=True)(model, X, (model(X).argmax(1) + 1) % 3)
     assert reads.count > 0  # the count sees what early_stop has to ask
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from robustsabn import Blend, Split, _torchvision, bake, convert, route
 from robustsabn.errors import RouteError
-from robustsabn.layers import PRESETS
+from robustsabn.layers import PRESETS, RoutedBatchNorm1d
 from tests.helpers.randomise import randomise, small, through
 
 ROUTED = ("ccbn", "sabn", "auxbn", "saauxbn")
@@ -120,11 +120,18 @@ def test_fusing_takes_the_selected_route_or_is_refused(norm: str) -> None:
         baked: Any = bake(model, name)
         torch.testing.assert_close(fuse_conv_bn_eval(baked[0], baked[1])(x), expected)
         with route(model, name):
-            if norm in ("auxbn", "saauxbn"):  # statistics per route have another shape
-                with pytest.raises(RuntimeError, match="size of tensor"):
+            if norm in ("auxbn", "saauxbn"):
+                with pytest.raises(RouteError, match=r"per route.*bake\(model, name\)"):
                     fuse_conv_bn_eval(conv, model[1])
             else:
                 torch.testing.assert_close(fuse_conv_bn_eval(conv, model[1])(x), expected)
+
+
+@pytest.mark.parametrize("affine", ["shared", "none", "sandwich"])
+def test_fusing_statistics_per_route_is_refused_where_shapes_would_fit(affine: Any) -> None:
+    layer = RoutedBatchNorm1d(1, statistics="per_route", affine=affine).eval()
+    with route(layer, "adv"), pytest.raises(RouteError, match=r"bake\(model, name\)"):
+        fuse_linear_bn_eval(nn.Linear(3, 1), layer)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.utils._pytree import tree_map
 
 from robustsabn.errors import RouteError
@@ -21,6 +23,8 @@ _READ = frozenset(_OF_ALL_ROUTES.split())
 """What is answered without a route."""
 _TRAINS = frozenset(("backward", "grad", "is_leaf", "register_hook", "retain_grad"))
 """What is asked of tensors that are trained."""
+_FUSE = frozenset((fuse_conv_bn_eval.__code__, fuse_linear_bn_eval.__code__))
+"""Torch's functions that take running statistics, then weight and bias."""
 
 
 class EffectiveAffine(Tensor):
@@ -76,14 +80,17 @@ class EffectiveAffine(Tensor):
 
 def effective(layer: Any, entry: str) -> Tensor | None:
     """`weight` or `bias` of a routed layer as seen from outside; the parameter itself where all routes share it."""
-    own = layer._parameters[entry]
+    own, compiling = layer._parameters[entry], torch.compiler.is_compiling()
+    if layer.statistics == "per_route" and not compiling and sys._getframe(2).f_code in _FUSE:
+        raise RouteError(
+            f"a {type(layer).__name__} with running statistics per route, which are a table, cannot be fused; give the "
+            "tool bake(model, name), a plain network"
+        )
     if not layer.has_route_affine:
         return own  # type: ignore[no-any-return]
     if not _sources(layer, entry):
         return None
-    if torch.compiler.is_compiling():
-        return _composed(layer, entry)
-    return _stand_in(layer, entry)
+    return _composed(layer, entry) if compiling else _stand_in(layer, entry)
 
 
 def _stand_in(layer: Any, entry: str, detached: bool = False) -> EffectiveAffine:
