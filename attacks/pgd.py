@@ -144,7 +144,7 @@ class PGD:
         delta0: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        check_batch(model, x, y, delta0)
+        check_batch(model, x, y, delta0, values=self.check)
         check_generator(generator or self.generator)
         threat = self.threat.fit(x)
         if self.loss == "kl" and self.start == "none" and delta0 is None:

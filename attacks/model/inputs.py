@@ -26,8 +26,13 @@ __all__ = [
 ]
 
 
-def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) -> None:
-    """Check types, dtypes, shapes and devices of images (N, ...) and labels (N,), but no value."""
+def check_batch(
+    model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None, *, values: bool = True
+) -> None:
+    """Check types, dtypes, shapes and devices of images (N, ...) and labels (N,), but no value.
+
+    Unless `values` are wanted, all may be on the device meta, which has none.
+    """
     if not callable(model):
         raise InputError(
             f"the model is a {type(model).__name__}; give a module or function that returns logits"
@@ -41,7 +46,7 @@ def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) 
         if not x.is_floating_point():
             remedy = "allowed is float32 in [0, 1]; pass x.float() / 255 if they hold 0 to 255"
         raise InputError(f"images are {x.dtype}, {remedy}")
-    if x.layout is not torch.strided or x.device.type == "meta":
+    if x.layout is not torch.strided or (values and x.is_meta):
         raise InputError(f"images are {x.layout} on {x.device}; give dense images with values: x.to_dense()")
     if x.ndim < 2:
         raise InputError(
@@ -62,17 +67,17 @@ def check_batch(model: Any, x: Tensor, y: Tensor, delta0: Tensor | None = None) 
             f"{x.dtype} {tuple(x.shape)} on {x.device}"
         )
     if isinstance(model, nn.Module):
-        check_weights(model)
+        check_weights(model, meta=x.is_meta)
 
 
-def check_weights(model: nn.Module) -> None:
-    """Check that the model's parameters hold values and allow gradients."""
+def check_weights(model: nn.Module, *, meta: bool = False) -> None:
+    """Check that the model's parameters hold values, unless `meta` is allowed, and allow gradients."""
     weights = list(model.parameters())
     if any(isinstance(weight, UninitializedParameter) for weight in weights):
         raise InputError(
             "the model has lazy layers without weights; call the model once on images of this size first"
         )
-    if any(weight.is_meta for weight in weights):
+    if not meta and any(weight.is_meta for weight in weights):
         raise InputError(
             "the model is on the device meta, which holds no values; build it on a real device, or give it "
             "its weights: model.to_empty(device='cpu') and load_state_dict(...)"

@@ -120,7 +120,7 @@ class RoutedBatchNorm(RunningStatistics):
         if self.statistics == "shared" and not self.has_route_affine:
             y = self._whole(x, 0, batch_statistics, update)  # all routes are one
         elif isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
-            if synced and not x.is_cuda:  # all parts in one exchange
+            if synced:  # all parts in one exchange; torch's kernels take one each, and wait for the device
                 y = self._samples(x, route_per_sample(selection, x.device), batch_statistics, update)
             else:
                 y = self._parts(x, selection, batch_statistics, update)
@@ -159,14 +159,6 @@ class RoutedBatchNorm(RunningStatistics):
         if shift is None or shift.ndim == 1:
             shift = (torch.zeros_like(scale[0]) if shift is None else shift).expand(len(parts), -1)
         check_dtype(self, x, scale.dtype)
-        if self.sync and batch_statistics and is_distributed():  # on CUDA
-            outs = []
-            for i, (part, (index, _size)) in enumerate(
-                zip(x.split_with_sizes([n for _, n in parts]), parts, strict=True)
-            ):
-                mean, var, momentum = self._tracked(index, update)
-                outs.append(self._batch_norm(part, scale[i], shift[i], mean, var, momentum))
-            return torch.cat(outs)
         if batch_statistics:
             running = [self._tracked(index, update if size else "none") for index, size in parts]
         else:
