@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn.cli import autoattack, compare, evaluate, export, info, recipes, report, sample, train
+from robustsabn.cli import autoattack, compare, evaluate, export, fd, info, recipes, report, sample, train
 from robustsabn.cli.support.failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError
 from robustsabn.user_code import kept_alive
@@ -25,6 +25,7 @@ VERBS = {
     "report": report,
     "export": export,
     "sample": sample,
+    "fd": fd,
     "recipes": recipes,
     "info": info,
 }

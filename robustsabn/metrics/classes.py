@@ -30,7 +30,7 @@ def per_class(labels: Tensor, classes: int, what: str) -> list[Tensor]:
     return [(labels == k).nonzero().flatten() for k in range(classes)]
 
 
-def by_class(fake: Features, real: Features) -> tuple[ByClass, list[str]]:
+def by_class(fake: Features, real: Features, what: str = "the images") -> tuple[ByClass, list[str]]:
     """Numbers of each class, and notes on what too few images leave out."""
     assert fake.labels is not None
     assert real.labels is not None

@@ -41,7 +41,7 @@ class Extractor:
     def __call__(self, images: Tensor) -> Output:
         """Features and logits of a batch. Raises ModelError where the network fails or gives something else."""
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 given: Any = self.network(images)
         except Exception as error:  # whatever modules of the user raise
             raise ModelError(

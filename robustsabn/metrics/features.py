@@ -20,36 +20,37 @@ from robustsabn.metrics.extractor import Extractor
 from robustsabn.metrics.images import Images, batches, count, fitted
 from robustsabn.paths import cache_folder
 
-__all__ = ["Features", "extract", "extract_cached"]
+__all__ = ["Extraction", "Features", "extract", "extract_cached"]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Where and how features are taken; `progress` shows a bar."""
+
+    device: Device = "cpu"
+    batch_size: int = 256
+    progress: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features (N, D), logits (N, K) and labels (N,) on the CPU; `shape` (C, H, W) is that of the images."""
+    """Features (N, D), logits (N, K) and labels (N,) on the CPU.
+
+    `shape` (C, H, W) is that of the images, `grey` whether their channels are equal.
+    """
 
     features: Tensor
     logits: Tensor | None
     labels: Tensor | None
     shape: tuple[int, ...]
+    grey: bool
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def take(self, indices: Tensor) -> "Features":
-        """Those at `indices` (n,)."""
-        logits, labels = (None if t is None else t[indices] for t in (self.logits, self.labels))
-        return Features(self.features[indices], logits, labels, self.shape)
-
 
 def extract(
-    images: Images,
-    labels: Tensor | None,
-    extractors: Sequence[Extractor],
-    *,
-    what: str,
-    device: Device = "cpu",
-    batch_size: int = 256,
-    progress: bool = False,
+    images: Images, labels: Tensor | None, extractors: Sequence[Extractor], what: str, way: Extraction
 ) -> list[Features]:
     """What each of `extractors` makes of the images, in one pass over them.
 
@@ -57,13 +58,14 @@ def extract(
     """
     found: list[list[tuple[Tensor, Tensor | None]]] = [[] for _ in extractors]
     known: list[Tensor] = []
-    networks = [e.to(device) for e in extractors]
+    networks = [e.to(way.device) for e in extractors]
     shape: tuple[int, ...] = ()
-    n = 0
-    with Progress(transient=True, disable=not progress) as bar:
+    n, grey = 0, True
+    with Progress(transient=True, disable=not way.progress) as bar:
         task = bar.add_task(f"features of {what}", total=count(images))
-        for x, y in batches(images, labels, what=what, size=batch_size, device=device):
+        for x, y in batches(images, labels, what=what, size=way.batch_size, device=way.device):
             shape, n = tuple(x.shape[1:]), n + len(x)
+            grey = grey and bool((x == x[:, :1]).all())
             for network, rows in zip(networks, found, strict=True):
                 out = network(fitted(x, network.channels, network.size, network.name))
                 rows.append((out.features.cpu(), None if out.logits is None else out.logits.cpu()))
@@ -72,23 +74,26 @@ def extract(
     seen = torch.cat(known) if known else None
     if seen is not None and len(seen) != n:
         raise InputError(f"{what}: {len(seen)} of {n} images have labels; give all or none")
-    return [_joined(e, rows, seen, shape, what) for e, rows in zip(extractors, found, strict=True)]
+    return [
+        Features(*_joined(e, rows, what), seen, shape, grey)
+        for e, rows in zip(extractors, found, strict=True)
+    ]
 
 
 def extract_cached(
-    images: Images, labels: Tensor | None, extractor: Extractor, **options: object
+    images: Images, labels: Tensor | None, extractor: Extractor, what: str, way: Extraction
 ) -> Features:
     """`extract` with one extractor; what it finds of a set in memory or a folder is kept in the user's cache folder.
 
     Its file is named by the digests of images and extractor.
     """
-    file = _file(images, extractor, str(options.get("device", "cpu"))) if labels is None else None
+    file = _file(images, extractor, str(way.device)) if labels is None else None
     if file is not None and (kept := _kept(file)) is not None:
         return kept
-    found = extract(images, labels, [extractor], **options)[0]  # type: ignore[arg-type]
+    found = extract(images, labels, [extractor], what, way)[0]
     if file is not None:
         tensors = {"features": found.features, "logits": found.logits, "labels": found.labels}
-        tensors["shape"] = torch.tensor(found.shape)
+        tensors |= {"shape": torch.tensor(found.shape), "grey": torch.tensor(found.grey)}
         with contextlib.suppress(WriteError):  # then they are extracted again next time
             make_folder(file.parent)
             with replacing(file) as aside:
@@ -97,17 +102,13 @@ def extract_cached(
 
 
 def _joined(
-    extractor: Extractor,
-    rows: list[tuple[Tensor, Tensor | None]],
-    labels: Tensor | None,
-    shape: tuple[int, ...],
-    what: str,
-) -> Features:
+    extractor: Extractor, rows: list[tuple[Tensor, Tensor | None]], what: str
+) -> tuple[Tensor, Tensor | None]:
     features = torch.cat([row for row, _ in rows])
     if not features.isfinite().all():
         raise InputError(f"the extractor {extractor.name} gave features of {what} that are NaN or infinite")
-    scores = [row for _, row in rows if row is not None]
-    return Features(features, torch.cat(scores) if scores else None, labels, shape)
+    logits = [row for _, row in rows if row is not None]
+    return features, torch.cat(logits) if logits else None
 
 
 def _file(images: Images, extractor: Extractor, device: str) -> Path | None:
@@ -121,7 +122,7 @@ def _file(images: Images, extractor: Extractor, device: str) -> Path | None:
 def _kept(file: Path) -> Features | None:
     try:
         held = load_file(file)
-        shape = tuple(held["shape"].tolist())
-        return Features(held["features"], held.get("logits"), held.get("labels"), shape)
+        shape, grey = tuple(held["shape"].tolist()), bool(held["grey"])
+        return Features(held["features"], held.get("logits"), held.get("labels"), shape, grey)
     except (OSError, SafetensorError, KeyError):  # none, or damaged: they are extracted again
         return None

@@ -15,7 +15,8 @@ from robustsabn.text import quote
 __all__ = ["Batch", "Images", "batches", "count", "fitted"]
 
 Images = Tensor | ImageSet | Iterable[Tensor | tuple[Tensor, Tensor]]
-"""A tensor (N, C, H, W), a set of `robustsabn.data`, or any iterable of batches of images, with labels or without."""
+"""A tensor (N, C, H, W), a set of `robustsabn.data` (labels of -1 are unknown), or any iterable of batches of images, with
+labels or without."""
 
 
 class Batch(NamedTuple):
@@ -99,8 +100,10 @@ def _pieces(
         held = cast(ImageSet, images)
         if labels is not None:
             held = held.labelled(labels)
+        known = len(held) > 0 and int(held.labels.min()) >= 0
         for indices in torch.arange(len(held)).split(size):
-            yield held.batch(indices, device)
+            x, y = held.batch(indices, device)
+            yield x, y if known else None
     elif isinstance(images, Iterable):
         seen = 0
         for piece in cast(Iterable[Tensor | tuple[Tensor, Tensor]], images):

@@ -1,26 +1,30 @@
-"""Extractors by name: the digits classifiers, Inception, own code, a network given as it is."""
+"""Extractors by name: the digits classifiers, Inception, own code, a trained run, a network given as it is."""
 
 from pathlib import Path
 
 from torch import nn
 
 from robustsabn.errors import ModelError
+from robustsabn.metrics.before_head import BeforeHead
 from robustsabn.metrics.digits import DIGITS, digits
 from robustsabn.metrics.extractor import Extractor, content_of
+from robustsabn.metrics.inception import inception
 from robustsabn.models.factory import from_code
+from robustsabn.models.spec import resolve, run_folder
 from robustsabn.text import nearest, quote
 from robustsabn.user_code import OwnCode
 
 __all__ = ["SPECS", "extractor"]
 
-SPECS = (*DIGITS, "path/to/file.py:FUNCTION", "package.module:FUNCTION")
+SPECS = (*DIGITS, "inception[:FILE]", "path/to/file.py:FUNCTION", "package.module:FUNCTION", "a run folder")
 
 
 def extractor(spec: "str | nn.Module | Extractor") -> Extractor:
     """The extractor that `spec` names: one of `SPECS`, or a network that gives features, or features and logits.
 
     FUNCTION returns an `nn.Module`: images (N, C, H, W) in [0, 1] to features (N, D), or to a pair of features and logits
-    (N, K). It is put into eval mode. Raises ModelError for anything else.
+    (N, K); of a classifier, `BeforeHead(classifier)` does. Of a run of ours the features before the last layer are taken.
+    Networks are put into eval mode. Raises ModelError for anything else.
     """
     if isinstance(spec, Extractor):
         return spec
@@ -32,10 +36,16 @@ def extractor(spec: "str | nn.Module | Extractor") -> Extractor:
         )
     if spec in DIGITS:
         return digits(spec)
+    kind, _, place = spec.partition(":")
+    if kind == "inception":
+        return inception(place or None)
     if (code := OwnCode.split(spec)) is not None:
         source, name = code
         network = from_code(source, name).eval().requires_grad_(False)
         text = Path(source).expanduser().read_bytes() if source.endswith(".py") else b""
         return Extractor(f"{Path(source).stem}:{name}", network, content_of(network, text))
+    if run_folder(spec) is not None:
+        network = BeforeHead(resolve(spec)).eval().requires_grad_(False)
+        return Extractor(Path(spec).resolve().name, network, content_of(network))
     hint = f"; name its function: {spec}:FUNCTION" if spec.endswith(".py") else nearest(spec, DIGITS)
     raise ModelError(f"unknown extractor {quote(spec)}{hint}; allowed: {', '.join(SPECS)}")

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,17 +12,18 @@ from robustsabn.data.sets import Device, ImageSet, permutation
 from robustsabn.errors import InputError
 from robustsabn.metrics.classes import by_class, judged
 from robustsabn.metrics.extractor import Extractor
-from robustsabn.metrics.features import Features, extract, extract_cached
-from robustsabn.metrics.images import Images
+from robustsabn.metrics.features import Extraction, Features, extract, extract_cached
+from robustsabn.metrics.images import Images, count
 from robustsabn.metrics.named import extractor as named
+from robustsabn.metrics.neighbours import density_coverage, precision_recall
 from robustsabn.metrics.quality import Basis, Quality
-from robustsabn.metrics.scores import Frechet, inception_score, kernel_distance
+from robustsabn.metrics.scores import Frechet, enough, inception_score, kernel_distance
 from robustsabn.text import nearest, quote
 
 __all__ = ["METRICS", "Reference", "distance"]
 
-METRICS = ("fid", "floor", "kid", "inception_score", "classes", "judged")
-"""What can be measured."""
+METRICS = ("fid", "floor", "kid", "inception_score", "precision", "density", "classes", "judged")
+"""What can be measured: "precision" is precision and recall, "density" density and coverage."""
 
 MOST = 50_000
 
@@ -56,7 +59,7 @@ class Reference:
         self.extractor = named(extractor)
         self.judge = None if judge is None else named(judge)
         self.name, self.split, self.held_out = name, split, held_out
-        self.options = {"device": device, "batch_size": batch_size, "progress": progress}
+        self.way = Extraction(device, batch_size, progress)
         most = MOST if n is None else a_whole_number("n", n, InputError)
         if len(real) > most:
             chosen = permutation(len(real), 0)[:most]
@@ -64,8 +67,7 @@ class Reference:
                 real, labels = real[chosen], None if labels is None else labels[chosen]
             else:
                 real = real.take(chosen)
-        self.real = extract_cached(real, labels, self.extractor, what="the real images", **self.options)
-        self.frechet = Frechet(self.real.features, "the real images")
+        self.real = extract_cached(real, labels, self.extractor, "the real images", self.way)
 
     def measure(
         self,
@@ -85,37 +87,49 @@ class Reference:
         """
         wanted = _wanted(only)
         judge = [self.judge] if self.judge is not None and "judged" in wanted else []
-        found = extract(images, labels, [self.extractor, *judge], what=what, **self.options)  # type: ignore[arg-type]
-        fake = found[0]
-        if fake.shape != self.real.shape:
+        if "fid" in wanted and (n := count(images)) is not None:
+            enough(n, self.real.features.shape[1], what)
+        found = extract(images, labels, [self.extractor, *judge], what, self.way)
+        fake, real = found[0], self.real
+        self._check(fake, what)
+        if only is not None and fake.labels is None and {"classes", "judged"} & set(only):
+            raise InputError(f"{what} have no labels; give the class of each to be told of classes")
+        told: dict[str, Any] = {"notes": ()}
+        if "fid" in wanted:
+            told["fid"] = self.frechet(fake.features, what)
+        if "floor" in wanted:
+            told["floor"], told["floor_images"] = self.floor
+        if "kid" in wanted:
+            told["kid"], told["kid_subset"] = kernel_distance(fake.features, real.features, seed)
+        if "inception_score" in wanted and fake.logits is not None:
+            told["inception_score"] = inception_score(fake.logits, seed)
+        if "precision" in wanted and (only is not None or find_spec("torch_fidelity")):
+            told["precision"], told["recall"] = precision_recall(fake.features, real.features)
+        elif "precision" in wanted:
+            told["notes"] += ("precision and recall need torch-fidelity: pip install 'robustsabn[fidelity]'",)
+        if "density" in wanted:
+            told["density"], told["coverage"] = density_coverage(fake.features, real.features)
+        if "classes" in wanted and fake.labels is not None and real.labels is not None:
+            told["classes"], notes = by_class(fake, real, what)
+            told["notes"] += tuple(notes)
+        if judge and found[1].labels is not None:
+            told["judged"] = judged(found[1], judge[0])
+        return Quality(self._basis(fake), **told)
+
+    def _check(self, fake: Features, what: str) -> None:
+        """InputError for images of another shape than the real ones, unless both are grey and the extractor knows what to do."""
+        ours, theirs = fake.shape, self.real.shape
+        alike = self.extractor.channels is not None and fake.grey and self.real.grey
+        if ours[1:] != theirs[1:] or (ours[0] != theirs[0] and not alike):
             raise InputError(
-                f"{what} are (C, H, W) {fake.shape}, the real images {self.real.shape}; make them alike: how images are "
-                "resized changes every number"
+                f"{what} are (C, H, W) {ours}, the real images {theirs}; make them alike: channels and the way of resizing "
+                "change every number"
             )
-        notes: list[str] = []
-        classes = None
-        if "classes" in wanted and fake.labels is not None and self.real.labels is not None:
-            classes, notes = by_class(fake, self.real)
-        floor, floor_images = self.floor if "floor" in wanted else (None, None)
-        kid, subset = (
-            kernel_distance(fake.features, self.real.features, seed) if "kid" in wanted else (None, None)
-        )
-        return Quality(
-            self._basis(fake),
-            fid=self.frechet(fake.features, what) if "fid" in wanted else None,
-            floor=floor,
-            floor_images=floor_images,
-            kid=kid,
-            kid_subset=subset,
-            inception_score=(
-                inception_score(fake.logits, seed)
-                if "inception_score" in wanted and fake.logits is not None
-                else None
-            ),
-            classes=classes,
-            judged=judged(found[1], judge[0]) if judge and found[1].labels is not None else None,
-            notes=tuple(notes),
-        )
+
+    @cached_property
+    def frechet(self) -> Frechet:
+        """The Fréchet distance to the real images."""
+        return Frechet(self.real.features, "the real images")
 
     @cached_property
     def floor(self) -> tuple[float | None, int | None]:
@@ -124,9 +138,7 @@ class Reference:
         if self.held_out is not None:
             if len(self.held_out) <= width:
                 return None, None
-            other = extract_cached(
-                self.held_out, None, self.extractor, what="the real images held out", **self.options
-            )
+            other = extract_cached(self.held_out, None, self.extractor, "real images held out", self.way)
             return self.frechet(other.features), len(other)
         half = len(self.real) // 2
         if half <= width:

@@ -13,7 +13,7 @@ from robustsabn import _torchvision
 from robustsabn.errors import InputError, MissingExtraError
 from robustsabn.metrics.quality import Spread
 
-__all__ = ["Frechet", "inception_score", "kernel_distance"]
+__all__ = ["Frechet", "enough", "inception_score", "kernel_distance"]
 
 SUBSETS = 100
 SUBSET = 1000
@@ -38,22 +38,21 @@ class Frechet:
     """
 
     def __init__(self, real: Tensor, what: str = "real images") -> None:
-        enough(real, what)
+        enough(*real.shape, what)
         with _library("fid") as library:
             self.metric = library.FrechetInceptionDistance(_Passed(real.shape[1]), reset_real_features=False)
         self.metric.update(real.double(), real=True)
 
     def __call__(self, features: Tensor, what: str = "images") -> float:
         """The distance; InputError where there are not more images than features."""
-        enough(features, what)
+        enough(*features.shape, what)
         self.metric.reset()
         self.metric.update(features.double(), real=False)
         return float(self.metric.compute())
 
 
-def enough(features: Tensor, what: str) -> None:
-    """InputError where a covariance of features (N, D) cannot have full rank."""
-    n, width = features.shape
+def enough(n: int, width: int, what: str) -> None:
+    """InputError where a covariance of `width` features of n images cannot have full rank."""
     if n <= width:
         raise InputError(
             f"{what}: a Fréchet distance in {width} features needs more than {width} images, and there are {n}; "

@@ -1,0 +1,88 @@
+"""`robustsabn fd A B`: how near the images of A are to the real ones of B."""
+
+import argparse
+from pathlib import Path
+
+from robustsabn.errors import UsageError
+
+__all__ = ["HELP", "configure", "run"]
+
+HELP = "distances of images to real ones, in the features of a named extractor"
+EPILOG = (
+    "A and B are a folder of pictures or of class folders, an .npz file of images, or a data set such as digits or "
+    "cifar10:ROOT."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("images", metavar="A", help="what is measured")
+    parser.add_argument("real", metavar="B", help="the real images that it is compared with")
+    parser.add_argument(
+        "--extractor",
+        default="digits",
+        metavar="SPEC",
+        help="digits (the default), inception[:FILE], FILE.py:FUNCTION, or a run folder",
+    )
+    parser.add_argument("--judge", metavar="SPEC", help="a classifier of the same kinds, for class accuracy")
+    parser.add_argument("--n", type=int, help="this many of A, drawn by --seed; all by default")
+    parser.add_argument(
+        "--part", choices=("train", "validation", "test", "all"), help="of A, where it has parts"
+    )
+    parser.add_argument(
+        "--real-part", choices=("train", "validation", "test", "all"), help="of B; train by default"
+    )
+    parser.add_argument("--only", metavar="NAMES", help="some of the metrics, such as fid,classes")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn: samples and subsets")
+    parser.add_argument("--batch-size", type=int, default=256, help="images at a time, 256 by default")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
+    parser.add_argument("--json", metavar="OUT", type=Path, help="write the numbers")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the table; write the numbers where they are asked for."""
+    import json
+
+    import torch
+    from rich.console import Console
+
+    from robustsabn.cli.support.arguments import at_least_one, device
+    from robustsabn.files import check_name, make_folder, write_text
+    from robustsabn.metrics import Reference
+    from robustsabn.metrics.sources import source
+    from robustsabn.metrics.table import quality_table
+    from robustsabn.paths import given_path
+
+    at_least_one("--n", args.n)
+    at_least_one("--batch-size", args.batch_size)
+    if args.json is not None:
+        args.json = given_path(args.json, "--json", UsageError)
+        check_name(args.json)
+        if args.json.is_dir():
+            raise UsageError(f"--json: {args.json} is a folder; name a file in it")
+    console = Console(soft_wrap=True, highlight=False)
+    place = device(args.device) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    real = source(args.real, args.real_part)
+    fake = source(args.images, args.part).sample(args.n, args.seed)
+    reference = Reference(
+        real.images,
+        args.extractor,
+        labels=real.labels,
+        judge=args.judge,
+        held_out=real.held_out,
+        name=real.name,
+        split=real.split,
+        device=place,
+        batch_size=args.batch_size,
+        progress=console.is_terminal,
+    )
+    only = None if args.only is None else args.only.split(",")
+    found = reference.measure(fake.images, fake.labels, only=only, seed=args.seed, what=args.images)
+    console.print(quality_table(found, f"{fake.name} against {real.name}"))
+    for note in (*fake.notes, *real.notes, *found.notes):
+        console.print(f"note: {note}", markup=False)
+    if args.json is not None:
+        make_folder(args.json.parent)
+        content = {**found.to_dict(), "images": args.images, "numbers": found.numbers, "seed": args.seed}
+        write_text(args.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        print(f"written to {args.json}")

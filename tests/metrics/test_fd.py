@@ -1,0 +1,67 @@
+"""`robustsabn fd`: the table, the numbers as JSON, and one line for what cannot be measured."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robustsabn.cli import main
+from robustsabn.data import Data
+
+pytestmark = pytest.mark.skipif(find_spec("torchmetrics") is None, reason="torchmetrics is not installed")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, digits: Data) -> Path:
+    """An .npz file of 200 digits."""
+    x, y = digits.train.batch(torch.arange(200))
+    path = tmp_path / "some.npz"
+    np.savez(path, images=(x[:, 0] * 255).byte().numpy(), labels=y.numpy())
+    return path
+
+
+def test_the_table_and_the_numbers(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = archive.with_name("found.json")
+    assert main(["fd", str(archive), "digits", "--only", "fid,floor,judged", "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "fid[digits-cnn-64, n=200, ref=train]" in printed
+    assert "class accuracy[digits-judge-64, n=200]" in printed
+    assert "200 images against 1,085 of digits (train)" in printed
+    held = json.loads(out.read_text())
+    assert held["basis"]["extractor"] == "digits-cnn-64"
+    assert held["floor_images"] == 355
+    assert held["numbers"]["class_accuracy"] > 0.95
+
+
+def test_what_cannot_be_measured_is_one_line(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = archive.parent
+    with np.load(archive) as held:
+        images, labels = held["images"], held["labels"]
+    np.savez(folder / "bright.npz", images=images.astype(np.float32), labels=labels)
+    np.savez(folder / "no3.npz", images=images[labels != 3], labels=labels[labels != 3])
+    np.savez(
+        folder / "colours.npz", images=np.random.default_rng(0).integers(0, 256, (99, 8, 8, 3), np.uint8)
+    )
+    np.savez(folder / "large.npz", images=np.zeros((99, 9, 9), np.uint8))
+    (folder / "empty").mkdir()
+    for argv, message in (
+        ([archive, "digits", "--n", "50"], "more than 64 images, and there are 50"),
+        ([folder / "bright.npz", "digits"], "floats must be in [0, 1]"),
+        ([folder / "no3.npz", "digits"], "class 3 has 0 images"),
+        ([folder / "colours.npz", "digits"], "these have 3"),
+        ([folder / "large.npz", "digits"], "not 9 x 9"),
+        ([folder / "empty", "digits"], "holds no images"),
+        (["digits", folder / "empty"], "holds no images"),
+        ([archive, "digits", "--extractor", f"inception:{folder / 'w.pth'}"], "no Inception weights"),
+        ([archive, "digits", "--extractor", "own.py:make"], "no such file"),
+        ([archive, "digits", "--only", "fud"], "did you mean fid"),
+        ([archive, "digits", "--n", "0"], "--n must be at least 1"),
+        ([archive, "digits", "--json", folder], "is a folder"),
+    ):
+        assert main(["fd", *map(str, argv)]) == 2, argv
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
