@@ -10,7 +10,7 @@ from tests.helpers import ROOT
 
 # a room may import those before it, and its own
 ORDER = (
-    "errors text scalars arguments paths files locks report state_versions",
+    "errors text scalars arguments paths files locks report state_versions devices",
     "_torchvision user_code config",
     "routing surgery",
     "layers",
