@@ -162,6 +162,7 @@ def test_a_named_union_keeps_its_values_until_the_name_changes(tmp_path: Path) -
         ("method: [1]", [], "method: expected a name or a mapping with one, got [1]; names: pgd, trades"),
         ("extra: {beta: 1}", [], "extra: the name is missing; names: pgd, trades"),
         ("method: {beta: 1}", [], "method.beta: unknown key"),
+        ("", ["method.beta=1", "method=trades"], "method.beta: unknown key"),
         ("seed: 1\nseed: 2", [], "seed: written twice in one mapping (run.yaml:2)"),
         ("- 1", [], "maps keys to values"),
         ("a: [", [], "not valid YAML"),
