@@ -131,7 +131,7 @@ def test_fusing_takes_the_selected_route_or_is_refused(norm: str) -> None:
 def test_fusing_statistics_per_route_is_refused_where_shapes_would_fit(affine: Any) -> None:
     layer = RoutedBatchNorm1d(1, statistics="per_route", affine=affine).eval()
     with route(layer, "adv"), pytest.raises(RouteError, match=r"bake\(model, name\)"):
-        fuse_linear_bn_eval(nn.Linear(3, 1), layer)
+        fuse_linear_bn_eval(nn.Linear(3, 1).eval(), layer)
 
 
 @pytest.mark.filterwarnings("ignore")
