@@ -1,14 +1,12 @@
-"""Routes: one router object per model says which branch of every routed layer the next forward takes.
+"""Routes: one router per model says which branch of every routed layer the next forward uses.
 
-    with route(model, "adv"):                      # the whole batch
-    with route(model, torch.tensor([0, 1, 1])):    # one route per sample
-    with route(model, Split(clean=64, adv=64)):    # consecutive parts of one batch
-    with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
-    with route(model, Condition(y)):               # a vector for each sample, in layers built with condition=D
-    with route(model, None):                       # shared affine only
+    with route(model, "adv"):                      # the whole batch with route(model, torch.tensor([0, 1,
+    1])):    # one route per sample with route(model, Split(clean=64, adv=64)):    # consecutive parts of one
+    batch with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches with route(model,
+    Condition(y)):               # a vector for each sample, in layers built with condition=D with
+    route(model, None):                       # shared affine only
 
-With no `route` active, the first route is taken. A route does not depend on train/eval mode.
-One model object belongs to one thread at a time.
+Without `route` the first route is used, in train and in eval mode. A model belongs to one thread at a time.
 """
 
 from robustsabn.routing.recomputation import checkpoint_context, current_selection, record_selection

@@ -20,9 +20,20 @@ __all__ = ["checkpoint_context", "current_selection", "record_selection"]
 def checkpoint_context(
     model: nn.Module,
 ) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
-    """`context_fn` for activation checkpointing: the recomputation takes the route of the forward.
+    """`context_fn` for activation checkpointing, so that the recomputation uses the route of the forward.
 
-    `torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False, context_fn=checkpoint_context(model))`
+    The recomputation runs in backward, when the `route` block has already ended.
+
+    Example:
+
+        >>> import torch
+        >>> from torch.utils.checkpoint import checkpoint
+        >>> from robustsabn import checkpoint_context, convert, route
+        >>> block = convert(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)))
+        >>> x = torch.rand(8, 4, requires_grad=True)
+        >>> with route(block, "adv"):
+        ...     y = checkpoint(block, x, use_reentrant=False, context_fn=checkpoint_context(block))
+        >>> y.sum().backward()
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -33,13 +44,13 @@ def checkpoint_context(
 
 
 def current_selection(router: Router) -> tuple[Resolved, bool]:
-    """Selection for the forward that runs now, and whether it is a recomputation inside backward.
+    """Selection of the current forward, and whether it is a recomputation inside backward.
 
-    Activation checkpointing runs a forward again during backward, when its `route` block has long ended. The node that
-    backward is at belongs to the graph of the first forward, and every routed layer left its selection on that graph
-    (`record_selection`), so the nearest marks upstream tell the route. RouteError where there is none, where they differ,
-    and under reentrant checkpointing, whose first forward leaves no graph: its marks would be those of earlier layers.
-    """
+    Activation checkpointing runs a forward again during backward, when its `route` block has ended. Every
+    routed layer has recorded its selection on the graph of the first forward (`record_selection`). The
+    current node of backward belongs to that graph, so the nearest records upstream tell the route. Raises
+    RouteError if there is no record, if they differ, and under reentrant checkpointing, whose first forward
+    leaves no graph, so that the records would be those of earlier layers."""
     if torch.compiler.is_compiling():
         if not (router.pinned or router.kept):
             _refuse_checkpoint()
@@ -59,7 +70,7 @@ def current_selection(router: Router) -> tuple[Resolved, bool]:
 
 
 def _refuse_checkpoint() -> None:
-    """RouteError where a graph is traced for a call inside `torch.utils.checkpoint`, or for its recomputation."""
+    """Raise RouteError if a graph is traced inside `torch.utils.checkpoint`."""
     frame = inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
         frame = frame.f_back
@@ -70,13 +81,13 @@ def _refuse_checkpoint() -> None:
         )
 
 
-# What torch.compiler.assume_constant_result sets, which would import the compiler at start-up: the function is called
-# while tracing, not traced.
+# As torch.compiler.assume_constant_result does, which would import the compiler at start-up: the function is
+# called while tracing, and not traced.
 _refuse_checkpoint._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _nearest_marks(router: Router, start: Any) -> list[Resolved]:
-    """The first selection left on every path upstream of a graph node."""
+    """The first selection recorded on each path upstream of a graph node."""
     marks, queue, seen = [], [start], {start}
     for node in queue:
         if router in node.metadata:
@@ -94,7 +105,7 @@ def _same(a: Resolved, b: Resolved) -> bool:
 
 
 def record_selection(router: Router, selection: Resolved, output: Tensor) -> None:
-    """Leave the selection on the graph node of a routed layer's output, for `current_selection`."""
+    """Record the selection on the graph node of a routed layer's output, for `current_selection`."""
     if torch.compiler.is_compiling():
         return
     node: Any = output.grad_fn

@@ -1,15 +1,4 @@
-"""Routes: one router object per model says which branch of every routed layer the next forward takes.
-
-    with route(model, "adv"):                      # the whole batch
-    with route(model, torch.tensor([0, 1, 1])):    # one route per sample
-    with route(model, Split(clean=64, adv=64)):    # consecutive parts of one batch
-    with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
-    with route(model, Condition(y)):               # a vector for each sample, in layers built with condition=D
-    with route(model, None):                       # shared affine only
-
-With no `route` active, the first route is taken. A route does not depend on train/eval mode.
-One model object belongs to one thread at a time.
-"""
+"""`Router`, which holds the selection of one model, and `route`, which sets it."""
 
 from __future__ import annotations
 
@@ -42,16 +31,27 @@ __all__ = [
 
 
 MOST_ROUTES = 10_000
-"""More is a slip of the pen."""
+"""A larger number is a typing error."""
 
 
 DEFAULT_ROUTES = ("clean", "adv")
 
 
 class Router:
-    """Names of the routes and the selection in force, shared by all routed layers of one model.
+    """Names of the routes and the current selection, shared by all routed layers of one model.
 
-    A router with `condition=D` has no routes: its layers take a vector (D,) for each sample.
+    `routes` are names, or their number. A router with `condition=D` has no routes: its layers take a vector
+    (D,) for each sample. Raises RouteError for other arguments, and for names that are not allowed.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import Router, SaBN2d, route
+        >>> router = Router(("clean", "adv"))
+        >>> block = torch.nn.Sequential(SaBN2d(8, router=router), torch.nn.ReLU(), SaBN2d(8, router=router))
+        >>> with route(block, "adv"):
+        ...     router.selection
+        1
     """
 
     def __init__(self, routes: int | Sequence[str] = DEFAULT_ROUTES, *, condition: int | None = None) -> None:
@@ -59,7 +59,8 @@ class Router:
         if condition is not None:
             if routes != DEFAULT_ROUTES:
                 raise RouteError(
-                    f"routes={quote(routes)} and condition={quote(condition)}; give one: named routes, or the length of a vector"
+                    f"routes={quote(routes)} and condition={quote(condition)}; give only one: routes, or "
+                    "the length of a vector"
                 )
             self.condition = a_whole_number("condition", condition, RouteError)
             self.names: tuple[str, ...] = ()
@@ -67,7 +68,8 @@ class Router:
             return
         if isinstance(routes, str):
             raise RouteError(
-                f"routes={quote(routes)}: give a sequence of names such as ({quote(routes)}, 'adv') or a number"
+                f"routes={quote(routes)}: give a sequence of names such as ({quote(routes)}, 'adv') or a "
+                "number"
             )
         if is_integer(routes) and routes > MOST_ROUTES:
             raise RouteError(f"routes={quote(routes)}: a model has at most {MOST_ROUTES}")
@@ -84,19 +86,18 @@ class Router:
         self.rest()
 
     def rest(self) -> None:
-        """No route active: the first one is taken."""
-        self.thread: dict[str, int] = {}  # of the `route` block in force
-        self.block: object = None  # the innermost one
+        """The state outside of any `route` block: the first route is used."""
+        self.thread: dict[str, int] = {}  # of the current `route` block
+        self.block: object = None  # the innermost block
         self.selection: Resolved = 0
-        self.root: nn.Module | None = None  # what the `route` block in force was given
-        self.pinned = False  # the selection holds for a recomputation in backward
-        self.seen: Any = (
-            weakref.WeakKeyDictionary()
-        )  # layers called for samples of different routes, and when
-        self.kept = False  # the selection will be pinned in that of the forward that runs now
+        self.root: nn.Module | None = None  # the model of the current `route` block
+        self.pinned = False  # the selection is that of a recomputation in backward
+        # layers called with routes by sample, and when
+        self.seen: Any = weakref.WeakKeyDictionary()
+        self.kept = False  # the recomputation of the current forward will have its selection pinned
 
     def __getstate__(self) -> dict[str, object]:
-        """Copies and pickles made inside a `route` block start with no route active: nothing would end theirs."""
+        """Copies and pickles start outside of any `route` block, since no block would end theirs."""
         return {"names": self.names, "condition": self.condition}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -110,28 +111,29 @@ class Router:
         return f"Router({', '.join(self.names) if self.condition is None else f'condition={self.condition}'})"
 
     def takes(self, selection: Selection) -> bool:
-        """Whether a selection is of the kind of this router: vectors or routes; None is of both."""
+        """Whether a selection is of this router's kind, vectors or routes; None is of both kinds."""
         return selection is None or isinstance(selection, Condition) == (self.condition is not None)
 
     def index(self, name: str | SupportsIndex) -> int:
-        """Index of a route given by name or number; RouteError with what is allowed otherwise."""
+        """Index of a route given by name or number; RouteError with the allowed names otherwise."""
         if is_integer(name) and 0 <= name < len(self.names):
             return int(name)
         if isinstance(name, str) and name in self.names:
             return self.names.index(name)
         shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
         raise RouteError(
-            f"no route {quote(name)}{nearest(name, self.names)}: this model has {shown} (or 0 to {len(self.names) - 1})"
+            f"no route {quote(name)}{nearest(name, self.names)}: this model has {shown} (or 0 to "
+            f"{len(self.names) - 1})"
         )
 
     def resolve(self, selection: Selection, like: Tensor | None = None) -> Resolved:
-        """Check a selection against the names and bring it to the form that layers read, beside the tensor `like`."""
+        """The selection in the form that layers read, on the device of `like`; RouteError if it is wrong."""
         if selection is None:
             return None
         if not self.takes(selection):
             raise RouteError(
-                f"a selection of type {type(selection).__name__} for {self!r}; give a Condition to layers built with "
-                "condition=D, and to no others"
+                f"a selection of type {type(selection).__name__} for {self!r}; give a Condition only to "
+                "layers built with condition=D"
             )
         if isinstance(selection, (str, bool)) or is_integer(selection):
             return self.index(selection)
@@ -149,8 +151,9 @@ class Router:
         if isinstance(selection, Tensor):
             return self._per_sample(selection, like)
         raise RouteError(
-            f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a LongTensor (N,), "
-            "Split(...), Blend(...), Condition(...) or None; torch.as_tensor makes a LongTensor of a list or an array"
+            f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a "
+            "LongTensor (N,), Split(...), Blend(...), Condition(...) or None; torch.as_tensor makes a "
+            "LongTensor of a list or an array"
         )
 
     def _blend(self, blend: Blend, like: Tensor | None) -> Tensor:
@@ -176,18 +179,21 @@ class Router:
         half = vectors.dtype in (torch.float16, torch.bfloat16)
         if like is not None and vectors.dtype != like.dtype and not (half and like.dtype == torch.float32):
             raise RouteError(
-                f"Condition: vectors of {vectors.dtype} for layers of {like.dtype}; bring them to {like.dtype}"
+                f"Condition: vectors of {vectors.dtype} for layers of {like.dtype}; give "
+                f"vectors.to({like.dtype})"
             )
         if like is not None and vectors.device != like.device:
             raise RouteError(
-                f"Condition: vectors on {vectors.device} for layers on {like.device}; bring them to {like.device}"
+                f"Condition: vectors on {vectors.device} for layers on {like.device}; move them to "
+                f"{like.device}"
             )
         return vectors
 
     def _per_sample(self, routes: Tensor, like: Tensor | None) -> Tensor:
         if routes.dtype != torch.long or routes.ndim != 1:
             raise RouteError(
-                f"per-sample routes of dtype {routes.dtype} and shape {tuple(routes.shape)}; give a LongTensor (N,)"
+                f"per-sample routes of dtype {routes.dtype} and shape {tuple(routes.shape)}; give a "
+                "LongTensor (N,)"
             )
         inside = ((routes >= 0) & (routes < len(self.names))).all()
         if not holds(inside, f"per-sample routes must lie in 0 to {len(self.names) - 1}"):
@@ -199,24 +205,32 @@ class Router:
 
 
 def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
-    """Every router of a model with the routed layers that read it, in the order of `model.modules()`."""
+    """Every router of a model with its routed layers, in the order of `model.modules()`."""
     if not isinstance(model, nn.Module):
         raise RouteError(f"the model is {type(model).__name__}; give a torch.nn.Module")
-    found: dict[Router, list[nn.Module]] = {}
+    layers_of: dict[Router, list[nn.Module]] = {}
     for module in model.modules():
         router = module.__dict__.get("router")
         if isinstance(router, Router):
-            found.setdefault(router, []).append(module)
-    return found
+            layers_of.setdefault(router, []).append(module)
+    return layers_of
 
 
 def routes_of(model: nn.Module) -> tuple[str, ...]:
-    """Names of a model's routes; empty for a model without routed layers."""
+    """Names of a model's routes; empty for a model without routes. Raises RouteError if it is not a module.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import convert, routes_of
+        >>> routes_of(convert(torch.nn.Sequential(torch.nn.BatchNorm2d(3)), routes=("clean", "adv")))
+        ('clean', 'adv')
+    """
     return next((router.names for router in routers_of(model) if router.condition is None), ())
 
 
 def in_backward() -> bool:
-    """Whether autograd runs backward on this thread: a forward is then a recomputation."""
+    """Whether autograd runs backward on this thread, so that a forward is a recomputation."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
@@ -224,7 +238,7 @@ def in_backward() -> bool:
 def selected(
     root: nn.Module, selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
 ) -> Iterator[None]:
-    """The given selections in force inside the block, as they are."""
+    """Set resolved selections inside the block, and restore the former ones after it."""
     before = [(r, r.selection, r.root, r.pinned, r.kept) for r, _ in selections]
     try:
         for router, value in selections:
@@ -238,24 +252,25 @@ def selected(
 
 @contextlib.contextmanager
 def _alone(routers: Iterable[Router]) -> Iterator[None]:
-    """RouteError where `route` blocks of one model overlap: of two threads at the start, of coroutines at the end."""
+    """Raise RouteError if `route` blocks of one model overlap, in threads or in coroutines."""
     thread, block = threading.get_ident(), object()
     before = []
     try:
         for router in routers:
             outermost = not router.thread
-            if router.thread.setdefault("id", thread) != thread:  # one step, so that no thread comes between
+            if router.thread.setdefault("id", thread) != thread:  # atomic
                 raise RouteError(
-                    "another thread has a route of this model in force; one model belongs to one thread at a time: "
-                    "give each thread its own copy.deepcopy(model), or take turns with a lock"
+                    "another thread is in a route block of this model; a model belongs to one thread at a "
+                    "time: give each thread its own copy.deepcopy(model), or use a lock"
                 )
             before.append((router, outermost, router.block))
             router.block = block
         yield
         if any(router.block is not block for router, _, _ in before):
             raise RouteError(
-                "a route block of this model ended before one that began inside it, so forwards took each other's "
-                "routes; give each coroutine or generator its own copy.deepcopy(model), or end blocks in order"
+                "a route block of this model ended before another that started inside it, so forwards used "
+                "each other's routes; give each coroutine or generator its own copy.deepcopy(model), or "
+                "end blocks in order"
             )
     finally:
         for router, outermost, enclosing in before:
@@ -269,11 +284,27 @@ def _alone(routers: Iterable[Router]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def route(model: nn.Module, selection: Selection) -> Iterator[None]:
-    """Send every forward of `model` inside the block through the selected route; nests and restores on exit.
+    """Send every forward of `model` inside the block through the selected route.
 
-    Raises RouteError for a name, dtype, range or shape that does not fit the model, for None in a model with a layer
-    without a shared affine, and for a model without routed layers. A `Condition` goes to the layers built with
-    `condition=D`, every other selection to the others, and None to all.
+    The former selection is restored after the block, also after an error; blocks can be nested.
+
+    - selection: a route's name or number; a LongTensor (N,), one route per sample; `Split`, `Blend`,
+      `Condition`; or None, the shared affine only. A `Condition` is for the layers built with `condition=D`,
+      every other selection for the other layers, and None for all.
+
+    Raises RouteError for a name, dtype, range or shape that does not fit the model, for None if a layer has
+    no shared affine, and for a model without routed layers.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import Split, convert, route
+        >>> model = convert(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)))
+        >>> x = torch.rand(6, 3, 8, 8)
+        >>> with route(model, "adv"):
+        ...     y = model(x)
+        >>> with route(model, Split(clean=2, adv=4)):
+        ...     y = model(x)
     """
     routers = {router: layers for router, layers in routers_of(model).items() if router.takes(selection)}
     if not routers:
@@ -284,10 +315,10 @@ def route(model: nn.Module, selection: Selection) -> Iterator[None]:
         ]
         if lacking:
             raise RouteError(
-                f"route None means the shared affine only, and {_described(lacking[0])} has none; "
+                f"route None means the shared affine only, but {_described(lacking[0])} has none; "
                 "convert with norm='sabn' or 'saauxbn', or select a route"
             )
-    recomputing = in_backward()  # on a thread of autograd's, maybe
+    recomputing = in_backward()  # possibly on a thread of autograd
     chosen = [
         (router, router.resolve(selection, _first_tensor(layers))) for router, layers in routers.items()
     ]
@@ -310,17 +341,18 @@ def _nothing_to_select(model: nn.Module, selection: Selection) -> RouteError:
         )
     if routed:
         return RouteError(
-            f"the layers of {name} are conditioned by vectors and have no routes; give route(model, Condition(y)), y (N, D)"
+            f"the layers of {name} take vectors and have no routes; use route(model, Condition(y)) with y "
+            "(N, D)"
         )
     return RouteError(f"{name} has no routed layers; convert it first: convert(model, norm='saauxbn')")
 
 
 def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:
-    """A floating-point parameter or buffer, for its dtype and device."""
+    """The first floating-point parameter or buffer, which gives dtype and device."""
     tensors = (t for layer in layers for t in (*layer.parameters(), *layer.buffers()))
     return next((t for t in tensors if t.is_floating_point()), None)
 
 
 def maybe_route(model: nn.Module, selection: Selection) -> AbstractContextManager[None]:
-    """`route` for a model that has routes, and nothing for a plain one."""
+    """`route` for a model with routed layers; does nothing for a plain model."""
     return route(model, selection) if routers_of(model) else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""What a route can be: the forms of a selection, checked as far as that needs no model."""
+"""The forms of a selection, with the checks that need no model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number, of Python or NumPy, and no truth value."""
+    """Whether a value is an integer of Python or NumPy, and not a boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -38,16 +38,23 @@ def _number(value: SupportsFloat) -> float:
 
 
 class Split:
-    """Consecutive parts of one batch, each through its own route: `Split(clean=64, adv=64)`.
+    """A selection of consecutive parts of one batch, each with its own route: `Split(clean=64, adv=64)`.
 
-    Routes without a name are given as pairs: `Split((0, 64), (1, 64))`. Sizes are in samples; a part may be empty.
+    Sizes are numbers of samples and sum to the batch; a part may be empty. Routes may also be given by
+    number, as pairs. Raises RouteError for other arguments.
+
+    Example:
+
+        >>> from robustsabn import Split
+        >>> Split(clean=64, adv=64), Split((0, 64), (1, 64))
+        (Split(clean=64, adv=64), Split(0=64, 1=64))
     """
 
     def __init__(self, *parts: tuple[str | SupportsIndex, SupportsIndex], **named: SupportsIndex) -> None:
         for part in parts:
             if not isinstance(part, (tuple, list)) or len(part) != 2:
                 raise RouteError(
-                    f"Split({quote(part)}): a part is a pair (route, size), or named: Split(clean=64)"
+                    f"Split({quote(part)}): give a part as a pair (route, size), or by name: Split(clean=64)"
                 )
         pairs = (*parts, *named.items())
         if not pairs:
@@ -55,7 +62,8 @@ class Split:
         for name, size in pairs:
             if not is_integer(size) or size < 0:
                 raise RouteError(
-                    f"Split({shorten(name)}={quote(size)}): a size is a number of samples, an int of at least 0"
+                    f"Split({shorten(name)}={quote(size)}): give a size as a number of samples, an int of "
+                    "at least 0"
                 )
         self.parts: tuple[tuple[str | SupportsIndex, int], ...] = tuple(
             (name, int(size)) for name, size in pairs
@@ -66,10 +74,20 @@ class Split:
 
 
 class Blend:
-    """Convex mix of effective affines and statistics: `Blend(clean=0.3, adv=0.7)` or `Blend(weights)`.
+    """A selection that mixes effective affines and statistics: `Blend(clean=0.3, adv=0.7)` or
+    `Blend(weights)`.
 
-    `weights` is a float tensor (R,), which may require grad (mixture weights of a search). Named weights are at least
-    0 and sum to 1; routes left out have weight 0.
+    `weights` is a float tensor (R,), one per route, and may require grad, as the mixture weights of a search
+    do. Named weights are at least 0 and sum to 1; routes that are not named have weight 0. Raises RouteError
+    for other arguments.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import Blend, convert, route
+        >>> model = convert(torch.nn.Sequential(torch.nn.BatchNorm2d(3)), routes=("clean", "adv")).eval()
+        >>> with route(model, Blend(clean=0.3, adv=0.7)):
+        ...     y = model(torch.rand(2, 3, 4, 4))
     """
 
     def __init__(self, weights: Tensor | None = None, **named: SupportsFloat) -> None:
@@ -79,9 +97,9 @@ class Blend:
             )
         numbers = all(isinstance(w, Real) and not isinstance(w, bool) for w in named.values())
         if not numbers or not isinstance(weights, (Tensor, NoneType)):
-            given = quote(named if weights is None else weights)
+            shown = quote(named if weights is None else weights)
             raise RouteError(
-                f"Blend({given}): give numbers, Blend(clean=.3, adv=.7), or one float tensor (R,)"
+                f"Blend({shown}): give numbers, Blend(clean=.3, adv=.7), or one float tensor (R,)"
             )
         self.named = {name: _number(weight) for name, weight in named.items()}
         total = sum(self.named.values())
@@ -101,10 +119,19 @@ class Blend:
 
 
 class Condition:
-    """A vector for each sample, of which layers built with `condition=D` take linear maps: `Condition(y)`.
+    """A selection by one vector per sample, for layers built with `condition=D`: `Condition(y)`.
 
-    y is a float tensor (N, D), and may require grad: an embedding of the class beside a part of the latent
-    (BigGAN, arXiv 1809.11096). RouteError for anything else.
+    y is a float tensor (N, D) and may require grad; the affines are linear maps of it. In BigGAN (arXiv
+    1809.11096) it is an embedding of the class together with a part of the latent. Raises RouteError for
+    anything else.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import CCBN2d, Condition, route
+        >>> layer = CCBN2d(8, condition=16)
+        >>> with route(layer, Condition(torch.randn(4, 16))):
+        ...     y = layer(torch.rand(4, 8, 2, 2))
     """
 
     def __init__(self, vectors: Tensor) -> None:
@@ -126,8 +153,8 @@ class Condition:
 Selection: TypeAlias = "str | int | Tensor | Split | Blend | Condition | None"
 
 Resolved: TypeAlias = "int | Tensor | tuple[tuple[int, int], ...] | None"
-"""What layers read: route index | LongTensor (N,) | float Tensor (R,) of a Blend | float Tensor (N, D) of a Condition |
-((route, size), ...) | None."""
+"""The form that layers read: route index | LongTensor (N,) | float Tensor (R,) of a Blend |
+float Tensor (N, D) of a Condition | ((route, size), ...) of a Split | None."""
 
 
 def is_blend(selection: Resolved) -> TypeGuard[Tensor]:
@@ -141,5 +168,5 @@ def is_condition(selection: Resolved) -> TypeGuard[Tensor]:
 
 
 def is_whole_batch(selection: Resolved) -> bool:
-    """Whether every sample of a batch goes the same way."""
+    """Whether all samples of a batch have the same route."""
     return not isinstance(selection, (tuple, Tensor)) or is_blend(selection)

@@ -7,8 +7,13 @@ import inspect
 import pytest
 import torch
 
-MODULES = ("robustsabn.attacks",)
-NAMES = [(module, name) for module in MODULES for name in importlib.import_module(module).__all__]
+MODULES = ("robustsabn", "robustsabn.attacks")
+NAMES = [
+    (module, name)
+    for module in MODULES
+    for name in importlib.import_module(module).__all__
+    if not name.startswith("__")
+]
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
