@@ -45,7 +45,7 @@ def load_official(model: nn.Module, state_dict: Mapping[str, Any]) -> nn.Module:
         ...          "0.bn.num_batches_tracked": torch.tensor(0),
         ...          "0.embed.weight": torch.tensor([[1.0, 1.0, 0.0, 0.0], [2.0, 2.0, 0.5, 0.5]])}
         >>> load_official(model, state)[0].route_weight.tolist()
-        [1.0, 1.0, 2.0, 2.0]
+        [[1.0, 1.0], [2.0, 2.0]]
     """
     a_module("the model", model, ModelError)
     state = _tensors(state_dict)

@@ -1,4 +1,4 @@
-"""Routed normalisation layers: statistics and affine that may depend on the route."""
+"""Routed normalisation layers, whose statistics and affine can depend on the route."""
 
 from robustsabn.layers import rebuilt  # noqa: F401  # keeps routes where tools rebuild batch norms
 from robustsabn.layers.adain import AdaIN, SaAdaIN, instance_moments

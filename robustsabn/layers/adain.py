@@ -13,9 +13,10 @@ __all__ = ["AdaIN", "SaAdaIN", "instance_moments"]
 
 
 def instance_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
-    """Mean and deviation `sqrt(unbiased variance + eps)` of x (N, C, *) over its positions, each (N, C, 1, ...).
+    """Mean and deviation `sqrt(unbiased variance + eps)` of x (N, C, *) over its positions, each (N, C, 1,
+    ...).
 
-    Unlike `nn.InstanceNorm2d`, which uses the biased variance.
+    `nn.InstanceNorm2d` uses the biased variance instead.
     """
     if not x.is_floating_point() or x.ndim < 3 or x.shape[2:].numel() < 2:
         raise InputError(
@@ -26,9 +27,19 @@ def instance_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
 
 
 class AdaIN(nn.Module):
-    """`s(y) (x - m(x)) / s(x) + m(y)`: content x takes the channel moments of style y (arXiv 1703.06868).
+    """Adaptive instance normalisation: `s(y) (x - m(x)) / s(x) + m(y)`, with the channel moments m and s.
 
-    x (N, C, *), y (N, C, *) or (1, C, *); positions may differ.
+    Content x (N, C, *) gets the moments of style y (N, C, *) or (1, C, *); the numbers of positions may
+    differ. Raises InputError for other shapes. Source: Huang and Belongie, arXiv 1703.06868, equation 8.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import AdaIN
+        >>> content, style = torch.rand(2, 8, 16, 16), 5 + torch.rand(1, 8, 4, 4)
+        >>> y = AdaIN()(content, style)
+        >>> torch.allclose(y.mean((2, 3)), style.mean((2, 3)).expand(2, 8), atol=1e-3)
+        True
     """
 
     def __init__(self, eps: float = 1e-5) -> None:
@@ -47,14 +58,22 @@ class AdaIN(nn.Module):
         return self.shared_affine((x - mean_x) / std_x) * std_y + mean_y
 
     def shared_affine(self, xhat: Tensor) -> Tensor:
-        """What happens between normalising and the style's moments: nothing."""
+        """The affine between normalisation and the moments of the style; here there is none."""
         return xhat
 
 
 class SaAdaIN(AdaIN):
-    """`s(y) (g (x - m(x)) / s(x) + b) + m(y)`: AdaIN with a learned shared affine first (arXiv 2102.11382).
+    """Sandwich AdaIN: `s(y) (g (x - m(x)) / s(x) + b) + m(y)`, AdaIN after a learned affine.
 
-    g and b are `weight` and `bias` (C,), ones and zeros at the start.
+    g and b are `weight` and `bias` (C,), initialised to ones and zeros. Shapes and errors are those of
+    `AdaIN`. Source: Gong et al., "Sandwich Batch Normalization", arXiv 2102.11382.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import SaAdaIN
+        >>> SaAdaIN(8)(torch.rand(2, 8, 16, 16), torch.rand(1, 8, 4, 4)).shape
+        torch.Size([2, 8, 16, 16])
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
@@ -66,6 +85,8 @@ class SaAdaIN(AdaIN):
     def shared_affine(self, xhat: Tensor) -> Tensor:
         """`g xhat + b`."""
         if xhat.shape[1] != len(self.weight):
-            raise InputError(f"content of {xhat.shape[1]} channels in a SaAdaIN of {len(self.weight)}")
+            raise InputError(
+                f"content of {xhat.shape[1]} channels in a SaAdaIN of {len(self.weight)}; give equal numbers"
+            )
         shape = (1, -1, *(1,) * (xhat.ndim - 2))
         return torch.addcmul(self.bias.view(shape), xhat, self.weight.view(shape))

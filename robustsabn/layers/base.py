@@ -1,4 +1,4 @@
-"""What all routed normalisation layers share beside their affine: the batch, their plain counterpart, what follows them."""
+"""Base of the routed normalisation layers: checks of the batch, plain counterparts, fused activations."""
 
 from __future__ import annotations
 
@@ -17,46 +17,48 @@ from robustsabn.surgery import hollow
 __all__ = ["RoutedNorm", "Tied", "check_features"]
 
 Tied = dict[tuple[int, ...], nn.Parameter]
-"""Parameters of plain layers made so far, by the parameters that they come from."""
+"""Parameters of the plain layers made so far, by the routed parameters that they come from."""
 
 
 class RoutedNorm(RoutedAffine):
     """Base of the routed layers: `y = g_r * (g_s * xhat + b_s) + b_r`, composed at parameter size."""
 
     skeleton: nn.Module | None = None
-    """The plain layer this one was converted from, without tensors, children and hooks; kept out of the module tree."""
+    """The plain layer that this one was converted from, without tensors, children and hooks; not a child."""
     batch_dim: int | None = None
-    """The dimension of the samples, once known: 0 but for layer norms."""
+    """The dimension of the samples, once it is known; it is 0 except for layer norms."""
 
     def dim_of_samples(self, shape: torch.Size, samples: int) -> int | None:
-        """The dimension of an input of this shape that has as many entries as there are samples, if it may be theirs."""
+        """The dimension of an input of this shape that can be that of the samples, or None."""
         return 0 if shape[:1] == (samples,) else None
 
     def check_batch(self, selection: Resolved, n: int) -> None:
-        """RouteError when a per-sample or Split selection does not cover the batch of n samples."""
+        """Raise RouteError if a selection by sample or a Split does not cover the batch of n samples."""
         if isinstance(selection, tuple):
             total = sum(size for _, size in selection)
             if total != n:
                 parts = ", ".join(f"{self.router.names[route]}={size}" for route, size in selection)
                 raise RouteError(
-                    f"Split({parts}) covers {total} samples and the batch has {n}; make them equal{_folded(n, total)}"
+                    f"Split({parts}) covers {total} samples and the batch has {n}; make them "
+                    f"equal{_folded(n, total)}"
                 )
         elif isinstance(selection, Tensor) and not is_blend(selection) and len(selection) != n:
             what = ("vectors", "vector") if is_condition(selection) else ("per-sample routes", "route")
             raise RouteError(
-                f"{len(selection)} {what[0]} for a batch of {n}; give one {what[1]} per sample{_folded(n, len(selection))}"
+                f"{len(selection)} {what[0]} for a batch of {n}; give one {what[1]} per "
+                f"sample{_folded(n, len(selection))}"
             )
 
     def as_plain(self, selection: Resolved, tied: Tied) -> nn.Module:
         """The plain layer, without children and hooks, that computes a whole-batch selection of this one.
 
-        `tied` keeps the parameters made so far: those that come from the same parameters are one again.
-        Raises ConversionError where torch has no such layer.
+        `tied` holds the parameters made so far, so that tied parameters stay tied.
+        Raises ConversionError if torch has no such layer.
         """
         if self.condition_gain is not None and selection is not None:
             raise ConversionError(
-                f"{type(self).__name__} takes its affine from a vector for each sample, which no plain layer does; "
-                "None, the shared affine alone, can be baked"
+                f"{type(self).__name__} takes its affine from a vector for each sample, which no plain "
+                "layer does; bake None, the shared affine only"
             )
         new: Any = self._fresh() if self.skeleton is None else hollow(self.skeleton)
         new.training, new.eps = self.training, self.eps
@@ -74,15 +76,14 @@ class RoutedNorm(RoutedAffine):
         return new  # type: ignore[no-any-return]
 
     def _fresh(self) -> nn.Module:
-        """Torch's own layer for a routed one that was built by hand."""
+        """Torch's layer for a routed layer that was built by hand."""
         raise ConversionError(
             f"{type(self).__name__} built by hand has no counterpart in torch; "
-            "build the model with plain layers and convert it, then it bakes back to those"
+            "build the model with plain layers and convert it, and it bakes back to these"
         )
 
     def plain_layer(self) -> nn.Module | None:
-        """A plain layer that does what this one does under the selection in force; None if that differs by sample."""
-
+        """A plain layer that computes the current selection; None if the selection differs by sample."""
         if not is_whole_batch(self.router.selection):
             return None
         with torch.no_grad():
@@ -91,13 +92,13 @@ class RoutedNorm(RoutedAffine):
         return new
 
     def modules_beside_affine(self) -> dict[str, nn.Module | None]:
-        """Children that a plain counterpart has as well."""
+        """Children that a plain counterpart has too."""
         return {
             name: m for name, m in self._modules.items() if name not in ("condition_gain", "condition_bias")
         }
 
     def finish(self, y: Tensor) -> Tensor:
-        """What a fused layer of the original network did after its normalisation (activation, drop-out)."""
+        """Apply what a fused layer of the original network did after its norm (activation, dropout)."""
         for name in self.after:
             y = getattr(self, name)(y)
         return y
@@ -111,15 +112,15 @@ class RoutedNorm(RoutedAffine):
 
 
 def _folded(n: int, samples: int) -> str:
-    """What to do where a network has made several rows of each sample: windows, patches, frames."""
+    """Advice if the network makes several rows of each sample: windows, patches, frames."""
     if not samples or n == samples or n % samples:
         return ""
     return (
-        f". If the network folds {n // samples} windows or frames of each sample into the batch, take one route in a "
-        "forward: method.forward=separate in training"
+        f". If the network folds {n // samples} windows or frames of each sample into the batch, use one "
+        "route per forward: method.forward=separate in training"
     )
 
 
 def check_features(num_features: int) -> None:
-    """RouteError unless num_features is a positive whole number."""
+    """Raise RouteError unless num_features is a positive whole number."""
     a_whole_number("num_features", num_features, RouteError)

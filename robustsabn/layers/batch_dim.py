@@ -1,4 +1,4 @@
-"""Which dimension of an input holds the samples: seen from shapes, in a rehearsal with another number of them."""
+"""Which dimension of an input is that of the samples, by its shape or by a run with more samples."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _WRAPPERS = ("torch.nn.parallel.", "torch._dynamo.")
 
 
 def batch_dim(layer: RoutedNorm, x: Tensor, selection: Resolved) -> int:
-    """The dimension of x (*, *S) that a selection by sample goes along; RouteError where shapes leave it open.
+    """The dimension of the samples in x (*, *S); RouteError if it is not clear.
 
-    Networks for images keep samples first, torch's recurrent and attention layers by default second. Where another
-    dimension than the first could be it, the model of the `route` block is run once on tensors without data.
-    """
+    Networks for images have samples in the first dimension, torch's recurrent and attention layers by default
+    in the second. If it may be another than the first, the model of the `route` block is run once on tensors
+    without data."""
     outer = x.ndim - len(layer.shape)
     if layer.batch_dim is None:
         samples = _samples(selection)
@@ -45,7 +45,7 @@ def batch_dim(layer: RoutedNorm, x: Tensor, selection: Resolved) -> int:
 
 
 def check_samples_first(layer: RoutedNorm, x: Tensor, selection: Resolved) -> None:
-    """RouteError where the first dimension of x (N, C, *), as long as the batch, holds something else than samples."""
+    """Raise RouteError if the first dimension of x (N, C, *) has the batch's size but is not the samples."""
     samples = _samples(selection)
     same = layer.statistics == "shared" and not layer.has_route_affine
     if not same and len(x) == samples and "_is_replica" not in layer.__dict__:
@@ -53,10 +53,10 @@ def check_samples_first(layer: RoutedNorm, x: Tensor, selection: Resolved) -> No
 
 
 def _settle(layer: RoutedNorm, x: Tensor, samples: int, channels_first: list[Tensor]) -> None:
-    """Ask about a first dimension that is as long as the batch, until the layer was called once in a whole forward.
+    """Check a first dimension of the batch's size, until the layer was called just once in a whole forward.
 
-    A second call in one forward is asked about in a rehearsal, which must answer; so are lengths as large as the batch.
-    """
+    A second call in one forward, and a length equal to the batch, are decided by a rehearsal, which must
+    succeed."""
     doubt = _doubt(layer, samples, channels_first)
     if doubt and layer.batch_dim is None:
         follows = _rehearse(layer, samples)
@@ -65,31 +65,33 @@ def _settle(layer: RoutedNorm, x: Tensor, samples: int, channels_first: list[Ten
 
 
 def _doubt(layer: RoutedNorm, samples: int, channels_first: list[Tensor]) -> Literal["", "weak", "strong"]:
-    """How much speaks against the first dimension; `channels_first` is the input, where it is (N, C, *)."""
+    """How much speaks against the first dimension; `channels_first` is the input if it is (N, C, *)."""
     root, call, mapped = _running(layer.router.root)
-    given = [value for value in tree_leaves(call) if isinstance(value, Tensor)]
-    if samples < 2 or root is None or not given:
+    arguments = [value for value in tree_leaves(call) if isinstance(value, Tensor)]
+    if samples < 2 or root is None or not arguments:
         return ""
-    if mapped:  # torch.vmap calls once for all samples
+    if mapped:  # torch.vmap makes one call for all samples
         return "strong"
     before, layer.router.seen[layer] = (
         layer.router.seen.get(layer),
-        (layer.router.block, weakref.ref(given[0])),
+        (layer.router.block, weakref.ref(arguments[0])),
     )
     if before is None:
         if any(x.shape[2:] == (samples,) for x in channels_first):
             return "strong"
-        return (
-            "weak" if any(_other_fits(layer, value, samples) for value in (*channels_first, *given)) else ""
-        )
-    if before[0] is layer.router.block and before[1]() is given[0]:
+        others = (*channels_first, *arguments)
+        return "weak" if any(_other_fits(layer, value, samples) for value in others) else ""
+    if before[0] is layer.router.block and before[1]() is arguments[0]:
         return "strong"
     layer.batch_dim = 0
     return ""
 
 
 def _other_fits(layer: RoutedNorm, x: Tensor, samples: int) -> bool:
-    """Whether samples could be in another dimension of x. Square images are not asked of batch norms: rehearsals cost."""
+    """Whether samples may be in another dimension of x; square images in batch norms are not considered.
+
+    A rehearsal for each of these would be too slow.
+    """
     sizes = x.shape[1 if x.ndim == 3 else 2 :]
     images = isinstance(layer, nn.modules.batchnorm._BatchNorm) and x.ndim > 3 and len(set(sizes)) == 1
     return not images and (samples in sizes or (x.ndim == 3 and x.shape[2] % samples == 0 < x.shape[2]))
@@ -103,22 +105,22 @@ def _unclear(layer: RoutedNorm, x: Tensor, samples: int) -> RouteError:
     layer.router.seen.clear()  # this forward does not count
     return RouteError(
         f"{type(layer).__name__} got {tuple(x.shape)} for {samples} samples that take different routes, and "
-        "which dimension holds them is not clear, or differs between its calls; take one route in a forward: "
+        "which dimension holds them is not clear, or differs between its calls; use one route per forward: "
         "route(model, name), method.forward=separate in training; call the model once uncompiled inside "
         "`route(model, ...)`, or set layer.batch_dim of each such layer"
     )
 
 
 def _rehearse(layer: RoutedNorm, samples: int) -> bool | None:
-    """Note the batch dimension of every routed layer of the running model, found by changing the number of samples.
+    """Find the batch dimension of every routed layer of the running model, by a run with more samples.
 
-    Whether that of `layer` is found; None where the model cannot be rehearsed.
+    Returns whether that of `layer` was found; None if the model cannot be rehearsed.
     """
     root, call, _ = _running(layer.router.root)
     answer = None
     if root is None:
         return None
-    for other in (5 * samples + 3, 7 * samples + 5):  # one of them may be the size of something else
+    for other in (5 * samples + 3, 7 * samples + 5):  # two, as one may equal another size in the model
         for own, shapes in rehearse(root, call, samples, other).items():
             dims = {own.dim_of_samples(shape, other) for shape in shapes}
             if own.batch_dim is None and len(dims) == 1:
@@ -131,9 +133,10 @@ def _rehearse(layer: RoutedNorm, samples: int) -> bool | None:
 
 
 def _running(root: nn.Module | None) -> tuple[nn.Module | None, Any, bool]:
-    """The model of the `route` block, the arguments of its call that runs now, and whether `torch.vmap` runs inside it.
+    """The model of the `route` block, the arguments of its current call, and whether that is inside
+    `torch.vmap`.
 
-    None and False where the model is not on the stack.
+    None and False if no call of the model is on the stack.
     """
     while root is not None and type(root).__module__.startswith(_WRAPPERS):
         root = next(root.children(), None)

@@ -34,18 +34,37 @@ __all__ = ["RoutedBatchNorm", "RoutedBatchNorm1d", "RoutedBatchNorm2d", "RoutedB
 
 
 class RoutedBatchNorm(RunningStatistics):
-    """Batch normalisation whose affine and statistics may depend on the route: `y = g_r (g_s xhat + b_s) + b_r`.
+    """Batch normalisation whose affine and statistics can depend on the route: `y = g_r (g_s xhat + b_s) +
+    b_r`.
 
-    `statistics`: `shared` keeps one set of batch and running statistics, `per_route` one per route. `affine`:
-    `shared`, `independent` (one per route) or `sandwich` (shared first, then one per route). Input (N, C, *).
-    In training the batch is normalised with the biased variance and `running_var` receives the unbiased one, as in
-    torch. Per-sample routes with `per_route` statistics group the batch by route; a `Blend` mixes running means and
-    variances with its weights and, in training, moves each route's by weight * momentum; None pools them over the
-    routes (variance of the equal mixture) and, in training, leaves per-route statistics untouched.
-    With momentum None running statistics are plain means over batches; for the weights of a `Blend` to count in these,
-    set `shares` to zeros like `num_batches_tracked`: the sums of weights so far. `sync=True` takes training statistics over all processes.
-    With `condition=D` the affine is a linear map of a vector for each sample, `route(model, Condition(y))`, in place of a table.
-    Source: SaBN, arXiv 2102.11382; auxiliary BN, arXiv 1911.09665.
+    Input (N, C, *) with C = num_features; output of the same shape.
+
+    - routes: names, or a number of routes; router: the `Router` that all layers of a model share.
+    - statistics: "shared" keeps one set of batch and running statistics, "per_route" one per route.
+    - affine: "shared", "independent" (one per route), "sandwich" (a shared one, then one per route) or
+      "none".
+    - condition: with D, the affine is a linear map of a vector (D,) for each sample, `route(model,
+      Condition(y))`.
+    - sync: compute training statistics over all processes.
+
+    As in torch, training normalises with the biased variance, and `running_var` gets the unbiased one. Routes
+    by sample with "per_route" statistics group the batch by route. A `Blend` mixes running means and
+    variances with its weights and, in training, updates those of each route by weight * momentum. None takes
+    the mean of the means and the variance of the equal mixture and, in training, does not update statistics
+    per route. With momentum None running statistics are plain means over batches. To weight these by a
+    `Blend`, set `shares`, the sums of weights so far, to zeros like `num_batches_tracked`. Raises RouteError
+    for wrong arguments, shapes or dtypes. Source: SaBN, arXiv 2102.11382; auxiliary BN, arXiv 1911.09665.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import Split, route
+        >>> from robustsabn.layers import RoutedBatchNorm
+        >>> layer = RoutedBatchNorm(8, ("clean", "adv"), statistics="per_route")
+        >>> with route(layer, Split(clean=2, adv=2)):
+        ...     y = layer(torch.rand(4, 8, 5, 5))
+        >>> y.shape, layer.running_mean.shape
+        (torch.Size([4, 8, 5, 5]), torch.Size([2, 8]))
     """
 
     ranks: tuple[int, ...] = (2, 3, 4, 5)
@@ -76,7 +95,8 @@ class RoutedBatchNorm(RunningStatistics):
             raise RouteError(f"statistics={quote(statistics)}; allowed: shared, per_route")
         if condition is not None and statistics == "per_route":
             raise RouteError(
-                f"condition={quote(condition)} with statistics='per_route': vectors have no routes; statistics are shared"
+                f"condition={quote(condition)} with statistics='per_route': vectors have no routes; give "
+                "statistics='shared'"
             )
         self.statistics = statistics
         RoutedNorm.__init__(
@@ -118,7 +138,7 @@ class RoutedBatchNorm(RunningStatistics):
         if self.training and self.track_running_stats and self.running_mean is not None:
             update = "again" if recomputed else "move"
         if self.statistics == "shared" and not self.has_route_affine:
-            y = self._whole(x, 0, batch_statistics, update)  # all routes are one
+            y = self._whole(x, 0, batch_statistics, update)  # all routes are equal
         elif isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
             if synced:  # all parts in one exchange; torch's kernels take one each, and wait for the device
                 y = self._samples(x, route_per_sample(selection, x.device), batch_statistics, update)
@@ -135,7 +155,7 @@ class RoutedBatchNorm(RunningStatistics):
         scale, shift = self.effective_affine(selection)
         if not batch_statistics:
             mean, var = self._running(selection)
-            # a Blend whose weights are searched; statistics of half precision mixed in float32
+            # a Blend with weights that require grad, or half-precision statistics mixed in float32
             if mean.requires_grad or mean.dtype != self._dtype(x):
                 check_dtype(self, x, self._dtype(x))
                 return apply_moments(x, mean, var, self.eps, scale, shift)
@@ -198,7 +218,7 @@ class RoutedBatchNorm(RunningStatistics):
         var: Tensor | None,
         momentum: float,
     ) -> Tensor:
-        """Batch statistics of all of x; mean and var, where given, are moved in place."""
+        """Normalise by batch statistics of all of x; mean and var, if given, are updated in place."""
         if not (self.sync and is_distributed()):
             return F.batch_norm(x, mean, var, scale, shift, True, momentum, self.eps)
         if x.is_cuda:
@@ -213,7 +233,7 @@ class RoutedBatchNorm(RunningStatistics):
         return apply_moments(exact, batch_mean, batch_var, self.eps, scale, shift).to(x.dtype)
 
     def _merged(self, x: Tensor, groups: Tensor | None = None, sets: int = 1) -> Moments:
-        """Moments over all processes; RouteError, on every one, where they are of one value per channel."""
+        """Moments over all processes; RouteError on each of them if there is only one value per channel."""
         moments = merge_moments(batch_moments(x, groups, sets))
         if x.shape[2:].numel() == 1:
             check_counts(self, moments[0])
@@ -229,18 +249,18 @@ class RoutedBatchNorm(RunningStatistics):
         if a_tensor("the input", x, RouteError).ndim not in self.ranks or x.shape[1] != self.num_features:
             allowed = " or ".join(f"{rank}-D" for rank in self.ranks)
             raise RouteError(
-                f"{type(self).__name__} of {self.num_features} channels got an input of shape {tuple(x.shape)}; "
-                f"give a {allowed} tensor with {self.num_features} channels in dimension 1"
+                f"{type(self).__name__} of {self.num_features} channels got an input of shape "
+                f"{tuple(x.shape)}; give a {allowed} tensor with {self.num_features} channels in dimension 1"
             )
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        """The last that `convert_sync_batchnorm` asks of a layer: one without a parent could not stay in its place."""
+        """Refuse `convert_sync_batchnorm` of this layer itself, which calls this last and loses routes."""
         code = nn.SyncBatchNorm.convert_sync_batchnorm.__func__.__code__  # type: ignore[attr-defined]
         caller = sys._getframe(1)
         if caller.f_code is code and (caller.f_back is None or caller.f_back.f_code is not code):
             raise ConversionError(
-                f"convert_sync_batchnorm was given a {type(self).__name__} itself, and its routes would be lost; "
-                "set layer.sync = True, or give it the model that holds the layer"
+                f"convert_sync_batchnorm was given a {type(self).__name__} itself, and its routes would be "
+                "lost; set layer.sync = True, or give it the model that contains the layer"
             )
         return super().named_children()
 
@@ -252,21 +272,50 @@ class RoutedBatchNorm(RunningStatistics):
 
 
 class RoutedBatchNorm1d(RoutedBatchNorm, nn.BatchNorm1d):
-    """`RoutedBatchNorm` over (N, C) or (N, C, L)."""
+    """`RoutedBatchNorm`, which see, for inputs (N, C) or (N, C, L).
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedBatchNorm1d, route
+        >>> layer = RoutedBatchNorm1d(8, ("clean", "adv"), affine="independent")
+        >>> with route(layer, torch.tensor([0, 1, 1, 0])):
+        ...     y = layer(torch.rand(4, 8))
+    """
 
     torch_layer = nn.BatchNorm1d
     ranks = (2, 3)
 
 
 class RoutedBatchNorm2d(RoutedBatchNorm, nn.BatchNorm2d):
-    """`RoutedBatchNorm` over (N, C, H, W)."""
+    """`RoutedBatchNorm`, which see, for inputs (N, C, H, W).
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedBatchNorm2d, route
+        >>> layer = RoutedBatchNorm2d(8, ("clean", "adv"), statistics="per_route", affine="sandwich")
+        >>> with route(layer, "adv"):
+        ...     y = layer(torch.rand(4, 8, 5, 5))
+        >>> layer.num_batches_tracked.tolist()
+        [0, 1]
+    """
 
     torch_layer = nn.BatchNorm2d
     ranks = (4,)
 
 
 class RoutedBatchNorm3d(RoutedBatchNorm, nn.BatchNorm3d):
-    """`RoutedBatchNorm` over (N, C, D, H, W)."""
+    """`RoutedBatchNorm`, which see, for inputs (N, C, D, H, W).
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedBatchNorm3d, route
+        >>> layer = RoutedBatchNorm3d(8, routes=3)
+        >>> with route(layer, 2):
+        ...     y = layer(torch.rand(4, 8, 2, 5, 5))
+    """
 
     torch_layer = nn.BatchNorm3d
     ranks = (5,)

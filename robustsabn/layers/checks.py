@@ -1,4 +1,4 @@
-"""Inputs that torch's own norms refuse, and so do routed ones under every selection."""
+"""Checks of inputs as in torch's own norms, for every selection."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ __all__ = ["check_counts", "check_dtype", "check_values"]
 
 
 def check_dtype(layer: RoutedNorm, x: Tensor, own: torch.dtype) -> None:
-    """RouteError unless `own`, of parameters and statistics, is the dtype of x, or float32 under half precision."""
+    """Raise RouteError unless `own`, the layer's dtype, is that of x, or float32 for a half-precision x."""
     if own not in (x.dtype, wide(x.dtype)):
         raise RouteError(
             f"{type(layer).__name__} of {own} got an input of {x.dtype}; "
-            f"bring the model to {x.dtype} or the input to {own}"
+            f"convert the model to {x.dtype} or the input to {own}"
         )
 
 
 def check_values(layer: RoutedNorm, x: Tensor, selection: Resolved, per_route: bool) -> None:
-    """RouteError where batch statistics of x (N, C, *) would be of one value per channel: the output is a constant then.
+    """Raise RouteError if batch statistics of x (N, C, *) have one value per channel: the output would be
+    constant.
 
-    Statistics are those of the batch, or of each part or route of it.
+    The statistics are those of the batch, or with `per_route` those of each part or route.
     """
     if x.shape[2:].numel() > 1:
         return
@@ -48,7 +49,7 @@ def check_values(layer: RoutedNorm, x: Tensor, selection: Resolved, per_route: b
 
 
 def check_counts(layer: RoutedNorm, counts: Tensor) -> None:
-    """RouteError where one of the numbers of values per channel is 1; on a GPU and compiled the device raises."""
+    """Raise RouteError if a number of values per channel is 1 (on CUDA and compiled, the device raises)."""
     message = _refusal(layer, "one sample for one of the routes")
     if not holds((counts != 1).all(), message):
         raise RouteError(message)

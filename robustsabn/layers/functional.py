@@ -1,9 +1,8 @@
-"""The arithmetic of routed normalisation, each selection in one pass over the activation.
+"""The arithmetic of routed normalisation, with one pass over the activation for each selection.
 
-Shapes: x (N, C, *); scale and shift per sample (N, C) or per channel (C,); groups (N,) assigns samples to sets of
-statistics; parts are consecutive along N. Gradients of the fused forms are analytic and of first order. Everything is
-computed in float32 at least and rounded once, to the dtype of x.
-"""
+Shapes: x (N, C, *); scale and shift per sample (N, C) or per channel (C,); groups (N,) assigns samples to
+sets of statistics; parts are consecutive along N. Gradients of the fused functions are analytic and of first
+order. All is computed in float32 or wider and rounded once, to the dtype of x."""
 
 from __future__ import annotations
 
@@ -29,10 +28,11 @@ __all__ = ["normalise_parts", "normalise_samples"]
 
 
 class _Samples(torch.autograd.Function):
-    """y = scale * xhat + shift, keeping xhat alone; in half precision x, from which xhat is computed again.
+    """y = scale * xhat + shift, which keeps only xhat for the backward; in half precision x, to compute xhat
+    again.
 
     With k1 and k2 the means of scale * gy and scale * gy * xhat over the group,
-    gx = (scale * gy - k1 - k2 * xhat) / sigma: all but gy and xhat is of parameter size.
+    gx = (scale * gy - k1 - k2 * xhat) / sigma: everything except gy and xhat has the size of parameters.
     """
 
     @staticmethod
@@ -86,7 +86,7 @@ _samples: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Samples.apply
 def normalise_samples(
     x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
 ) -> tuple[Tensor, Moments]:
-    """Normalise x by the statistics of its batch, or of groups of samples, then scale and shift per sample (N, C)."""
+    """Normalise x by statistics of the batch or of groups, then scale and shift by sample (N, C)."""
     if groups is None and not len(x):  # torch's kernel divides by the number of samples
         groups = torch.zeros(0, dtype=torch.long, device=x.device)
     y, count, mean, var = _samples(x, scale, shift, groups, n_groups, eps)
@@ -94,11 +94,11 @@ def normalise_samples(
 
 
 Running = Sequence[tuple["Tensor | None", "Tensor | None", float]]
-"""Per part: running mean (C,), running variance (C,), both updated in place, and the momentum."""
+"""For each part: running mean (C,) and variance (C,), which are updated in place, and the momentum."""
 
 
 def _is_dense(x: Tensor) -> bool:
-    """Whether x fills its memory in an order that torch's kernels know."""
+    """Whether x is contiguous in one of the memory formats of torch's kernels."""
     formats = [torch.contiguous_format]
     if x.ndim in (4, 5):
         formats.append(torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
@@ -106,9 +106,10 @@ def _is_dense(x: Tensor) -> bool:
 
 
 class _Parts(torch.autograd.Function):
-    """Batch normalisation of consecutive parts, each written in its place: no concatenation of activations.
+    """Batch normalisation of consecutive parts, each written to its place in the output without a
+    concatenation.
 
-    x is dense: on a CPU the kernel leaves `out` of a view partly unwritten.
+    x must be dense: on a CPU the kernel does not write all of `out` if that is a view.
     """
 
     @staticmethod
@@ -123,7 +124,7 @@ class _Parts(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         y = torch.empty_like(x)
-        # what the kernels keep for the backward, in eval too: those of CUDA read it there, in float32 at least
+        # saved for the backward, in eval mode too, where CUDA kernels read it, in float32 or wider
         kept = wide(x.dtype) if x.is_cuda else scale.dtype
         mean, invstd = (torch.zeros_like(scale, dtype=kept) for _ in range(2))
         for i, (part, out) in enumerate(
@@ -179,7 +180,7 @@ _parts: Callable[..., Tensor] = _Parts.apply
 def normalise_parts(
     x: Tensor, scale: Tensor, shift: Tensor, sizes: list[int], running: Running, training: bool, eps: float
 ) -> Tensor:
-    """Batch normalisation of consecutive parts of x, part i with scale[i], shift[i] (P, C) and its own statistics."""
+    """Batch normalisation of consecutive parts of x, each with its own scale, shift (P, C) and statistics."""
     if not torch.compiler.is_compiling() and _is_dense(x):
         return _parts(x, scale, shift, sizes, running, training, eps)
     outs = [

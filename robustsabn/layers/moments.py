@@ -1,8 +1,7 @@
-"""Moments of groups of samples, normalising by them, and moving running statistics.
+"""Moments of groups of samples, normalisation by them, and updates of running statistics.
 
-Shapes: x (N, C, *); scale and shift per sample (N, C) or per channel (C,); groups (N,) assigns samples to sets of
-statistics. Everything is computed in float32 at least and rounded once, to the dtype of x.
-"""
+Shapes: x (N, C, *); scale and shift per sample (N, C) or per channel (C,); groups (N,) assigns samples to
+sets of statistics. All is computed in float32 or wider and rounded once, to the dtype of x."""
 
 from __future__ import annotations
 
@@ -33,17 +32,17 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def over(v: Tensor, x: Tensor) -> Tensor:
-    """View v, (C,) or (N, C), for broadcasting over x."""
+    """v, (C,) or (N, C), shaped to broadcast over x."""
     return v.to(wide(x.dtype)).reshape(-1, v.shape[-1], *(1,) * (x.ndim - 2))
 
 
 def positions(x: Tensor) -> int:
-    """How many positions x (N, C, *) has."""
+    """Number of positions of x (N, C, *)."""
     return x.shape[2:].numel()
 
 
 def sum_positions(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Sum over the positions of x (N, C, *), giving (N, C)."""
+    """Sum of x (N, C, *) over its positions, (N, C)."""
     return x.sum(tuple(range(2, x.ndim)), dtype=dtype) if x.ndim > 2 else x.to(dtype)
 
 
@@ -57,14 +56,14 @@ def scale_shift(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor
 
 
 def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) -> Moments:
-    """Moments of x by group of samples, in at least float32; a group without samples has count, mean, variance 0.
+    """Moments of x for each group of samples, in float32 or wider; all 0 for a group without samples.
 
-    Each sample is reduced first and samples are merged by the law of total variance.
+    Each sample is reduced first, and samples are merged by the law of total variance.
     """
     x = x.to(wide(x.dtype))
     if x.ndim > 2 and len(x):
         var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=0)
-    else:  # one position, or no sample: the sum keeps the graph that collectives need on every process
+    else:  # one position, or no sample: the sum keeps a graph, which collectives need on every process
         mean = sum_positions(x, x.dtype)
         var = torch.zeros_like(mean)
     n = x.shape[0]
@@ -81,18 +80,18 @@ def batch_moments(x: Tensor, groups: Tensor | None = None, n_groups: int = 1) ->
 
 
 def approach(running: Tensor, new: Tensor, weight: Tensor) -> None:
-    """Move running statistics in place, rounding once."""
+    """Update running statistics in place, with one rounding."""
     with torch.no_grad():
         running.copy_(running.to(new.dtype).lerp(new.expand_as(running), weight.to(new)))
 
 
 def route_per_sample(parts: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
-    """The route of each sample, (N,)."""
+    """The route of each sample (N,) of a Split."""
     return torch.cat([torch.full((size,), index, device=device) for index, size in parts])
 
 
 def affine_rows(v: Tensor | None, fill: float, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """An affine as one row for each sample of x, (N, C)."""
+    """A scale or shift as one row for each sample of x, (N, C)."""
     if v is None:
         v = x.new_full(x.shape[1:2], fill, dtype=dtype)
     return v.expand(len(x), -1)
@@ -101,7 +100,7 @@ def affine_rows(v: Tensor | None, fill: float, x: Tensor, dtype: torch.dtype) ->
 def apply_moments(
     x: Tensor, mean: Tensor, var: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
 ) -> Tensor:
-    """`scale * (x - mean) / sqrt(var + eps) + shift` with everything but x at parameter size."""
+    """`scale * (x - mean) / sqrt(var + eps) + shift`, with one operation on x."""
     invstd = torch.rsqrt(var.to(wide(x.dtype)) + eps)
     total = invstd if scale is None else scale * invstd
     offset = -mean * total

@@ -1,4 +1,4 @@
-"""Tools that put a layer made from a batch norm in its place: the routed layer stays, synchronised or frozen."""
+"""Keeps a routed layer in place, synchronised or frozen, when a tool replaces it by a rebuilt batch norm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 
 def _keep_routes(parent: nn.Module, name: str, new: nn.Module | None) -> nn.Module | None:
-    """What torch registers instead of `new`: the routed layer that it was made from; None for any other module."""
+    """The routed layer that `new` was made from, for torch to register instead; None for other modules."""
     old = parent._modules.get(name)
     if not isinstance(old, RoutedBatchNorm) or isinstance(new, RoutedNorm) or not _made_from(new, old):
         return None
@@ -28,7 +28,7 @@ def _keep_routes(parent: nn.Module, name: str, new: nn.Module | None) -> nn.Modu
     else:
         raise ConversionError(
             f"{kind} was made from the tensors of {name}, a {type(old).__name__}, and would lose its routes; "
-            "give the tool bake(model, route), or let it work on the plain model before convert"
+            "give the tool bake(model, route), or use it on the plain model before convert"
         )
     return old
 
@@ -40,5 +40,5 @@ def _made_from(new: Any, old: RoutedBatchNorm) -> bool:
     return isinstance(theirs, Tensor) and theirs.shape == ours.shape and theirs.data_ptr() == ours.data_ptr()
 
 
-_hook: Any = _keep_routes  # torch declares that hooks return nothing, and takes what they return
+_hook: Any = _keep_routes  # torch declares no return value but uses it
 register_module_module_registration_hook(_hook)

@@ -1,4 +1,4 @@
-"""A forward of a model on tensors without data, with another number of samples: the shapes that its layers are given."""
+"""A forward on tensors without data and with another number of samples, to see the shapes that layers get."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ __all__ = ["rehearse"]
 _HOOKS = {name for name in vars(nn.Module()) if "hook" in name}
 
 Calls = dict[Any, list[torch.Size]]
-"""The shapes that each routed layer was called with, in order."""
+"""The input shapes of each routed layer, in order of its calls."""
 
 
 def rehearse(root: nn.Module, call: Any, samples: int, other: int) -> Calls:
-    """What the routed layers are given when `other` samples take the place of `samples`; empty where that is not clear.
+    """The input shapes of the routed layers with `other` samples instead of `samples`; empty if they are not
+    clear.
 
-    Where several dimensions of the arguments are as long as the batch, the samples are what the first dimension of the
-    outputs follows, and nothing is known if a second dimension of the arguments shows in the outputs as well.
-    """
+    If several dimensions of the arguments have the size of the batch, that of the samples is the one which
+    the first dimension of the outputs follows. It is not clear if the outputs also show a second dimension of
+    the arguments."""
     dims = {
         dim
         for value in tree_leaves(call)
@@ -46,8 +47,8 @@ def rehearse(root: nn.Module, call: Any, samples: int, other: int) -> Calls:
 def _run(
     root: nn.Module, call: Any, samples: int, other: int, dim: int
 ) -> tuple[Calls, list[torch.Size]] | None:
-    """Calls of the layers and shapes of the outputs with dimension `dim` of the arguments resized; None on failure."""
-    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import, and rarely needed
+    """Input shapes of layers and shapes of outputs, with dimension `dim` resized; None on failure."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # slow to import and rarely needed
 
     seen: Calls = {}
 
@@ -76,7 +77,7 @@ def _run(
                     module.register_forward_pre_hook(partial(_note, seen, own))
             args, kwargs = tree_map(resized, call)
             outs = twin(*args, **kwargs)
-    except Exception:  # noqa: BLE001  # code that cannot run without data leaves the question open
+    except Exception:  # noqa: BLE001  # some models cannot run without data
         return None
     finally:
         log.disabled = quiet

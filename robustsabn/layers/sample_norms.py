@@ -1,4 +1,4 @@
-"""Routed layer, group and instance normalisation: statistics belong to the sample, only the affine takes a route."""
+"""Routed layer, group and instance normalisation: statistics of each sample; only the affine has routes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class _SampleNorm(RoutedNorm):
-    """Normalises every sample by itself; the affine of its route has the shape S of one sample's parameters."""
+    """Normalises every sample by itself; the affine of a route has the shape S of the plain parameters."""
 
     eps: float
 
@@ -61,7 +61,7 @@ class _SampleNorm(RoutedNorm):
         raise TypeError("defined by the layers")
 
     def _per_sample(self, x: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-        """Normalise, then an affine (N, *S), in float32 at least, rounded to what torch's own function gives."""
+        """Normalise, then apply an affine (N, *S), in float32 or wider; the result has torch's dtype."""
         if autocast_dtype(x.device.type) is None:
             check_dtype(self, x, scale.dtype)
         exact = x.to(wide(x.dtype))
@@ -73,15 +73,26 @@ class _SampleNorm(RoutedNorm):
         return y.to(self._plain(x[:1].detach(), None, None).dtype)
 
     def _over(self, v: Tensor, x: Tensor) -> Tensor:
-        """View a per-sample affine (N, C) for broadcasting over x (N, C, *), in the dtype of x."""
+        """A per-sample affine (N, C) in the dtype of x, shaped to broadcast over x (N, C, *)."""
         return v.to(x.dtype).reshape(*v.shape, *(1,) * (x.ndim - 2))
 
 
 class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
-    """Layer normalisation with a routed affine over x (N, *, *normalized_shape); (N, C, *) with `channels_first`.
+    """Layer normalisation with a routed affine, of x (N, *, *normalized_shape), or (N, C, *) with
+    `channels_first`.
 
-    Where samples take different routes and x is (L, N, *normalized_shape), as in torch's attention by default, `batch_dim`
-    is 1: found by itself, or set.
+    `affine`, `condition`, `routes` and `router` are those of `RoutedBatchNorm`. With routes by sample and x
+    (L, N, *normalized_shape), as in torch's attention by default, `batch_dim` is 1: it is found
+    automatically, or set. Raises RouteError for wrong arguments and shapes. Source: arXiv 1607.06450; the
+    affine is that of arXiv 2102.11382.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedLayerNorm, route
+        >>> layer = RoutedLayerNorm(16, ("clean", "adv"))
+        >>> with route(layer, "adv"):
+        ...     y = layer(torch.rand(4, 10, 16))
     """
 
     def __init__(
@@ -110,7 +121,7 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
             check_features(size)
         if channels_first and len(shape) != 1:
             raise RouteError(
-                f"normalized_shape={shape} with channels_first; give the number of channels alone"
+                f"normalized_shape={shape} with channels_first; give only the number of channels"
             )
         RoutedNorm.__init__(
             self,
@@ -155,7 +166,19 @@ class RoutedLayerNorm(_SampleNorm, nn.LayerNorm):
 
 
 class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
-    """Group normalisation with a routed affine over x (N, C, *)."""
+    """Group normalisation with a routed affine, of x (N, C, *).
+
+    `affine`, `condition`, `routes` and `router` are those of `RoutedBatchNorm`. Raises RouteError for wrong
+    arguments and shapes. Source: arXiv 1803.08494; the affine is that of arXiv 2102.11382.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedGroupNorm, route
+        >>> layer = RoutedGroupNorm(2, 8, ("clean", "adv"))
+        >>> with route(layer, torch.tensor([0, 1, 1])):
+        ...     y = layer(torch.rand(3, 8, 4, 4))
+    """
 
     def __init__(
         self,
@@ -176,7 +199,8 @@ class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
         a_number("eps", eps, RouteError)
         if a_whole_number("num_groups", num_groups, RouteError) < 1 or num_channels % num_groups:
             raise RouteError(
-                f"{num_channels} channels in {num_groups} groups; the groups must divide the channels"
+                f"{num_channels} channels in {num_groups} groups; give a number of groups that divides the "
+                "channels"
             )
         RoutedNorm.__init__(
             self,
@@ -195,8 +219,8 @@ class RoutedGroupNorm(_SampleNorm, nn.GroupNorm):
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if x.ndim < 2 or x.shape[1] != self.num_channels:
             raise RouteError(
-                f"{type(self).__name__} of {self.num_channels} channels got an input of shape {tuple(x.shape)}; "
-                f"give (N, {self.num_channels}, *)"
+                f"{type(self).__name__} of {self.num_channels} channels got an input of shape "
+                f"{tuple(x.shape)}; give (N, {self.num_channels}, *)"
             )
         return F.group_norm(x, self.num_groups, scale, shift, self.eps)
 
@@ -244,8 +268,8 @@ class _RoutedInstanceNorm(_SampleNorm):
     def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:
             raise RouteError(
-                f"{type(self).__name__} got an input of shape {tuple(x.shape)}; give {self.ranks[0]} dimensions, (N, C, *), "
-                f"with C = {self.num_features}"
+                f"{type(self).__name__} got an input of shape {tuple(x.shape)}; give {self.ranks[0]} "
+                f"dimensions, (N, C, *), with C = {self.num_features}"
             )
         return F.instance_norm(x, None, None, scale, shift, True, 0.0, self.eps)
 
@@ -257,21 +281,52 @@ class _RoutedInstanceNorm(_SampleNorm):
 
 
 class RoutedInstanceNorm1d(_RoutedInstanceNorm, nn.InstanceNorm1d):
-    """Instance normalisation with a routed affine over x (N, C, L)."""
+    """Instance normalisation with a routed affine, of x (N, C, L); see `RoutedInstanceNorm2d`.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedInstanceNorm1d, route
+        >>> layer = RoutedInstanceNorm1d(8, ("clean", "adv"))
+        >>> with route(layer, "adv"):
+        ...     y = layer(torch.rand(3, 8, 10))
+    """
 
     torch_layer = nn.InstanceNorm1d
     ranks = (3,)
 
 
 class RoutedInstanceNorm2d(_RoutedInstanceNorm, nn.InstanceNorm2d):
-    """Instance normalisation with a routed affine over x (N, C, H, W)."""
+    """Instance normalisation with a routed affine, of x (N, C, H, W).
+
+    `affine`, `condition`, `routes` and `router` are those of `RoutedBatchNorm`. There are no running
+    statistics. Raises RouteError for wrong arguments and shapes. Source: arXiv 1607.08022; the affine is that
+    of arXiv 2102.11382.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedInstanceNorm2d, route
+        >>> layer = RoutedInstanceNorm2d(8, ("clean", "adv"))
+        >>> with route(layer, torch.tensor([0, 1, 1])):
+        ...     y = layer(torch.rand(3, 8, 4, 4))
+    """
 
     torch_layer = nn.InstanceNorm2d
     ranks = (4,)
 
 
 class RoutedInstanceNorm3d(_RoutedInstanceNorm, nn.InstanceNorm3d):
-    """Instance normalisation with a routed affine over x (N, C, D, H, W)."""
+    """Instance normalisation with a routed affine, of x (N, C, D, H, W); see `RoutedInstanceNorm2d`.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedInstanceNorm3d, route
+        >>> layer = RoutedInstanceNorm3d(8, ("clean", "adv"))
+        >>> with route(layer, "adv"):
+        ...     y = layer(torch.rand(3, 8, 2, 4, 4))
+    """
 
     torch_layer = nn.InstanceNorm3d
     ranks = (5,)

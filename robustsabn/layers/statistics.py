@@ -1,4 +1,4 @@
-"""Running statistics of routed batch norms: read by selection, moved by batches, reset, frozen."""
+"""Running statistics of routed batch norms: how they are read, updated, reset and frozen."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ __all__ = ["RunningStatistics", "Update"]
 
 
 class RunningStatistics(RoutedNorm, _BatchNorm):
-    """A routed norm with running statistics, (C,) shared or (R, C) per route; to tools a batch norm of torch's.
+    """A routed norm with running statistics, (C,) shared or (R, C) per route, which tools see as torch's
+    batch norm.
 
-    `shares` are the weights of the batches so far, for plain means (momentum None) under a `Blend`. A `frozen` layer
-    stays in eval mode.
+    `shares` are the sums of the weights of batches so far, for plain means (momentum None) under a `Blend`. A
+    `frozen` layer stays in eval mode.
     """
 
-    torch_layer: ClassVar[type[_BatchNorm]] = nn.SyncBatchNorm  # which is of any rank, too
+    torch_layer: ClassVar[type[_BatchNorm]] = nn.SyncBatchNorm  # it takes any rank too
     frozen = False
     momentum: float | None
     shares: Tensor | None
@@ -57,7 +58,7 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
         }
 
     def _running(self, selection: Resolved) -> tuple[Tensor, Tensor]:
-        """Running statistics (C,) of a whole-batch selection; those of several routes in float32 at least."""
+        """Running statistics (C,) of a whole-batch selection; those of several routes in float32 or wider."""
         mean, var = self.running_mean, self.running_var
         assert mean is not None
         assert var is not None
@@ -77,9 +78,9 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
         return self.running_mean[routes], self.running_var[routes]
 
     def _tracked(self, index: int, update: Update) -> tuple[Tensor | None, Tensor | None, float]:
-        """Running statistics of one route for the coming batch to move, and the momentum; counts the batch.
+        """Running statistics of one route, which the next batch updates, and the momentum; counts the batch.
 
-        A recomputation hands over the same tensors, for autograd saves them, with momentum 0.
+        A recomputation gets the same tensors, since autograd saves them, with momentum 0.
         """
         if update == "none":
             return None, None, 0.0
@@ -112,7 +113,7 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
             self._move(mean, unbiased, (count > 0).to(mean))
 
     def _move(self, mean: Tensor, var: Tensor, share: Tensor) -> None:
-        """Move running statistics by share * momentum, share () or (R,)."""
+        """Update running statistics by share * momentum, with share () or (R,)."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -130,12 +131,12 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
             approach(self.running_var, var, weight)
 
     def reset_running_stats(self) -> None:
-        """Mean 0 and variance 1 for the routes in force, as `torch.optim.swa_utils.update_bn` asks before it estimates them."""
+        """Set mean 0 and variance 1 for the selected routes; `swa_utils.update_bn` calls this first."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         rows: Any = slice(None)
         selection = self.router.selection
-        if self.statistics == "per_route":  # those of other routes would not be estimated anew
+        if self.statistics == "per_route":  # other routes would not be estimated again
             if isinstance(selection, tuple):
                 rows = [route for route, size in selection if size]
             elif isinstance(selection, Tensor) and selection.is_floating_point():
@@ -150,7 +151,7 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
                 buffer[rows if buffer.ndim else ...] = value
 
     def reset_parameters(self) -> None:
-        """Affines of ones and zeros, running statistics 0 and 1, on all routes."""
+        """Set affines to ones and zeros and running statistics to 0 and 1, for all routes."""
         RoutedNorm.reset_parameters(self)
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean.zero_()
@@ -159,7 +160,7 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
             self.num_batches_tracked.zero_()
 
     def freeze(self) -> None:
-        """Eval mode from now on, whatever `train()` says, and parameters that are not trained."""
+        """Eval mode from now on, also after `train()`, with parameters that require no grad."""
         self.frozen = True
         self.eval().requires_grad_(False)
 

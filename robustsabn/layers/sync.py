@@ -1,4 +1,4 @@
-"""Statistics over all processes of a group, per set of statistics; every process may hold its own number of samples."""
+"""Statistics over all processes; each process can have its own number of samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["is_distributed", "merge_moments", "sync_batch_norm_cuda"]
 
 
 def is_distributed() -> bool:
-    """Whether statistics have anything to be merged with."""
+    """Whether there are other processes."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -39,7 +39,7 @@ _all_reduce_sum: Callable[[Tensor], Tensor] = _AllReduceSum.apply
 
 
 def merge_moments(moments: Moments) -> Moments:
-    """Moments over all processes from each one's own, differentiable; two collectives, no cancellation."""
+    """Moments over all processes from those of each; differentiable, two collectives, no cancellation."""
     count, mean, var = moments
     total = _all_reduce_sum(torch.cat([count.unsqueeze(1), count.unsqueeze(1) * mean], 1))
     count_all = total[:, 0].detach()
@@ -58,11 +58,11 @@ def sync_batch_norm_cuda(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    """Batch normalisation with statistics of all processes by torch's CUDA kernels; updates mean and var in place."""
+    """Batch normalisation over all processes by torch's CUDA kernels; updates mean and var in place."""
     from torch.nn.modules._functions import SyncBatchNorm
 
     normalise: Callable[..., Tensor] = SyncBatchNorm.apply
-    # torch exchanges statistics in float32, and those of an empty x in the dtype of x
-    given = x if x.numel() else x.to(wide(x.dtype))
-    args = (given, scale, shift, mean, var, eps, momentum, dist.group.WORLD, dist.get_world_size())
+    # torch exchanges statistics in float32, but those of an empty x in the dtype of x
+    exact = x if x.numel() else x.to(wide(x.dtype))
+    args = (exact, scale, shift, mean, var, eps, momentum, dist.group.WORLD, dist.get_world_size())
     return normalise(*args).to(x.dtype)

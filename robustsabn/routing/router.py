@@ -19,20 +19,10 @@ from robustsabn.routing.names import what_is_wrong
 from robustsabn.routing.selections import Blend, Condition, Resolved, Selection, Split, is_integer
 from robustsabn.text import nearest, quote
 
-__all__ = [
-    "Router",
-    "in_backward",
-    "maybe_route",
-    "route",
-    "routers_of",
-    "routes_of",
-    "selected",
-]
-
+__all__ = ["Router", "in_backward", "maybe_route", "route", "routers_of", "routes_of", "selected"]
 
 MOST_ROUTES = 10_000
 """A larger number is a typing error."""
-
 
 DEFAULT_ROUTES = ("clean", "adv")
 
@@ -45,13 +35,11 @@ class Router:
 
     Example:
 
-        >>> import torch
-        >>> from robustsabn import Router, SaBN2d, route
+        >>> from robustsabn import Router, SaBN2d
         >>> router = Router(("clean", "adv"))
-        >>> block = torch.nn.Sequential(SaBN2d(8, router=router), torch.nn.ReLU(), SaBN2d(8, router=router))
-        >>> with route(block, "adv"):
-        ...     router.selection
-        1
+        >>> layers = [SaBN2d(8, router=router), SaBN2d(16, router=router)]
+        >>> len(router), router.index("adv")
+        (2, 1)
     """
 
     def __init__(self, routes: int | Sequence[str] = DEFAULT_ROUTES, *, condition: int | None = None) -> None:

@@ -284,7 +284,7 @@ def test_none_is_the_shared_affine_and_can_be_baked() -> None:
     plain = bake(model, None)
     assert torch.equal(plain(x), shared)
     assert set(plain.state_dict()) == {f"0.{key}" for key in nn.BatchNorm2d(3).state_dict()}
-    with pytest.raises(ConversionError, match="a plain network has one"):
+    with pytest.raises(ConversionError, match="a plain network has only one"):
         bake(model, Condition(torch.zeros(2, 2)))
 
 
@@ -322,18 +322,18 @@ Y = torch.zeros(2, 3)
         (lambda: Condition(Y[0]), r"shape \(3,\); give a dense float tensor"),
         (lambda: Condition(Y.long()), "dtype torch.int64"),
         (lambda: route(SaBN2d(2, condition=4), Condition(Y)).__enter__(), "length 3 .* condition=4"),
-        (lambda: route(SaBN2d(2, condition=3), Condition(Y.double())).__enter__(), "give vectors.to(torch.float32)"),
+        (lambda: route(SaBN2d(2, condition=3), Condition(Y.double())).__enter__(), r"give vectors\.to\(torch\.float32\)"),
         (lambda: route(SaBN2d(2, condition=3), Condition(Y.to("meta"))).__enter__(), "move them to cpu"),
         (lambda: route(SaBN2d(2, condition=3), torch.zeros(2, dtype=torch.long)).__enter__(), "take vectors and have no routes"),
         (lambda: route(SaBN2d(2, condition=3), "adv").__enter__(), "take vectors and have no routes"),
         (lambda: route(SaBN2d(2), Condition(Y)).__enter__(), "build them with condition=3"),
         (lambda: route(nn.Conv2d(1, 1, 1), Condition(Y)).__enter__(), "build them with condition=3"),
         (lambda: route(CCBN2d(2, condition=3), None).__enter__(), "has none"),
-        (lambda: SaBN2d(2, routes=4, condition=3), "give one"),
+        (lambda: SaBN2d(2, routes=4, condition=3), "give only one"),
         (lambda: SaBN2d(2, condition=0), "whole number of at least 1"),
-        (lambda: SaBN2d(2, condition=3, router=Router()), "layers of one router"),
-        (lambda: SaBN2d(2, router=Router(condition=3)), "layers of one router"),
-        (lambda: SaAuxBN2d(2, condition=3), "statistics are shared"),
+        (lambda: SaBN2d(2, condition=3, router=Router()), "give all layers of a router the same condition"),
+        (lambda: SaBN2d(2, router=Router(condition=3)), "give all layers of a router the same condition"),
+        (lambda: SaAuxBN2d(2, condition=3), "give statistics='shared'"),
         (lambda: RoutedEmbedding(3, 2, router=Router(condition=3)), "Router of routes"),
         (lambda: SaBN2d(2, condition=3)(torch.zeros(2, 2, 4, 4)), r"route\(model, Condition\(y\)\)"),
     ],

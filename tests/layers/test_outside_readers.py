@@ -149,7 +149,7 @@ def test_timm_reparameterizes_a_baked_network_and_no_routed_one() -> None:
     model = timm.create_model("repvgg_a0", num_classes=3).eval()
     x = torch.rand(1, 3, 32, 32)
     convert(model, "sabn")
-    with pytest.raises(RouteError, match="give tools that fold or fuse layers bake"):
+    with pytest.raises(RouteError, match="give tools that fold or fuse layers the plain network bake"):
         reparameterize_model(model)
     torch.testing.assert_close(
         reparameterize_model(bake(model, "adv"))(x), through(model, "adv", x), atol=1e-4, rtol=1e-4

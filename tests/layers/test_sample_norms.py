@@ -132,5 +132,5 @@ def test_errors() -> None:
         RoutedGroupNorm(3, 4)
     with pytest.raises(RouteError, match="dimensions"):
         RoutedInstanceNorm2d(3)(torch.zeros(2, 3, 4))
-    with pytest.raises(RouteError, match="channels alone"):
+    with pytest.raises(RouteError, match="only the number of channels"):
         RoutedLayerNorm((3, 4), channels_first=True)

@@ -1,4 +1,4 @@
-"""Affines of routed layers: a table, a linear map of a vector, a shared one, all composed at parameter size."""
+"""Affines of routed layers: shared, one per route, or a linear map of a vector."""
 
 from robustsabn.layers.affine.embedding import RoutedEmbedding
 from robustsabn.layers.affine.parameters import Affine, Init, RoutedAffine, Statistics

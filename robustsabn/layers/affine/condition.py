@@ -19,7 +19,7 @@ __all__ = ["affine_of_condition", "linear_map"]
 def linear_map(
     condition: int, shape: Sequence[int], device: torch.device | None, dtype: torch.dtype | None
 ) -> nn.Linear:
-    """A map W (prod(S), D) without bias, not initialised; torch's `spectral_norm`, of either kind, may be put on it."""
+    """A linear map W (prod(S), D) without bias, not initialised; torch's `spectral_norm`s work on it."""
     with torch.no_grad():
         return nn.utils.skip_init(
             nn.Linear,
@@ -32,16 +32,16 @@ def linear_map(
 
 
 def affine_of_condition(layer: Any, selection: Resolved) -> tuple[Tensor, Tensor | None]:
-    """`g = 1 + W_g y` and `b = W_b y` for the vectors y (N, D) in force, each (N, *S); never in half precision of autocast."""
+    """`g = 1 + W_g y` and `b = W_b y` for the selected vectors y (N, D), each (N, *S), without autocast."""
     gain, bias = layer.condition_gain, layer.condition_bias
     if not is_condition(selection):
         raise RouteError(
-            f"{type(layer).__name__} of condition={layer.router.condition} takes its affine from vectors, and none are given; "
-            "run the model inside `with route(model, Condition(y)):`, y (N, D)"
+            f"{type(layer).__name__} of condition={layer.router.condition} takes its affine from vectors, "
+            "and none are given; run the model inside `with route(model, Condition(y)):` with y (N, D)"
         )
     own = next(gain.parameters())
     with _without_autocast(selection.device.type):
-        y = selection.to(own.device, own.dtype)  # a model may lie on several
+        y = selection.to(own.device, own.dtype)  # a model can be on several devices
         g = gain(y) + 1
         b = None if bias is None else bias(y)
     if len(layer.shape) > 1:

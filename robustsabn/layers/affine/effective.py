@@ -1,4 +1,4 @@
-"""`weight` and `bias` of a routed layer to code around it: the effective affine of the route in force, read only."""
+"""`weight` and `bias` of a routed layer for code that reads them: the affine of the selected route."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from robustsabn.routing import current_selection, is_whole_batch
 __all__ = ["EffectiveAffine", "effective"]
 
 _OF_ALL_ROUTES = (
-    "__len__ device dim dtype element_size get_device grad_fn is_complex is_contiguous is_cpu is_cuda is_floating_point "
-    "is_meta is_nested is_sparse layout names ndim ndimension nelement numel requires_grad shape size stride"
+    "__len__ device dim dtype element_size get_device grad_fn is_complex is_contiguous is_cpu is_cuda "
+    "is_floating_point is_meta is_nested is_sparse layout names ndim ndimension nelement numel "
+    "requires_grad shape size stride"
 )
 _READ = frozenset(_OF_ALL_ROUTES.split())
-"""What is answered without a route."""
+"""Attributes that need no route."""
 _TRAINS = frozenset(("backward", "grad", "is_leaf", "register_hook", "retain_grad"))
-"""What is asked of tensors that are trained."""
+"""Attributes of tensors that are trained, which are refused."""
 _FUSE = frozenset((fuse_conv_bn_eval.__code__, fuse_linear_bn_eval.__code__))
-"""Torch's functions that take running statistics, then weight and bias."""
+"""Torch's functions that read running statistics, then weight and bias."""
 
 
 class EffectiveAffine(Tensor):
-    """Stands for G_r or B_r of a layer: computed with, it is that of the selection in force, with its gradient.
+    """Represents G_r or B_r of a layer: in a computation it is that of the current selection, with its
+    gradient.
 
-    `clone` inside a `route` block gives an ordinary tensor. RouteError without such a block, for a selection that
-    differs between samples, and where it would be written, trained or asked for a gradient: those are the parameters'
-    (`named_parameters`). Its own memory is NaN.
-    """
+    `clone` inside a `route` block gives an ordinary tensor. Raises RouteError outside of such a block, for a
+    selection that differs between samples, and if it is written, trained or asked for its gradient; use the
+    parameters (`named_parameters`) for that. Its own memory is NaN."""
 
     layer: Any
     entry: str
     detached: bool
-    _is_param = True  # torch's mark of what may be registered as a Parameter: tools rebuild layers from it
+    _is_param = True  # torch registers it as a Parameter: tools rebuild layers from it
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -51,16 +52,16 @@ class EffectiveAffine(Tensor):
                 return func(*args, **kwargs)
         if isinstance(first, cls) and (
             asked in ("detach", "data") or (asked == "clone" and first.layer.router.root is None)
-        ):  # without a route: tools copy the affine of a layer that they rebuild
+        ):  # without a route, as when tools rebuild the layer
             return _stand_in(first.layer, first.entry, first.detached or asked != "clone")
         writes = asked in _TRAINS or name in ("__set__", "__setitem__") or name.startswith("__i")
         writes |= name.endswith("_") and not name.endswith("__")
         target = kwargs.get("tensor", first) if writes else kwargs.get("out")
         if isinstance(target, cls):
             raise RouteError(
-                f"`{target.entry}` of {type(target.layer).__name__} is computed from its parameters, so it can be "
-                f"neither written nor trained ({attribute or name}); take those from named_parameters(), or the layer's "
-                "requires_grad_() and reset_parameters()"
+                f"`{target.entry}` of {type(target.layer).__name__} is computed from its parameters, so it "
+                f"can be neither written nor trained ({attribute or name}); use named_parameters(), or the "
+                "layer's requires_grad_() and reset_parameters()"
             )
         args, kwargs = tree_map(
             lambda value: _value(value) if isinstance(value, cls) else value, (args, kwargs)
@@ -71,7 +72,7 @@ class EffectiveAffine(Tensor):
     def __torch_dispatch__(  # type: ignore[override]  # torch declares its default, which is no method
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """For what asks no `__torch_function__`: `torch.tensor(layer.weight)`."""
+        """For functions that do not call `__torch_function__`, such as `torch.tensor(layer.weight)`."""
         args, kwargs = tree_map(
             lambda value: _value(value).detach() if isinstance(value, cls) else value, (args, kwargs or {})
         )
@@ -79,12 +80,12 @@ class EffectiveAffine(Tensor):
 
 
 def effective(layer: Any, entry: str) -> Tensor | None:
-    """`weight` or `bias` of a routed layer as seen from outside; the parameter itself where all routes share it."""
+    """`weight` or `bias` of a routed layer for other code; the parameter itself if all routes share it."""
     own, compiling = layer._parameters[entry], torch.compiler.is_compiling()
     if layer.statistics == "per_route" and not compiling and sys._getframe(2).f_code in _FUSE:
         raise RouteError(
-            f"a {type(layer).__name__} with running statistics per route, which are a table, cannot be fused; give the "
-            "tool bake(model, name), a plain network"
+            f"a {type(layer).__name__} with running statistics per route, which are a table, cannot be fused; "
+            "give the tool the plain network bake(model, name)"
         )
     if not layer.has_route_affine:
         return own  # type: ignore[no-any-return]
@@ -104,7 +105,7 @@ def _stand_in(layer: Any, entry: str, detached: bool = False) -> EffectiveAffine
 
 
 def _sources(layer: Any, entry: str) -> list[Tensor]:
-    """The parameters of the routes' weight or bias: a table, or those of a linear map."""
+    """The parameters of the routes' weight or bias: a table, or a linear map."""
     table = layer._parameters[f"route_{entry}"]
     linear = layer.condition_gain if entry == "weight" else layer.condition_bias
     return [table] if table is not None else [] if linear is None else list(linear.parameters())
@@ -113,8 +114,9 @@ def _sources(layer: Any, entry: str) -> list[Tensor]:
 def _value(seen: EffectiveAffine) -> Tensor:
     if seen.layer.router.root is None:
         raise RouteError(
-            f"`{seen.entry}` of {type(seen.layer).__name__} is that of a route, and none is selected: use it inside "
-            "`with route(model, name):`, or give tools that fold or fuse layers bake(model, name), a plain network"
+            f"`{seen.entry}` of {type(seen.layer).__name__} is that of a route, and none is selected; use "
+            "it inside `with route(model, name):`, or give tools that fold or fuse layers the plain "
+            "network bake(model, name)"
         )
     value = _composed(seen.layer, seen.entry)
     return value.detach() if seen.detached else value
@@ -124,7 +126,7 @@ def _composed(layer: Any, entry: str) -> Tensor:
     selection, _ = current_selection(layer.router)
     if not is_whole_batch(selection):
         raise RouteError(
-            f"`{entry}` of {type(layer).__name__} is read by the network around it, and the samples of this batch take "
-            "different routes; take one route in a forward: method.forward=separate in training"
+            f"`{entry}` of {type(layer).__name__} is read by the network around it, and the samples of this "
+            "batch take different routes; use one route per forward: method.forward=separate in training"
         )
     return layer.effective_affine(selection)[entry == "bias"]  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""One vector for each sample, by its route."""
+"""One vector for each sample, chosen by its route."""
 
 from __future__ import annotations
 
@@ -17,12 +17,23 @@ __all__ = ["RoutedEmbedding"]
 
 
 class RoutedEmbedding(nn.Module):
-    """The selection in force as vectors: rows of a table `weight` (R, D), drawn from N(0, 1) as those of `nn.Embedding`.
+    """The current selection as vectors: rows of a table `weight` (R, D), initialised from N(0, 1).
 
-    `embedding(n)` gives (n, D): each sample's row under routes by sample, one row for all under a route, the mean under
-    a `Blend`, zeros under None; `embedding()` gives (1, D) where it is one for all. RouteError for a selection of another
-    number of samples than n. For generators that need the class as a vector (BigGAN) and for projection discriminators;
-    torch's `spectral_norm`, of either kind, may be put on it.
+    `embedding(n)` gives (n, D): the row of each sample's route with routes by sample, one row for all with a
+    single route, the weighted mean with a `Blend`, zeros with None. `embedding()` gives (1, D) if it is one
+    for all. It is for generators that need the class as a vector (BigGAN) and for projection discriminators;
+    both forms of torch's `spectral_norm` work on it. Raises RouteError for a selection of another number of
+    samples than n. Source: BigGAN, arXiv 1809.11096; projection discriminator, arXiv 1802.05637.
+
+    Example:
+
+        >>> import torch
+        >>> from robustsabn import RoutedEmbedding, route
+        >>> embedding = RoutedEmbedding(10, embedding_dim=4)
+        >>> with route(embedding, torch.tensor([3, 1])):
+        ...     y = embedding(2)
+        >>> torch.equal(y, embedding.weight[[3, 1]])
+        True
     """
 
     def __init__(
@@ -56,7 +67,7 @@ class RoutedEmbedding(nn.Module):
         nn.init.normal_(self.weight)
 
     def forward(self, samples: int | None = None) -> Tensor:
-        """Vectors (samples, D) of the selection in force."""
+        """Vectors (samples, D) of the current selection."""
         selection, _ = current_selection(self.router)
         table = self.weight
         rows = table.new_zeros(table.shape[1]) if selection is None else rows_of(table, selection)

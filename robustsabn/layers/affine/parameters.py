@@ -1,4 +1,4 @@
-"""The affine of a routed layer: shared, by route, or both, composed at parameter size; how it is stored and loaded."""
+"""The affine of a routed layer: shared, per route, or both; how it is composed, stored and loaded."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ Init = Literal["identity", "paper"]
 
 
 class RoutedAffine(nn.Module):
-    """Parameters of `y = g_r * (g_s * xhat + b_s) + b_r`, composed at parameter size.
+    """Parameters of `y = g_r * (g_s * xhat + b_s) + b_r`.
 
-    Parameters `weight`, `bias` of shape S are the shared affine (g_s, b_s), present for `shared` and `sandwich`;
-    `route_weight`, `route_bias` are the route affines (g_r, b_r), present for `independent` and `sandwich`, route by
-    route in one dimension: tools that spare vectors from weight decay spare them. The attributes of these names are views
-    (R, *S); the attributes `weight` and `bias` are the effective affine of the route in force, read only.
-    With `condition=D` the linear maps `condition_gain` and `condition_bias`, D to S without biases, stand in place of the
-    tables: g = 1 + W_g y and b = W_b y for the vector y of each sample (BigGAN, arXiv 1809.11096). Maps that start as
-    zeros take no spectral norm: draw them first, `nn.init.orthogonal_(layer.condition_bias.weight)`.
+    - `weight`, `bias` of shape S: the shared affine (g_s, b_s), with affine "shared" and "sandwich". As
+      attributes they give the effective affine of the selected route, read only.
+    - `route_weight`, `route_bias`: the affines (g_r, b_r) of the routes, with "independent" and "sandwich".
+      As parameters they have one dimension, so that tools which exempt vectors from weight decay exempt them;
+      as attributes they are views (R, *S).
+    - `condition_gain`, `condition_bias`: with `condition=D`, linear maps from D to S without biases, instead
+      of the tables: g = 1 + W_g y and b = W_b y for the vector y of each sample (BigGAN, arXiv 1809.11096).
+      Spectral norm does not work on a map of zeros: initialise it first,
+      `nn.init.orthogonal_(layer.condition_bias.weight)`.
     """
 
     _version = 1
@@ -52,7 +54,7 @@ class RoutedAffine(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        nn.Module.__init__(self)  # not that of torch's layer, which the subclasses are as well
+        nn.Module.__init__(self)  # not that of torch's layer, from which subclasses also inherit
         if not isinstance(affine, str) or affine not in ("shared", "independent", "sandwich", "none"):
             raise RouteError(f"affine={quote(affine)}; allowed: shared, independent, sandwich, none")
         if router is not None and not isinstance(router, Router):
@@ -65,7 +67,7 @@ class RoutedAffine(nn.Module):
             router = Router(routes, condition=condition)
         elif router.condition != condition:
             raise RouteError(
-                f"condition={condition} with {router!r}; layers of one router take vectors of one length, or routes"
+                f"condition={condition} with {router!r}; give all layers of a router the same condition"
             )
         self.router = router
         self.affine = affine
@@ -96,7 +98,7 @@ class RoutedAffine(nn.Module):
     bias: Any = property(lambda self: effective(self, "bias"), doc="Effective shift (*S), read only.")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """A replica of `nn.DataParallel` is given tensors in place of its parameters."""
+        """Replicas of `nn.DataParallel` get tensors instead of parameters."""
         if name in ("weight", "bias", "route_weight", "route_bias") and "_is_replica" in self.__dict__:
             self._parameters[name] = value
         else:
@@ -117,14 +119,14 @@ class RoutedAffine(nn.Module):
         return None if table is None else table.view(len(self.router), *self.shape)
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
-        """Also what `layer.weight = nn.Parameter(...)` does; RouteError for a shape that the layer does not have."""
+        """As in torch, also called by `layer.weight = nn.Parameter(...)`; RouteError for another shape."""
         own = self._parameters.get(name)
         affine = name in ("weight", "bias", "route_weight", "route_bias")
         if affine and param is not None and (own is None or own.shape != param.shape):
             shapes = [f"{key} {tuple(p.shape)}" for key, p in self._parameters.items() if p is not None]
             raise RouteError(
                 f"{name} {tuple(param.shape)} in a {type(self).__name__} with affine={self.affine!r}, "
-                f"whose parameters are {', '.join(shapes) or 'none'}"
+                f"whose parameters are {', '.join(shapes) or 'none'}; give one of these shapes"
             )
         nn.Module.register_parameter(self, name, param)
 
@@ -146,9 +148,10 @@ class RoutedAffine(nn.Module):
         return next((t.dtype for t in own if t is not None), None)
 
     def reset_affine(self, init: Init) -> None:
-        """`identity`: ones and zeros. `paper`: the scales that the official code draws from N(1, 0.02).
+        """Initialise: "identity" with ones and zeros; "paper" with scales from N(1, 0.02), as the official
+        code.
 
-        Maps of a vector become zeros, or W_g is drawn from N(0, 0.02): what a table is for vectors of one class each.
+        Linear maps of a vector become zeros; with "paper" W_g is drawn from N(0, 0.02).
         """
         if not isinstance(init, str) or init not in ("identity", "paper"):
             raise RouteError(f"init={quote(init)}; allowed: identity, paper")
@@ -166,18 +169,18 @@ class RoutedAffine(nn.Module):
                 nn.init.normal_(linear.weight, 0.0, noise)
 
     def reset_parameters(self) -> None:
-        """What torch's layers do when they are built: affines of ones and zeros, on all routes."""
+        """Set affines to ones and zeros for all routes, as torch's layers do when they are built."""
         self.reset_affine("identity")
 
     def effective_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
-        """Scale G and shift B of a selection: shape S for a whole-batch one, (N, *S) per sample, (P, *S) per part.
+        """Scale G and shift B of a selection: S for the whole batch, (N, *S) per sample, (P, *S) per part.
 
-        G_r = g_r * g_s and B_r = g_r * b_s + b_r (SaBN, arXiv 2102.11382, with the two affines folded).
+        G_r = g_r * g_s and B_r = g_r * b_s + b_r, the two affines of SaBN (arXiv 2102.11382) as one.
         """
         weight, bias = self._parameters["weight"], self._parameters["bias"]
         if not self.has_route_affine or selection is None:
             if not self.has_shared_affine:
-                raise RouteError("route None on a layer without shared affine; select a route")
+                raise RouteError("route None in a layer without shared affine; select a route")
             return weight, bias
         if self.condition_gain is not None:
             return compose(*affine_of_condition(self, selection), weight, bias)
@@ -189,7 +192,7 @@ class RoutedAffine(nn.Module):
         return compose(rows_of(g, selection), None if b is None else rows_of(b, selection), weight, bias)
 
     def per_sample_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
-        """Like `effective_affine`, with the parts of a Split repeated for their samples."""
+        """As `effective_affine`, with the rows of a Split's parts repeated for their samples."""
         scale, shift = self.effective_affine(selection)
         if isinstance(selection, tuple) and self.has_route_affine:
             assert scale is not None
@@ -207,7 +210,7 @@ class RoutedAffine(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Load a routed layout, or a plain norm's entries: then every route starts from the plain layer."""
+        """Load a routed layout, or the entries of a plain norm, from which then every route starts."""
         tables = [name for name in ("route_weight", "route_bias") if self._parameters[name] is not None]
         started = not any(prefix + name in state_dict for name in tables)
         for name in tables:
