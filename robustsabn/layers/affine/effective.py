@@ -84,8 +84,8 @@ def effective(layer: Any, entry: str) -> Tensor | None:
     own, compiling = layer._parameters[entry], torch.compiler.is_compiling()
     if layer.statistics == "per_route" and not compiling and sys._getframe(2).f_code in _FUSE:
         raise RouteError(
-            f"a {type(layer).__name__} with running statistics per route, which are a table, cannot be fused; "
-            "give the tool the plain network bake(model, name)"
+            f"a {type(layer).__name__} with running statistics per route, which are a table, cannot be "
+            "fused; give the tool the plain network bake(model, name)"
         )
     if not layer.has_route_affine:
         return own  # type: ignore[no-any-return]
