@@ -82,8 +82,10 @@ def _interpolation(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
     ends = chosen_classes(args.interpolate, loaded.classes)
     if len(ends) != 2:
         raise UsageError(f"--interpolate {args.interpolate}: give two different classes, such as 0,3")
+    first, last = ends
     z = latents(loaded.generator, args.n, args.seed, args.truncation)
-    write_picture(args.out, grid(between_classes(loaded.generator, z, *ends, STEPS)), loaded.shape[-1])
+    ways = between_classes(loaded.generator, z, first, last, STEPS)
+    write_picture(args.out, grid(ways), loaded.shape[-1])
     print(f"{args.n} ways from one class to the other written to {args.out} ({_source(loaded)})")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from robustsabn.config import load, recipes
+from robustsabn.config.recipes import recipes_by_task
 from robustsabn.routing import route, routes_of
 from robustsabn.trainers import RunResult, TrainConfig, train
 from robustsabn.trainers.adversarial.runs.models import build_model
@@ -16,7 +17,7 @@ from robustsabn.trainers.loop.updates import learning_rate
 from robustsabn.trainers.methods import METHODS, Paired
 from tests.helpers import ROOT
 
-NAMES = sorted(recipes())
+NAMES = sorted(recipes_by_task()["adversarial"])
 LARGE = [name for name in NAMES if name.startswith("cifar10-") and name != "cifar10-small"]
 UNNAMED = ("paired", "mart-awp", "paired-awp")  # `digits` is paired; no recipe of the others was published
 

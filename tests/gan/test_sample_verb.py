@@ -1,6 +1,5 @@
 """`robustsabn sample`: what it writes, and what it refuses in one line."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from tests.helpers.gan_case import tiny
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps, whose data set nobody needs any more."""
     place = tmp_path_factory.mktemp("gan") / "run"
     train(tiny(place, steps=2))

@@ -114,8 +114,9 @@ def test_a_loss_that_is_nan_stops_with_its_batches_kept(tmp_path: Path) -> None:
             found = super().step(step)
             return {**found, "loss": found["loss"] * torch.nan} if step == 2 else found
 
+    config: Any = load_config(tiny(tmp_path / "run", d_steps=2, epochs=4))
     with pytest.raises(TrainingError, match=r"step 3.*lower generator\.lr or discriminator\.lr"):
-        run(load_config(tiny(tmp_path / "run", d_steps=2, epochs=4)), Broken)
+        run(config, Broken)
     kept = load_file(tmp_path / "run" / "batch-of-step-3.safetensors")
     assert kept["images"].shape == (32, 1, 8, 8)
     assert kept["labels"].shape == kept["places"].shape == (32,)

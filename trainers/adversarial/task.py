@@ -52,7 +52,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
             check_fit(config.test.images, len(self.data.test))
         if run.found is not None:
             check_classifier(run.found.stored.state, run.folder.checkpoints)
-            named = {"data": config.data, "extra": config.extra and config.extra.data}
+            named = {"data": config.data, "extra": None if config.extra is None else config.extra.data}
             check_content(run.folder.path, run.found.stored, named, self.data, self.content)
             if "content" not in run.found.stored.state:
                 older = "the checkpoint is of an earlier version: whether it saw these images cannot be told"

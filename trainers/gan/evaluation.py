@@ -9,6 +9,7 @@ from robustsabn.data import Data
 from robustsabn.errors import ConfigError
 from robustsabn.metrics import Reference
 from robustsabn.trainers.gan.config import GanConfig
+from robustsabn.trainers.gan.labels import present_classes
 from robustsabn.trainers.gan.pictures import show_samples
 from robustsabn.trainers.gan.results import AVERAGED, RESULTS, GanEvaluation
 from robustsabn.trainers.gan.sampling import sample
@@ -58,7 +59,7 @@ class Evaluator:
     ) -> None:
         """`real` is there on the main process alone."""
         self.run, self.config, self.generator, self.monitor = run, run.config, generator, monitor
-        self.data, self.real, self.present = data, real, data.train.labels.unique()
+        self.data, self.real, self.present = data, real, present_classes(data)
         # what is told by class needs real images of every class
         self.by_class = ("classes",) if len(self.present) == len(data.classes) else ()
 

@@ -1,12 +1,19 @@
 """What there is to say of the labels of a training set: a GAN learns each class from its own images alone."""
 
+from torch import Tensor
+
 from robustsabn.data import Data
 from robustsabn.errors import DataError
 from robustsabn.text import shorten
 
-__all__ = ["describe_labels"]
+__all__ = ["describe_labels", "present_classes"]
 
 MOST_SHOWN = 20
+
+
+def present_classes(data: Data) -> Tensor:
+    """The classes (K,) that have training images, in order."""
+    return data.train.labels.bincount().nonzero().flatten()
 
 
 def describe_labels(data: Data) -> str:

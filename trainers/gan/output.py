@@ -89,7 +89,8 @@ def _write_folder(out: Path, images: Tensor, labels: Tensor, names: Sequence[str
     with writing(out):
         try:
             for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-                place = aside / names[label].replace("/", "-")
+                name: str = names[label]
+                place = aside / name.replace("/", "-")
                 place.mkdir(parents=True, exist_ok=True)
                 _image(image).save(place / f"{i:0{digits}}.png")
             if out.is_dir():

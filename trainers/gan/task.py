@@ -13,7 +13,7 @@ from robustsabn.trainers.checkpoints.state import check_images
 from robustsabn.trainers.config import Augment
 from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.gan.evaluation import Evaluator, reference
-from robustsabn.trainers.gan.labels import describe_labels
+from robustsabn.trainers.gan.labels import describe_labels, present_classes
 from robustsabn.trainers.gan.networks import build_pair, try_pair
 from robustsabn.trainers.gan.results import RESULTS, GanEvaluation
 from robustsabn.trainers.gan.standing import estimate_statistics
@@ -31,8 +31,8 @@ from robustsabn.trainers.runs.monitor import Monitor
 __all__ = ["GanTraining"]
 
 NO_EXTRACTOR = (
-    "no distances are measured, and the last weights count as the best: extractor=path/to/file.py:FUNCTION names a network "
-    "that gives features"
+    "no distances are measured, and the last weights count as the best: give extractor=inception:FILE, or "
+    "extractor=path/to/file.py:FUNCTION, a network that returns features"
 )
 
 
@@ -80,7 +80,7 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
         _check_divides(config.g_batch_size, acc.num_processes)
         # an epoch is as near to a pass through the images as whole steps come
         self.steps_per_epoch = max(1, round(self.batches.steps_per_epoch / config.d_steps))
-        present = self.data.train.labels.unique()
+        present = present_classes(self.data)
         shared(acc, self._open_reference)
         self.bench = GanStep(run, self.networks, pair.latent_dim, present)
         if config.ema is not None:
