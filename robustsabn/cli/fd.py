@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--judge", metavar="SPEC", help="a classifier of the same kinds, for class accuracy")
     parser.add_argument("--n", type=int, help="this many of A, drawn by --seed; all by default")
+    parser.add_argument("--real-n", type=int, help="this many of B; at most 50,000 by default")
     parser.add_argument(
         "--part", choices=("train", "validation", "test", "all"), help="of A, where it has parts"
     )
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.paths import given_path
 
     at_least_one("--n", args.n)
+    at_least_one("--real-n", args.real_n)
     at_least_one("--batch-size", args.batch_size)
     if args.json is not None:
         args.json = given_path(args.json, "--json", UsageError)
@@ -72,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
         held_out=real.held_out,
         name=real.name,
         split=real.split,
+        n=args.real_n,
         device=place,
         batch_size=args.batch_size,
         progress=console.is_terminal,

@@ -29,6 +29,8 @@ OPTIONAL = {
     "foolbox": "foolbox",
     "torchattacks": "torchattacks",
     "pyautoattack": "pyautoattack",
+    "torchmetrics": "gan",
+    "torch-fidelity": "fidelity",
 }
 
 

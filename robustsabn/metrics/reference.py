@@ -17,7 +17,7 @@ from robustsabn.metrics.images import Images, count
 from robustsabn.metrics.named import extractor as named
 from robustsabn.metrics.neighbours import density_coverage, precision_recall
 from robustsabn.metrics.quality import Basis, Quality
-from robustsabn.metrics.scores import Frechet, enough, inception_score, kernel_distance
+from robustsabn.metrics.scores import Frechet, enough, inception_score, kernel_distance, require_torchmetrics
 from robustsabn.text import nearest, quote
 
 __all__ = ["METRICS", "Reference", "distance"]
@@ -36,7 +36,8 @@ class Reference:
     for the digits the second one by default. held_out: other real images, whose distance is the floor; without them the
     floor is the distance of two halves of `real`. name, split: what the numbers call the real images.
 
-    Features are taken on `device`, `batch_size` images at a time, and kept in the user's cache folder.
+    Features are taken on `device`, `batch_size` images at a time, and kept in the user's cache folder. Raises MissingExtraError
+    without torchmetrics.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Reference:
         batch_size: int = 256,
         progress: bool = False,
     ) -> None:
+        require_torchmetrics()  # now, and not after an hour of training
         if judge is None and extractor == "digits":
             judge = "digits-judge"
         self.extractor = named(extractor)
@@ -88,7 +90,7 @@ class Reference:
         wanted = _wanted(only)
         judge = [self.judge] if self.judge is not None and "judged" in wanted else []
         if "fid" in wanted and (n := count(images)) is not None:
-            enough(n, self.real.features.shape[1], what)
+            enough(n, self.width, what)
         found = extract(images, labels, [self.extractor, *judge], what, self.way)
         fake, real = found[0], self.real
         self._check(fake, what)
@@ -126,6 +128,11 @@ class Reference:
                 "change every number"
             )
 
+    @property
+    def width(self) -> int:
+        """The number of features: a Fréchet distance needs more images."""
+        return self.real.features.shape[1]
+
     @cached_property
     def frechet(self) -> Frechet:
         """The Fréchet distance to the real images."""
@@ -134,7 +141,7 @@ class Reference:
     @cached_property
     def floor(self) -> tuple[float | None, int | None]:
         """The Fréchet distance of real images to real images, and of how many; None where there are too few."""
-        width = self.real.features.shape[1]
+        width = self.width
         if self.held_out is not None:
             if len(self.held_out) <= width:
                 return None, None

@@ -4,6 +4,7 @@ import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from robustsabn import _torchvision
 from robustsabn.errors import InputError, MissingExtraError
 from robustsabn.metrics.quality import Spread
 
-__all__ = ["Frechet", "enough", "inception_score", "kernel_distance"]
+__all__ = ["Frechet", "enough", "inception_score", "kernel_distance", "require_torchmetrics"]
 
 SUBSETS = 100
 SUBSET = 1000
@@ -94,12 +95,15 @@ def inception_score(logits: Tensor, seed: int = 0, splits: int = SPLITS) -> Spre
 @contextmanager
 def _library(name: str, seed: int = 0) -> Iterator[Any]:
     """The module of torchmetrics, with torch's generator at `seed` inside the block; its advice on memory is left out."""
+    require_torchmetrics()
     _torchvision.load()  # torchmetrics imports it
     with torch.random.fork_rng([]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
-        try:
-            library = importlib.import_module(f"torchmetrics.image.{name}")
-        except ImportError as error:
-            raise MissingExtraError("torchmetrics is not installed; pip install 'robustsabn[gan]'") from error
-        yield library
+        yield importlib.import_module(f"torchmetrics.image.{name}")
+
+
+def require_torchmetrics() -> None:
+    """MissingExtraError where torchmetrics is not installed."""
+    if find_spec("torchmetrics") is None:
+        raise MissingExtraError("torchmetrics is not installed; pip install 'robustsabn[gan]'")

@@ -166,7 +166,7 @@ def test_inception_is_torch_fidelitys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "metric"), [("torchmetrics.image.fid", "fid"), ("torch_fidelity.metric_prc", "precision")]
+    ("package", "metric"), [("torchmetrics", "fid"), ("torch_fidelity.metric_prc", "precision")]
 )
 def test_an_absent_package_is_one_line_with_the_command(package: str, metric: str) -> None:
     images = torch.rand(70, 1, 8, 8)
