@@ -2,15 +2,23 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from robustsabn.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from robustsabn.data import ImageSet
+    from robustsabn.metrics.sources import Source
 
 __all__ = ["HELP", "configure", "run"]
 
 HELP = "distances of images to real ones, in the features of a named extractor"
 EPILOG = (
     "A and B are a folder of pictures or of class folders, an .npz file of images, or a data set such as digits or "
-    "cifar10:ROOT."
+    "cifar10:ROOT; A may be the run folder of a GAN."
 )
 
 
@@ -25,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="digits (the default), inception[:FILE], FILE.py:FUNCTION, or a run folder",
     )
     parser.add_argument("--judge", metavar="SPEC", help="a classifier of the same kinds, for class accuracy")
-    parser.add_argument("--n", type=int, help="this many of A, drawn by --seed; all by default")
+    parser.add_argument(
+        "--n", type=int, help="this many of A; all by default, of a run as many as there are in B"
+    )
     parser.add_argument("--real-n", type=int, help="this many of B; at most 50,000 by default")
     parser.add_argument(
         "--part", choices=("train", "validation", "test", "all"), help="of A, where it has parts"
@@ -34,6 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--real-part", choices=("train", "validation", "test", "all"), help="of B; train by default"
     )
     parser.add_argument("--only", metavar="NAMES", help="some of the metrics, such as fid,classes")
+    parser.add_argument(
+        "--checkpoint", choices=("best", "last", "ema"), help="of a run; ema where it has one"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn: samples and subsets")
     parser.add_argument("--batch-size", type=int, default=256, help="images at a time, 256 by default")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
@@ -64,10 +77,12 @@ def run(args: argparse.Namespace) -> None:
             raise UsageError(f"--json: {args.json} is a folder; name a file in it")
     console = Console(soft_wrap=True, highlight=False)
     place = device(args.device) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if _run(args.real) is not None:
+        raise UsageError(f"{args.real} is a run; give it first, and then the real images: fd RUN digits")
     real = source(args.real, args.real_part)
-    fake = source(args.images, args.part).sample(args.n, args.seed)
+    fake = _images(args, real, place)
     reference = Reference(
-        real.images,
+        cast("Tensor | ImageSet", real.images),
         args.extractor,
         labels=real.labels,
         judge=args.judge,
@@ -89,3 +104,53 @@ def run(args: argparse.Namespace) -> None:
         content = {**found.to_dict(), "images": args.images, "numbers": found.numbers, "seed": args.seed}
         write_text(args.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
         print(f"written to {args.json}")
+
+
+def _images(args: argparse.Namespace, real: "Source", device: "torch.device") -> "Source":
+    """What A names, with the labels of B."""
+    from robustsabn.metrics.sources import source
+
+    run = _run(args.images)
+    if run is not None:
+        if args.part is not None:
+            raise UsageError(f"--part: {run} is a run, which has no parts; leave it out")
+        return _samples(args, real, device)
+    if args.checkpoint is not None:
+        raise UsageError(f"--checkpoint: {args.images} is no run folder; leave it out")
+    return source(args.images, args.part).sample(args.n, args.seed).numbered_as(real)
+
+
+def _run(text: str) -> Path | None:
+    """The run folder that `text` names, if it names one."""
+    from robustsabn.errors import ModelError
+    from robustsabn.models.spec import run_folder
+
+    try:
+        return run_folder(text)
+    except ModelError:  # another folder
+        return None
+
+
+def _samples(args: argparse.Namespace, real: "Source", device: "torch.device") -> "Source":
+    """Images of the generator of a run, as many of each class as can be, made while they are measured."""
+    import torch
+
+    from robustsabn.metrics.sources import Source
+    from robustsabn.trainers.gan.sampling import generated, latents, load_generator
+
+    loaded = load_generator(args.images, args.checkpoint)
+    generator = loaded.generator.to(device)
+    n = args.n or min(len(cast("Tensor | ImageSet", real.images)), 50_000)
+    labels = torch.arange(n) * len(loaded.classes) // n
+    z = latents(generator, n, args.seed)
+    batches = (
+        (generated(generator, part, y), y)
+        for part, y in zip(z.split(args.batch_size), labels.split(args.batch_size), strict=True)
+    )
+    name = f"{args.images} ({loaded.checkpoint}, step {loaded.step})"
+    if real.classes is not None and real.classes != loaded.classes:
+        raise UsageError(
+            f"{args.images} generates {', '.join(loaded.classes[:10])}, {real.name} has {', '.join(real.classes[:10])}; "
+            "give the set that the run was trained on"
+        )
+    return Source(batches, None, name, "samples", loaded.classes)

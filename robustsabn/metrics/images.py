@@ -12,7 +12,7 @@ from robustsabn.data.sets import ArraySet, Device, ImageSet
 from robustsabn.errors import InputError
 from robustsabn.text import quote
 
-__all__ = ["Batch", "Images", "batches", "count", "fitted"]
+__all__ = ["Batch", "Images", "batches", "count", "fitted", "is_set"]
 
 Images = Tensor | ImageSet | Iterable[Tensor | tuple[Tensor, Tensor]]
 """A tensor (N, C, H, W), a set of `robustsabn.data` (labels of -1 are unknown), or any iterable of batches of images, with

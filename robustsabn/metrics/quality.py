@@ -19,7 +19,8 @@ class Spread:
     deviation: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.4g} ± {self.deviation:.2g}"
+        spread = f" ± {self.deviation:.2g}" if self.deviation else ""  # of one part there is none
+        return f"{self.mean:.4g}{spread}"
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,27 @@ import os
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from robustsabn.data import SPECS
+from robustsabn.data import sources as data
 from robustsabn.data.decoding import SUFFIXES
 from robustsabn.data.folder import FolderSet, read_folder
+from robustsabn.data.naming import by_name
 from robustsabn.data.npz import read_npz
-from robustsabn.data.sets import ImageSet, check_fit, permutation
-from robustsabn.data.sources import read
+from robustsabn.data.sets import ArraySet, ImageSet, check_fit, permutation
 from robustsabn.errors import DataError
+from robustsabn.metrics.images import Images, is_set
 from robustsabn.paths import given_path
 from robustsabn.text import one_line, quote
 
 __all__ = ["PARTS", "Source", "source"]
 
-_SETS = {spec.partition("[")[0].partition(":")[0] for spec in SPECS}
+_SETS = {spec.partition("[")[0].partition(":")[0] for spec in data.SPECS}
 
 PARTS = ("train", "validation", "test", "all")
 
@@ -31,36 +33,52 @@ PARTS = ("train", "validation", "test", "all")
 class Source:
     """Images, their labels where those are kept apart, what they are called, and which part they are.
 
-    `held_out` are images of another part of the same set.
+    `classes` names the labels, if anything does; `held_out` are images of another part of the same set.
     """
 
-    images: Tensor | ImageSet
+    images: Images
     labels: Tensor | None
     name: str
     split: str
+    classes: tuple[str, ...] | None = None
     held_out: ImageSet | None = None
     notes: tuple[str, ...] = ()
+
+    def numbered_as(self, real: "Source") -> "Source":
+        """The same with the labels that `real` has for the classes; without labels where it has other classes."""
+        if self.classes is None or real.classes is None or not is_set(self.images):
+            return self
+        images = cast(ImageSet, self.images)
+        try:
+            return replace(self, images=by_name(images, self.classes, real.classes, self.name, real.name)[0])
+        except DataError as error:
+            note = f"nothing is told by class: {error}"
+            if isinstance(images, ArraySet):  # which takes no label of -1
+                return replace(self, images=images.images, notes=(*self.notes, note))
+            unknown = images.labelled(torch.full_like(images.labels, -1))
+            return replace(self, images=unknown, notes=(*self.notes, note))
 
     def sample(self, n: int | None, seed: int = 0) -> "Source":
         """`n` of the images, drawn by seed, all for None; DataError where there are fewer."""
         if n is None:
             return self
-        if not isinstance(self.images, Tensor):
-            return replace(self, images=self.images.sample(n, seed))
-        chosen = permutation(len(self.images), seed)[: check_fit(n, len(self.images))]
+        if is_set(self.images):
+            return replace(self, images=cast(ImageSet, self.images).sample(n, seed))
+        images = cast(Tensor, self.images)
+        chosen = permutation(len(images), seed)[: check_fit(n, len(images))]
         labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, images=self.images[chosen], labels=labels)
+        return replace(self, images=images[chosen], labels=labels)
 
 
 def source(spec: str, part: str | None = None) -> Source:
-    """The images that `spec` names: a folder of pictures or of class folders, an .npz file, or one of `SPECS`.
+    """The images that `spec` names: a folder of pictures or of class folders, an .npz file, or one of `data.SPECS`.
 
     part: of a set that has parts, the training part by default. An .npz file holds `images`, or `arr_0`, (N, H, W[, C]), uint8
     or floats in [0, 1], and `labels` where they are known. Raises DataError for everything else, and for an empty folder.
     """
     if spec.partition(":")[0] in _SETS:
-        found = read(spec)
-        return _part(dict(found.parts), spec, part, tuple(found.notes))
+        found = data.read(spec)
+        return _part(found, spec, part)
     place = given_path(spec, "the images", DataError)
     if place.is_dir():
         return _folder(place, spec, part)
@@ -68,16 +86,18 @@ def source(spec: str, part: str | None = None) -> Source:
         return _npz(place, spec, part)
     raise DataError(
         f"{quote(spec)}: no such folder; give a folder of pictures, an .npz file, the run folder of a GAN, or a data set: "
-        f"{', '.join(SPECS)}"
+        f"{', '.join(data.SPECS)}"
     )
 
 
-def _part(parts: dict[str, ImageSet], spec: str, part: str | None, notes: tuple[str, ...] = ()) -> Source:
+def _part(found: data.Source, spec: str, part: str | None) -> Source:
+    parts = found.parts
     chosen = part or next(name for name in ("all", "train", "validation", "test") if name in parts)
     if chosen not in parts:
         raise DataError(f"{spec} has no part {chosen}; it has {', '.join(parts)}")
-    other = next((parts[name] for name in ("test", "validation") if name in parts and name != chosen), None)
-    return Source(parts[chosen], None, spec, chosen, other if chosen == "train" else None, notes)
+    other = next((parts[name] for name in ("test", "validation") if name in parts), None)
+    held_out = other if chosen == "train" else None
+    return Source(parts[chosen], None, spec, chosen, found.names, held_out, tuple(found.notes))
 
 
 def _folder(place: Path, spec: str, part: str | None) -> Source:
@@ -94,8 +114,8 @@ def _folder(place: Path, spec: str, part: str | None) -> Source:
     below = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not below:
         raise DataError(f"{place} holds no images ({' '.join(sorted(SUFFIXES))}); name another folder")
-    parts, _, notes = read_folder(place, _side(below))
-    return _part(dict(parts), spec, part, tuple(notes))
+    parts, names, notes = read_folder(place, _side(below))
+    return _part(data.Source(dict(parts), names, notes), spec, part)
 
 
 def _side(paths: list[Path]) -> int:
@@ -130,8 +150,8 @@ def _npz(place: Path, spec: str, part: str | None) -> Source:
     except Exception as error:  # zip files and headers of arrays fail in many ways
         raise DataError(f"{place} cannot be read ({one_line(error)}); write it with numpy.savez") from error
     if array is None or (array.dtype == np.uint8 and labels is not None):
-        parts, _, notes = read_npz(place)
-        return _part(dict(parts), spec, part, tuple(notes))
+        parts, names, notes = read_npz(place)
+        return _part(data.Source(dict(parts), names, notes), spec, part)
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or not array.size:
         raise DataError(f"{place}: {key} must have shape (N, H, W) or (N, H, W, 1 or 3), not {array.shape}")
     if array.dtype != np.uint8 and array.dtype.kind != "f":

@@ -26,8 +26,7 @@ def quality_table(found: Quality, title: str) -> Table:
 def _lines(found: Quality) -> Iterator[tuple[str, str, str]]:
     label, numbers = found.basis.label, found.numbers
     if found.fid is not None:
-        real = f"real images {found.floor:.4g}, n={found.floor_images}" if found.floor is not None else ""
-        yield label("fid"), f"{found.fid:.4g}", real
+        yield label("fid"), f"{found.fid:.4g}", f"real {found.floor:.4g}" if found.floor is not None else ""
     if found.kid is not None:
         yield label("kid"), str(found.kid), f"subsets of {found.kid_subset}"
     if found.inception_score is not None:
@@ -36,21 +35,22 @@ def _lines(found: Quality) -> Iterator[tuple[str, str, str]]:
         if name in numbers:
             yield label(name), f"{numbers[name]:.3f}", ""
     if "intra_class_fid" in numbers:
-        yield label("intra-class fid"), f"{numbers['intra_class_fid']:.4g}", "mean of the classes"
+        yield label("intra-class fid"), f"{numbers['intra_class_fid']:.4g}", "mean of classes"
     if "diversity" in numbers:
         yield (
             label("diversity"),
             f"{numbers['diversity']:.4g}",
-            f"real images {numbers['real_diversity']:.4g}",
+            f"real {numbers['real_diversity']:.4g}",
         )
     if (judged := found.judged) is not None:
         name = f"class accuracy[{judged.judge}, n={short_count(found.basis.fake)}]"
-        yield name, percent(judged.accuracy), f"worst class {percent(min(judged.accuracies))}"
+        yield name, percent(judged.accuracy), f"worst {percent(min(judged.accuracies), 1)}"
 
 
 def _caption(found: Quality) -> str:
     basis = found.basis
+    real = "" if found.floor_images is None else f"; {found.floor_images:,} other real images"
     return (
         f"extractor {basis.extractor} ({basis.features} features, digest {basis.digest}); {basis.fake:,} images against "
-        f"{basis.real:,} of {basis.reference} ({basis.split})"
+        f"{basis.real:,} of {basis.reference} ({basis.split}){real}"
     )

@@ -10,6 +10,8 @@ import torch
 
 from robustsabn.cli import main
 from robustsabn.data import Data
+from robustsabn.trainers import train
+from tests.helpers.gan_case import tiny
 
 pytestmark = pytest.mark.skipif(find_spec("torchmetrics") is None, reason="torchmetrics is not installed")
 
@@ -65,3 +67,44 @@ def test_what_cannot_be_measured_is_one_line(archive: Path, capsys: pytest.Captu
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_samples_of_a_run_are_those_that_sample_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, held = str(tmp_path / "run"), []
+    train(tiny(Path(run), steps=2))
+    for out in ("a.npz", "folder"):
+        assert main(["sample", run, "--n", "100", "--out", str(tmp_path / out)]) == 0
+    for images in (run, str(tmp_path / "a.npz"), str(tmp_path / "folder")):
+        out = tmp_path / "found.json"
+        words = ["fd", images, "digits", "--n", "100", "--only", "fid,judged,inception_score"]
+        assert main([*words, "--json", str(out)]) == 0
+        held.append(json.loads(out.read_text())["numbers"])
+    assert held[0]["fid"] == pytest.approx(held[1]["fid"], rel=1e-5)
+    assert held[0]["fid"] == pytest.approx(held[2]["fid"], rel=1e-5)
+    assert held[0]["class_accuracy"] == held[1]["class_accuracy"] == held[2]["class_accuracy"]
+    capsys.readouterr()
+    for argv, message in (
+        (["digits", run], "give it first"),
+        ([run, "digits", "--part", "test"], "has no parts"),
+        (["digits", "digits", "--checkpoint", "best"], "is no run folder"),
+    ):
+        assert main(["fd", *argv]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_classes_are_compared_by_their_names(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.load(archive) as held:
+        images, labels = held["images"], held["labels"]
+    names = [str(k) for k in range(10)]
+    turned = archive.with_name("turned.npz")
+    np.savez(turned, images=images, labels=9 - labels, classes=names[::-1])
+    np.savez(archive.with_name("other.npz"), images=images, labels=labels, classes=[f"x{k}" for k in names])
+    out = archive.with_name("found.json")
+    assert main(["fd", str(turned), "digits", "--only", "judged", "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["numbers"]["class_accuracy"] > 0.95
+    assert main(["fd", str(archive.with_name("other.npz")), "digits"]) == 0
+    printed = capsys.readouterr().out
+    assert "note: nothing is told by class" in printed
+    assert "fid[digits-cnn-64, n=200, ref=train]" in printed
