@@ -15,18 +15,21 @@ __all__ = ["alternate", "machine", "saved_bytes", "write_table"]
 
 
 def alternate(
-    runs: Mapping[str, Callable[[], object]], rounds: int = 30, warmup: int = 3
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int = 30,
+    warmup: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Median milliseconds of each run, all runs taking turns in every round."""
+    """Median milliseconds of each run by `clock`, all runs taking turns in every round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(warmup + rounds):
         for name, run in runs.items():
             _wait()
-            start = time.perf_counter()
+            start = clock()
             run()
             _wait()
             if i >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return {name: 1e3 * statistics.median(values) for name, values in times.items()}
 
 

@@ -57,6 +57,19 @@ def test_published_weights_give_the_same_images_and_scores(architecture: str, hi
     assert not torch.allclose(expected[1], expected[2])
 
 
+def test_entries_that_cannot_be_meant_are_said() -> None:
+    g, d = build("biggan-32", CLASSES, "ccbn", **SMALL)
+    states = [network.state_dict() for network in published("biggan-32", True)]
+    for network, state, key in zip((g, d), states, ("linear.u0", "embed.u0"), strict=True):
+        for changed in (
+            {key: torch.zeros(3)},
+            {"linear.weight": torch.tensor(1.0)},
+            {"other.u0": torch.zeros(3)},
+        ):
+            with pytest.raises(ModelError, match="do not fit"):
+                load_official(network, {**state, **changed})
+
+
 def test_every_chunk_and_the_class_reach_the_image_and_its_gradient() -> None:
     g, _ = build("biggan-32", CLASSES, "sabn", **SMALL, seed=0)
     z = torch.randn(3, 128, requires_grad=True)

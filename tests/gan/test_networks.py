@@ -151,6 +151,16 @@ def test_an_averaged_copy_can_be_made_after_a_forward() -> None:
         assert twin.state_dict().keys() == network.state_dict().keys()
 
 
+def test_compiled_in_one_graph_they_compute_the_same() -> None:
+    g, d = build("biggan-32", 5, "sabn", **SMALL, seed=0)  # the one with routes inside its forward
+    z, y = torch.randn(4, g.latent_dim), torch.tensor([0, 4, 4, 1])
+    twins = [copy.deepcopy(network) for network in (g, d)]
+    compiled = [torch.compile(twin, backend="eager", fullgraph=True) for twin in twins]
+    with route(g, y), route(d, y), route(twins[0], y), route(twins[1], y):
+        expected = d(g(z))
+        torch.testing.assert_close(compiled[1](compiled[0](z)), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_gradient_penalty_can_be_differentiated() -> None:
     _, d = build("digits", 10, seed=0)
     x = (torch.rand(4, 1, 8, 8) * 2 - 1).requires_grad_()

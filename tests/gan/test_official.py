@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustsabn import route
@@ -102,6 +103,9 @@ def test_the_checkpoint_of_a_training(tmp_path: Path) -> None:
     load_official(d, tmp_path / "checkpoint.pth")
     assert torch.equal(g.linear.weight, networks["avg_gen"].l1.weight)
     assert torch.equal(d.linear.parametrizations.weight.original, networks["dis"].l5.weight_orig)
+    save_file(networks["gen"].state_dict(), tmp_path / "generator.safetensors")
+    load_official(g, tmp_path / "generator.safetensors")
+    assert torch.equal(g.linear.weight, networks["gen"].l1.weight)
 
 
 def test_what_does_not_fit_is_said_and_nothing_is_loaded() -> None:
@@ -115,6 +119,9 @@ def test_what_does_not_fit_is_said_and_nothing_is_loaded() -> None:
         (nn.Linear(2, 2), state, "no published layout"),
         (ours("sngan-32")[0], "nowhere.pth", "no such weight file"),
         (ours("sngan-32")[0], 5, "give a state dict"),
+        (ours("sngan-32")[0], {3: torch.zeros(2)}, "the entry 3"),
+        (ours("sngan-32")[0], {"gen_state_dict": 5}, "not a tensor"),
+        (ours("sngan-32")[0], {}, "lacks"),
     ]
     for network, weights, message in cases:
         before = {key: value.clone() for key, value in network.state_dict().items()}

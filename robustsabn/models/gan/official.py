@@ -15,7 +15,7 @@ from robustsabn.models.gan.biggan import BigGANGenerator
 from robustsabn.models.gan.discriminators import Discriminator
 from robustsabn.models.gan.official_names import of_autogan, of_biggan, of_discriminator, of_sngan
 from robustsabn.models.gan.sngan import SNGANGenerator
-from robustsabn.models.weights import read_torch
+from robustsabn.models.weights import read_torch, read_weights
 from robustsabn.paths import given_path
 from robustsabn.state_versions import load_state
 from robustsabn.text import quote
@@ -56,19 +56,20 @@ def load_official(network: N, weights: Mapping[str, Any] | str | Path) -> N:
 def _state_of(network: nn.Module, weights: Any) -> State:
     if isinstance(weights, (str, Path)):
         path = given_path(weights, "the weight file", ModelError)
-        if not path.is_file():
-            raise ModelError(f"no such weight file: {path}; give the path of a torch file")
-        weights = read_torch(path)
+        if path.suffix == ".safetensors":
+            weights = read_weights(path)
+        elif path.is_file():
+            weights = read_torch(path)
+        else:
+            raise ModelError(f"no such weight file: {path}; give the path of a .safetensors or torch file")
     if not isinstance(weights, Mapping):
         raise ModelError(f"the weights are {quote(weights)}; give a state dict or the path of a torch file")
-    entries = (
-        ("dis_state_dict",)
-        if isinstance(network, Discriminator)
-        else ("avg_gen_state_dict", "gen_state_dict")
-    )
-    content = next((weights[entry] for entry in entries if entry in weights), weights)
+    entries = ["dis_state_dict"]
+    if not isinstance(network, Discriminator):
+        entries = ["avg_gen_state_dict", "gen_state_dict"]
+    content = next((weights[k] for k in entries if isinstance(weights.get(k), Mapping)), weights)
     for key, value in content.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or not isinstance(key, str):
             raise ModelError(
                 f"the entry {quote(key)} is {type(value).__name__}, not a tensor; give the state dict of one network"
             )

@@ -100,10 +100,11 @@ def of_biggan(network: Any, state: State) -> State:
             continue
         name = re.sub(r"(norm[12])\.(gain|bias)\.", r"\1.condition_\2.", name)
         layer, _, entry = name.rpartition(".")
-        if entry == "u0":
-            weight = state[f"{key[:-2]}weight"].flatten(1)
-            v = normalize(value.flatten().to(weight) @ weight, dim=0, eps=1e-12)
-            found[f"{layer}.{_V}"], found[f"{layer}.{_U}"] = v, normalize(weight @ v, dim=0, eps=1e-12)
+        matrix = state.get(f"{key[:-2]}weight")
+        if entry == "u0" and matrix is not None and matrix.ndim and value.numel() == len(matrix):
+            v = normalize(value.flatten().to(matrix) @ matrix.flatten(1), dim=0, eps=1e-12)
+            found[f"{layer}.{_V}"] = v
+            found[f"{layer}.{_U}"] = normalize(matrix.flatten(1) @ v, dim=0, eps=1e-12)
         elif spectral:
             found[f"{layer}.{_WEIGHT}"] = value
         elif entry != "sv0":  # for their logs alone
