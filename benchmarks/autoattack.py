@@ -1,12 +1,11 @@
-"""AutoAttack here and the official code on the same points: verdicts, passes, seconds.
+"""Our AutoAttack and the official code on the same images: verdicts, passes, seconds.
 
-    python benchmarks/autoattack.py --model net.py:make --data npz:test.npz --eps 8/255 --n 500 --json case.json
+    python benchmarks/autoattack.py --model net.py:make --data npz:test.npz --eps 8/255 --n 500 --json a.json
     python benchmarks/autoattack.py --table a.json b.json --out benchmarks/results/autoattack.md
 
-Engines take turns on parts of the points, so that both meet the same load of the machine; the ratio is that of the
-summed seconds. `--keep FILE` stores what the official code found and uses it the next time, without a ratio then.
-Needs pyautoattack.
-"""
+The engines alternate on parts of the images, so that both meet the same load of the machine; the ratio is
+that of the total seconds. `--keep FILE` stores the results of the official code and uses them in the next
+call, without a ratio. Needs pyautoattack."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from robustsabn.routing import maybe_route
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", nargs="+", type=Path, help="make tables of the results of earlier runs")
+    parser.add_argument("--table", nargs="+", type=Path, help="make tables from the results of earlier runs")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--weights", type=Path)
@@ -37,10 +36,14 @@ def main() -> None:
     parser.add_argument("--eps", default="8/255")
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--parts", type=int, default=4)
-    parser.add_argument("--batch-size", default="auto", help="ours; the official code gets 250, its default")
+    parser.add_argument(
+        "--batch-size",
+        default=("auto"),
+        help="batch size of our engine; the official code uses 250, its default",
+    )
     parser.add_argument("--name")
     parser.add_argument("--no-official", action="store_true")
-    parser.add_argument("--only-official", action="store_true", help="fill the file of --keep, no more")
+    parser.add_argument("--only-official", action="store_true", help="only fill the file of --keep")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -133,7 +136,7 @@ def summed(parts: list[Report]) -> dict[str, Any]:
 
 
 def differing(reports: dict[str, list[Report]]) -> list[dict[str, Any]]:
-    """Points on which ours and the official code disagree, with the margin on the image that one of them found."""
+    """Images on which the two codes disagree, with the margin on the adversarial image of one of them."""
     found = []
     for ours, theirs in zip(reports["ours"], reports["official"], strict=True):
         for row in (ours.robust != theirs.robust).nonzero()[:, 0].tolist():
@@ -151,7 +154,7 @@ def differing(reports: dict[str, list[Report]]) -> list[dict[str, Any]]:
 
 
 def tables(cases: list[dict[str, Any]], out: Path | None) -> None:
-    """One line a case: verdicts, then cost, then the points that differ."""
+    """Tables with one line per case: verdicts, cost, and the images that differ."""
     verdicts, costs, points = [], [], []
     for case in cases:
         ours, fast = case["engines"]["ours"], case["engines"]["fast"]

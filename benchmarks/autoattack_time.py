@@ -1,9 +1,9 @@
-"""Seconds of AutoAttack here and of the official code, for points that survive every attack.
+"""Seconds of our AutoAttack and of the official code, for images that withstand every attack.
 
     python benchmarks/autoattack_time.py --out benchmarks/results/autoattack_time.md
 
-Networks have random weights and eps is tiny, so that no point is broken and every pass of the protocol is made. Each
-attack gets a tenth of its iterations, the same in both codes, which take turns. Needs pyautoattack.
+Networks have random weights and eps is tiny, so that no image is broken and every pass of the protocol is
+made. Each attack runs a tenth of its iterations, the same in both codes, which alternate. Needs pyautoattack.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EPS = 1e-5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", type=float, default=0.1, help="of the iterations of each attack")
+    parser.add_argument("--part", type=float, default=0.1, help="share of the iterations of each attack")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--points", type=int)
@@ -61,7 +61,7 @@ def cnn() -> nn.Module:
 
 
 def settle(model: nn.Module, device: str) -> None:
-    """Running statistics and weights of a plausible network, in place of the initial ones."""
+    """Give the network running statistics and weights as after training."""
     model.train()
     with torch.no_grad():
         for _ in range(3):
@@ -72,7 +72,7 @@ def settle(model: nn.Module, device: str) -> None:
 def measured(
     name: str, model: nn.Module, x: Tensor, y: Tensor, args: argparse.Namespace
 ) -> list[tuple[Any, ...]]:
-    """One row an attack and one for the sum: medians over the rounds."""
+    """One row per attack and one for the sum: medians over the rounds."""
     steps, queries = round(100 * args.part), round(5000 * args.part)
     seconds: dict[str, dict[str, list[float]]] = {"ours": {}, "official": {}}
     for turn in range(args.rounds):

@@ -1,9 +1,9 @@
-"""Every method trained for a few steps, twice: are the runs of two versions of the code the same to the bit?
+"""Trains every method for a few steps with two versions of the code, and compares the runs bit by bit.
 
-    python benchmarks/bit_equal.py train FOLDER        # with each version, into a folder of its own
+    python benchmarks/bit_equal.py train FOLDER        # once with each version, into different folders
     python benchmarks/bit_equal.py compare OLD NEW     # prints a table
 
-Weights, optimiser states and averages of every checkpoint are compared bit by bit, and the records of metrics.jsonl.
+It compares weights, optimiser states and averages of every checkpoint, and the records of metrics.jsonl.
 """
 
 import json
@@ -41,7 +41,7 @@ UNCOMPARED = ("images_per_second", "asked", "notes", "same_images")
 
 
 def train_all(folder: Path) -> None:
-    """A run of each method in a folder of its name."""
+    """Train each method, in a folder of its name."""
     from robustsabn.trainers import train
 
     torch.set_num_threads(1)
@@ -50,7 +50,7 @@ def train_all(folder: Path) -> None:
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the checkpoints of a run, flat: tables of routes have had two forms."""
+    """All tensors of the checkpoints of a run, flattened, since the shape of route tables has changed."""
     found = {}
     for checkpoint in CHECKPOINTS:
         for file in sorted((run / "checkpoints" / checkpoint).glob("*.safetensors")):
@@ -68,7 +68,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 
 def compare(old: Path, new: Path) -> bool:
-    """Print a row for each method; whether all are equal."""
+    """Print a row for each method; returns whether all are equal."""
     print("| method | tensors | equal | records | equal |\n| --- | --- | --- | --- | --- |")
     fine = True
     for name in METHODS:

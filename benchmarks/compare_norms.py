@@ -1,9 +1,9 @@
-"""Train one recipe with several norms and seeds, equal in everything else, and tabulate mean and spread.
+"""Train one recipe with several norms and seeds, with all other settings equal; print mean and deviation.
 
     python benchmarks/compare_norms.py --recipe cifar10-small --norms bn auxbn saauxbn sabn --seeds 0 1 2 \
         --runs runs/norms --jobs 2 --out benchmarks/results/norms.md -- data=npz:cifar10.npz
 
-Arguments after `--` are overrides for every run. Runs that have ended are not repeated; others are resumed.
+Arguments after `--` are overrides for every run. Finished runs are not repeated; others are resumed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from timing import write_table
 
 
 def result(run: Path) -> dict[str, Any] | None:
-    """The closing evaluation of a run; None while it has none."""
+    """The final evaluation of a run; None if it has none yet."""
     metrics = run / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.is_file() else []
     records = [json.loads(line) for line in lines if line.endswith("}")]
@@ -32,7 +32,7 @@ def result(run: Path) -> dict[str, Any] | None:
 
 
 def train(run: Path, recipe: str, overrides: list[str], threads: int) -> float:
-    """Train, or go on, until the run has its closing evaluation; seconds spent."""
+    """Train or resume until the run has its final evaluation; returns the seconds spent."""
     if result(run) is not None:
         return 0.0
     command = [sys.executable, "-m", "robustsabn", "train", recipe, f"out={run}", *overrides]

@@ -1,10 +1,11 @@
-"""Networks that nobody here wrote: one of every timm family, torchvision's, and those of other packages, converted.
+"""Converts networks of other packages: one of every timm family, those of torchvision, transformers and
+others.
 
-    python benchmarks/conversion_zoo.py [--only REGEX] [--cache FILE] [--jobs 2] [--out benchmarks/results/conversion_zoo.md]
+    python benchmarks/conversion_zoo.py [--only REGEX] [--cache FILE] [--jobs 2] [--out FILE.md]
 
-Each network runs in a process of its own, with a limit of memory and time; its row is appended to the cache, and a
-second call runs those that are not there yet (all that match, with --only). Weights are random, nothing is downloaded.
-"""
+Each network runs in its own process, with limits of memory and time. Its row is appended to the cache. A
+second call runs the networks that the cache does not have, or with --only all that match. Weights are random;
+nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def _work(network: Network, seconds: int, pipe: Connection) -> None:
 
 
 def run(todo: Iterable[Network], jobs: int, seconds: int) -> Iterator[dict[str, Any]]:
-    """The rows of networks as they come, each from a forked process; one that dies gives a row, too."""
+    """The rows of networks as they finish, each from a forked process; a crash gives a row too."""
     context = multiprocessing.get_context("fork")
     waiting, running = list(todo), {}
     while waiting or running:
@@ -94,7 +95,7 @@ def run(todo: Iterable[Network], jobs: int, seconds: int) -> Iterator[dict[str, 
 
 
 def main() -> None:
-    """Run what the cache lacks, and write the table."""
+    """Run the networks that the cache does not have, and write the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -139,7 +140,7 @@ def _read(cache: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]], out: Path) -> None:
-    """Outcomes counted, a row for every network, and below what was said about those that are not plainly equal."""
+    """Counts of outcomes, a row for every network, and the messages about those that are not simply equal."""
     counted = Counter(row["outcome"] for row in rows)
     families = len({row["family"] for row in rows})
     lines = [f"{len(rows)} networks of {families} families.", ""]

@@ -1,7 +1,7 @@
-"""Clean and PGD accuracy of one trained network along the Blend of its first and last route: a table and a plot.
+"""Clean and PGD accuracy of a trained network for Blends of its first and last route: a table and a plot.
 
-python benchmarks/dial.py RUN [RUN ...] [--checkpoint last] [--eps 0.15] [--steps 20] [--points 11] [--out benchmarks/results/dial.md]
-"""
+python benchmarks/dial.py RUN [RUN ...] [--checkpoint last] [--eps 0.15] [--steps 20] [--points 11] [--out
+FILE.md]"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ matplotlib.use("Agg")
 def accuracies(
     model: nn.Module, x: Tensor, y: Tensor, delta0: Tensor, attack: PGD, share: float
 ) -> tuple[float, float]:
-    """Clean and robust accuracy in per cent with `share` of the last route, attacked as it is scored."""
+    """Clean and robust accuracy in percent with `share` of the last route, which is also attacked."""
     weights = torch.zeros(len(routes_of(model)))
     weights[0], weights[-1] = 1 - share, share
     found = []
@@ -44,10 +44,10 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--checkpoint", default="last")
-    parser.add_argument("--eps", type=float, help="by default that of each run")
+    parser.add_argument("--eps", type=float, help="radius; by default that of each run")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--points", type=int, default=11)
-    parser.add_argument("--images", type=int, help="at most this many")
+    parser.add_argument("--images", type=int, help="number of test images, at most")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     shares = [i / (args.points - 1) for i in range(args.points)]

@@ -1,10 +1,9 @@
-"""The folded copy that AutoAttack searches on against the network itself: forward, and forward with input gradient.
+"""The folded copy that AutoAttack searches on, against the network: forward, and forward with input gradient.
 
     python benchmarks/folding.py [--rounds 15] [--out benchmarks/results/folding.md]
 
-Both in eval mode; the gradient is to the input alone in both. `rows` says whether a row of the copy's output is the same
-bit for bit in batches of 16, 32, 48 and 64.
-"""
+Both are in eval mode, and both gradients are those of the input only. `rows` says whether a row of the copy's
+output is equal bit for bit in batches of 16, 32, 48 and 64."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ NETWORKS = (
 
 
 def network(name: str, channels: int) -> nn.Module:
-    """A named network, or convolution, norm and ReLU three times with a linear head; running statistics at random."""
+    """A named network, or three convolutions with norm and ReLU and a linear head; random statistics."""
     if name != "three convolutions":
         model = build(name, 10, channels)
     else:
@@ -55,14 +54,14 @@ def forward(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def gradient(model: nn.Module, x: Tensor) -> Tensor:
-    """Input gradient alone."""
+    """The gradient of the input only."""
     leaf = x.detach().requires_grad_()
     (found,) = torch.autograd.grad(model(leaf).logsumexp(1).sum(), leaf)
     return found
 
 
 def same_rows(run: Callable[[nn.Module, Tensor], Tensor], model: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a row's result is the same whatever multiple of 16 rows it is computed with."""
+    """Whether a row's result is the same in batches of every multiple of 16 rows."""
     x = torch.rand(64, *shape)
     parts = torch.cat([run(model, part) for part in x.split(16)])
     return all(torch.equal(run(model, x[:rows]), parts[:rows]) for rows in (32, 48, 64))

@@ -1,13 +1,13 @@
-"""Training and AutoAttack killed, or out of space, at random moments, resumed, and compared with what nobody disturbed.
+"""Kills training and AutoAttack, or fills their disk, at random moments; resumes, and compares with
+undisturbed runs.
 
 python benchmarks/kills.py [--runs 5] [--seed 0] [--out benchmarks/results/kills.md]
 
-A moment is a step, a record of the journal, a flush to the disk or a rename. At it a process sends itself SIGKILL, or fills
-its disk: a small tmpfs where one may be mounted, else no file may become larger than 1 kB from then on. Where several
-processes train, one of them is killed and then the others, as launchers do. All are forked from one that has imported
-everything. `inside` is a moment until the first checkpoint, or the identity of a journal, is complete. Exits with 1 where a
-result differs.
-"""
+A moment is a step, a record of the journal, a flush to disk or a rename. At this moment a process sends
+itself SIGKILL, or fills its disk: a small tmpfs if one can be mounted, otherwise no file can grow beyond 1 kB
+from then on. Of several training processes one is killed and then the others, as launchers do. All are forked
+from a process that has imported everything. `inside` means before the first checkpoint, or the identity of a
+journal, is complete. The exit code is 1 if a result differs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ NET = """
 from torch import nn
 
 def make(num_classes, in_channels):
-    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, num_classes))
+    layers = nn.Conv2d(in_channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(144, num_classes))
 """
 CONFIG = """
 images: 48
@@ -112,7 +113,7 @@ def kill() -> None:
 def perform(
     words: list[str], log: Path, at: int = 0, act: Callable[[], None] = kill, processes: int = 1
 ) -> list[int]:
-    """Exit codes of `processes` forked ones that perform the command `words`, of which the first, which writes, is disturbed.
+    """Exit codes of forked processes that run the command `words`; the first one, which writes, is disturbed.
 
     Each leaves its number of moments in `log`.RANK.json.
     """
@@ -231,7 +232,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def campaign(
     begin: list[str], place: Path, draw: random.Random, runs: int, processes: int, full: bool, inside: bool
 ) -> list[object]:
-    """One row: `runs` runs disturbed and resumed. A run is disturbed once, or where it is killed anywhere three times."""
+    """One row: `runs` runs that are disturbed and resumed, once each; three times if killed at any moment."""
     out, compared = ("--out {}", same_report) if begin[0] == "autoattack" else ("out={}", same_run)
     place.mkdir()
     log, whole = place / "log", place.parent / f"whole-{begin[0]}-{processes}"
@@ -277,7 +278,7 @@ def campaign(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="of each row")
+    parser.add_argument("--runs", type=int, default=5, help="runs for each row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -2,7 +2,7 @@
 
     python benchmarks/layers.py [--rounds 30] [--compiled] [--out benchmarks/results/layers.md]
 
-Ratios are of forward plus backward to nn.BatchNorm2d on the same input, all variants taking turns.
+Ratios are those of forward plus backward to nn.BatchNorm2d on the same input, from alternating runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHAPES = ((64, 64, 32, 32), (64, 256, 8, 8))
 
 
 class ThreePasses(nn.Module):
-    """Normalise, shared affine, route affine, each a pass of its own; one row per sample, as published code does."""
+    """Normalise, shared affine and route affine in three passes, one row per sample, as in published code."""
 
     def __init__(self, channels: int, routes: int, per_route: bool) -> None:
         super().__init__()

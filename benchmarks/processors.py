@@ -1,10 +1,9 @@
-"""The tests of numbers with the kernels of other processors, on one thread and two: a table of what passed.
+"""Runs numerical tests with the kernels of other processors, on one thread and on two, and prints a table.
 
     python benchmarks/processors.py [--ci] [--everything] [-n WORKERS]
 
-ATen and oneDNN are told to use no more than the instructions named, which is what they do on a processor without the
-others. `--ci` takes two settings, `--everything` the whole suite instead of the tests whose results are computed numbers.
-"""
+ATen and oneDNN are limited to the given instructions, as on a processor without the others. `--ci` uses two
+settings, `--everything` runs the whole suite instead of the numerical tests."""
 
 import argparse
 import os
@@ -43,7 +42,7 @@ SETTINGS = [
 
 
 def main() -> int:
-    """Print a row for each setting; how many of them failed."""
+    """Print a row for each setting; returns the number of failed ones."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""One concatenated Split forward of clean and adversarial images against two forwards, each with one backward.
+"""One Split forward of clean and adversarial images against two forwards, each with one backward.
 
 python benchmarks/split_step.py [--rounds 15] [--out benchmarks/results/split_step.md]
 """

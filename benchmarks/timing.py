@@ -1,4 +1,4 @@
-"""Alternating measurements, medians and a table with hardware and versions, for every benchmark here."""
+"""Alternating measurements, medians, and a table with hardware and versions, for all benchmarks."""
 
 from __future__ import annotations
 

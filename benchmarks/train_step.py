@@ -1,16 +1,16 @@
-"""Seconds of a training step beside straightforward ones, written the way that published scripts are.
+"""Seconds of our training steps, against reference steps written as in published scripts.
 
-python benchmarks/train_step.py [--networks resnet-small] [--batch 64] [--rounds 5] [--threads 2] [--out benchmarks/results/train_step.md]
-python benchmarks/train_step.py --compile    compiled steps beside our eager ones, instead
+python benchmarks/train_step.py [--networks resnet-small] [--batch 64] [--rounds 5] [--threads 2] [--out
+FILE.md] python benchmarks/train_step.py --compile    compare compiled steps with our eager ones instead
 
-The reference steps find the perturbation by `loss.backward()`, which computes gradients of the weights too; PGD and AWP evaluate
-the last perturbation once more to keep the strongest and once the clean images for the log; TRADES passes the clean images through
-the network in every iteration; AWP moves a second network. The paired ones keep a batch norm for each route and apply
-normalisation, shared and route affine one after the other, and send clean and adversarial images through one at a time. Both
-sides start from the same weights and take turns. A row names the mode of batch norms during the attack, which is the same on both
-sides: `train` is that of the published code of pgd, pgd-awp and paired, `eval` that of TRADES and the default here, where the
-attack runs on a folded copy.
-"""
+The reference steps find the perturbation by `loss.backward()`, which also computes gradients of the weights.
+PGD and AWP evaluate the last perturbation once more to keep the strongest, and the clean images once for the
+log. TRADES passes the clean images through the network in every iteration. AWP perturbs a second network. The
+paired references have a batch norm for each route, apply normalisation, shared affine and route affine one
+after the other, and send clean and adversarial images through the network separately. Both sides start from
+the same weights and alternate. A row names the mode of batch norms during the attack, which is the same on
+both sides: `train` is that of the published code of pgd, pgd-awp and paired, `eval` that of TRADES and our
+default, in which the attack runs on a folded copy."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def by_backward(model: nn.Module, x: Tensor, y: Tensor, steps: int, keep_stronge
 
 
 def by_input(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> Tensor:
-    """Adversarial images by gradients of the images alone."""
+    """Adversarial images by gradients of the images only."""
     x_adv = x + started(x)
     for _ in range(steps):
         x_adv.requires_grad_()
@@ -134,7 +134,7 @@ def trades_reference(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tens
 
 
 class AwpReference:
-    """A second network makes the step of ascent; the difference, rescaled per layer, is added and taken away again."""
+    """A second network makes the ascent step; its rescaled difference is added and later subtracted."""
 
     def __init__(self, model: nn.Module, evaluates: bool) -> None:
         self.evaluates, self.proxy = evaluates, copy.deepcopy(model)
@@ -169,7 +169,7 @@ class AwpReference:
 
 
 def paired_reference(evaluates: bool) -> Reference:
-    """The attack by `loss.backward()` in eval mode, or as published: input gradients alone, in train mode."""
+    """The attack by `loss.backward()` in eval mode, or as published: input gradients in train mode."""
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> None:
         select(model, 1)
@@ -294,7 +294,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compile", action="store_true", help="compiled steps beside eager ones")
+    parser.add_argument("--compile", action="store_true", help="compare compiled steps with eager ones")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

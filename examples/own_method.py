@@ -1,4 +1,4 @@
-"""A training method of one's own: adversarial logit pairing (Kannan et al., 2018), registered, trained, evaluated.
+"""A training method of your own: adversarial logit pairing (Kannan et al., 2018), registered and trained.
 
 python examples/own_method.py [key=value ...]
 """

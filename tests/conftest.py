@@ -1,4 +1,4 @@
-"""Every test starts from the same seed, on one thread unless OMP_NUM_THREADS says more, and leaves no method behind."""
+"""Every test has the same seed, one thread unless OMP_NUM_THREADS says more, and registers no method."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Numbers of NumPy, fractions and tensors are numbers, and attacks compute in float32 whatever the default dtype."""
+"""Numbers of NumPy, fractions and tensors are numbers; attacks use float32 for every default dtype."""
 
 from collections.abc import Iterator
 from fractions import Fraction

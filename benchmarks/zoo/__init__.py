@@ -1,1 +1,1 @@
-"""Networks that nobody here wrote, and what is asked of each: see `benchmarks/conversion_zoo.py`."""
+"""Networks of other packages, and the checks of each: see `benchmarks/conversion_zoo.py`."""

@@ -1,4 +1,4 @@
-"""Conversion as a user would go about it: what a message advises is done to the letter."""
+"""Conversion as a user would do it, by following the advice of messages exactly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN = re.compile(r"known=\{(\w+): (.+?)\}")
 
 
 def advised_filter(message: str) -> Callable[[nn.Module, str], bool] | None:
-    """The filter that a message advises, read to the letter; None where it advises none."""
+    """The filter that a message advises; None if it advises none."""
     found = FILTER.search(message)
     for end in range(len(found[1]) if found else 0, 24, -1):
         try:
@@ -38,9 +38,9 @@ def advised_known(message: str, model: nn.Module) -> dict[type[nn.Module], Any]:
 
 
 def converted(plain: nn.Module, norm: str, said: list[str]) -> tuple[nn.Module, str]:
-    """A converted copy, and how: a message's advice is followed to the letter, and all that was said is kept.
+    """A converted copy, and the options and messages on the way; the advice of messages is followed exactly.
 
-    ConversionError where there is no advice, Different where it does not help.
+    Raises ConversionError if there is no advice, and Different if it does not help.
     """
     options: dict[str, Any] = {}
     for _ in range(4):

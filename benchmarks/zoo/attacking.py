@@ -25,7 +25,7 @@ def _gradient(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def folding(network: Network, model: nn.Module) -> str:
-    """Whether the copy for attacks is made, and computes what the model does on images that it was not made with."""
+    """Whether a folded copy is made, and computes the same as the model on images other than its examples."""
     model = copy.deepcopy(model).float().eval()
     (x,) = network.inputs(4)
     (others,) = network.inputs(4)

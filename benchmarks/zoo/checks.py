@@ -1,4 +1,4 @@
-"""What is asked of one network: equal when converted, baked and loaded; routes that keep apart; gradients for both."""
+"""Checks of one network: equal when converted, baked and loaded; separate routes; gradients for both."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SMALL = 2_500_000
 
 
 def examine(network: Network) -> dict[str, Any]:
-    """A row of the table: a word for every column, `outcome`, and `said`: messages on the way.
+    """A row of the table: a word for every column, `outcome`, and `said`, the messages on the way.
 
-    In float32, which is fast; whatever differs there by more than rounding usually does is decided in float64.
+    It computes in float32, which is fast; a difference beyond the usual rounding is decided in float64.
     """
     row = _examined(network, torch.float32)
     if row["outcome"] == "DIFFERENT" or "not those" in row["Split step"]:
@@ -112,7 +112,7 @@ def _equal_in_train_mode(subject: Subject, model: nn.Module) -> None:
     plain = copy.deepcopy(subject.plain).train()
     try:
         expected = subject.run(plain)
-    except Exception:  # noqa: BLE001  # the plain network does not train on this batch: there is nothing to compare
+    except Exception:  # noqa: BLE001  # the plain network does not train on this batch
         return
     if apart(subject.run(copy.deepcopy(subject.plain).train()), expected) > 0:
         return
@@ -143,10 +143,10 @@ def _baked(subject: Subject, model: nn.Module, alone: list[Any]) -> str:
 
 
 def _mixed(subject: Subject, model: nn.Module, norm: str, alone: list[Any]) -> str:
-    """Split and per-sample routes in eval mode against each sample's own route, of which `alone` has the outputs.
+    """Split and routes by sample in eval mode, against the outputs `alone` of each sample's own route.
 
-    Of detectors the values before boxes are chosen are compared: a choice jumps where scores nearly tie.
-    """
+    For detectors the values before the choice of boxes are compared, since the choice jumps at near ties of
+    scores."""
     refused, run, of_samples = [], subject.run, subject.of_samples
     if subject.network.lists:
         run, of_samples = subject.activations, lambda found, keep: [value[keep] for value in found]

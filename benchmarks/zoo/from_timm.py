@@ -1,4 +1,4 @@
-"""timm: of every family (module of models) the smallest network that has norm layers, at the smallest size it takes."""
+"""timm: the smallest network with norms of every family (module of models), at its smallest image size."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ BESIDES: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
 
 
 def networks() -> Iterator[Network]:
-    """Every family that the installed timm has; those that are not in the table, too, which then fail to build."""
+    """Every family of the installed timm; those that are not in the table fail to build."""
     _torchvision.load()
     import timm
 

@@ -1,4 +1,4 @@
-"""torchvision: classification, quantisable, segmentation, detection, video and optical flow, one network per family."""
+"""torchvision: classification, quantisable, segmentation, detection, video, optical flow; one per family."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def words(n: int) -> dict[str, Tensor]:
 
 
 def few_words(n: int) -> dict[str, Tensor]:
-    """Texts of as many tokens as there are texts: a network that puts tokens first cannot tell them apart by size."""
+    """As many tokens as texts, so that sizes do not tell the two dimensions apart."""
     return {"input_ids": torch.randint(3, 90, (n, n))}
 
 
@@ -62,11 +62,13 @@ def sound(n: int) -> dict[str, Tensor]:
     return {"input_values": torch.randn(n, 1600)}
 
 
-SPEECH: Options = {**ENCODER, "conv_dim": [16, 16], "conv_kernel": [10, 4], "conv_stride": [5, 4], "num_feat_extract_layers": 2,
+SPEECH: Options = {**ENCODER,
+    "conv_dim": [16, 16], "conv_kernel": [10, 4], "conv_stride": [5, 4], "num_feat_extract_layers": 2,
     "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "mask_time_prob": 0.0}  # fmt: skip
 TOWERS: Options = {"text_config": TEXT, "vision_config": PATCHES, "projection_dim": 16}
 SEQUENCES: Options = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": 100, "max_position_embeddings": 64}  # fmt: skip
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": 100,
+    "max_position_embeddings": 64}  # fmt: skip
 
 # prefix of the class names: task, options, inputs
 VISION: dict[str, tuple[str, Options, Inputs]] = {

@@ -1,4 +1,4 @@
-"""One network of the zoo, and what tests need of it: rows of a batch, outputs as a list, tensors at random."""
+"""One network of the zoo, and helpers for it: rows of a batch, outputs as a list, random tensors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def rows(value: Any, keep: Sequence[int], lists: bool) -> Any:
-    """The samples `keep` of a batch or of outputs; what has no row for each of the samples is left as it is."""
+    """The samples `keep` of a batch or of outputs; tensors without a row per sample stay as they are."""
     if isinstance(value, Tensor):
         return value[list(keep)] if value.ndim and len(value) == ROWS else value
     if isinstance(value, Mapping):
@@ -103,7 +103,7 @@ def wake(model: nn.Module) -> nn.Module:
 
 
 def randomise(model: nn.Module, spread: float = 0.1) -> nn.Module:
-    """Draw affines and running statistics of the norm layers at random, so that mixing any two of them up shows."""
+    """Draw affines and running statistics of the norms at random, so that an exchange of any two shows."""
     wanted = ("weight", "bias", "route_weight", "route_bias", "running_mean", "running_var")
     with torch.no_grad():
         for module in model.modules():

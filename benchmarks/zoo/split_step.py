@@ -1,4 +1,4 @@
-"""A training step whose batch is a Split: gradients of both routes, against two forwards where they can be compared."""
+"""A training step on a Split: gradients of both routes, against two forwards if these can be compared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _loss(outputs: Any) -> Tensor:
 
 
 def split_step(subject: Subject, model: nn.Module, said: list[str]) -> str:
-    """A step of a Split in train mode: finite gradients for both routes, and those of two forwards where comparable."""
+    """A Split step in train mode: finite gradients for both routes, equal to two forwards if comparable."""
     lists = subject.network.lists
     plain = still(copy.deepcopy(subject.plain)).train()
     try:

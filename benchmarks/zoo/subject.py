@@ -17,7 +17,7 @@ ROUTES = ("clean", "adv")
 
 
 class Different(Exception):
-    """A silent difference: what no message told."""
+    """A silent difference, about which there was no message."""
 
 
 class Subject:
@@ -53,7 +53,7 @@ class Subject:
         return apart_
 
     def _stirred(self, size: float) -> Any:
-        """Plain outputs with noise on what norm layers give for the last two samples, as their route would change it."""
+        """Plain outputs with noise after the norms on the last two samples, as their route would change."""
         first = self._sample_first()
 
         def stir(_: nn.Module, __: Any, out: Any) -> Any:
@@ -76,7 +76,7 @@ class Subject:
         norms = [module for module in self.plain.modules() if is_norm(module)]
         found: dict[nn.Module, bool] = {}
         handles = [
-            module.register_forward_hook(lambda m, _, out: found.update({m: len(out) == 2}))  # type: ignore[arg-type]
+            module.register_forward_hook(lambda m, _, out: found.update({m: len(out) == 2}))  # type: ignore
             for module in norms
         ]
         try:
@@ -129,7 +129,7 @@ class Subject:
 
 
 def apart(found: Any, expected: Any) -> float:
-    """Largest difference of two outputs in units of the largest value of each tensor; infinite for other shapes."""
+    """Largest difference of two outputs, relative to a tensor's largest value; infinite for other shapes."""
     ours, theirs = list(tensors(found)), list(tensors(expected))
     if [a.shape for a in ours] != [b.shape for b in theirs]:
         return float("inf")

@@ -1,6 +1,6 @@
-"""The command line: one file a verb, each with `HELP`, `configure(parser)` and `run(args)`.
+"""The command line: one file per command, each with `HELP`, `configure(parser)` and `run(args)`.
 
-Nothing heavy is imported before a verb runs, so that help and `recipes` answer at once.
+Nothing slow is imported before a command runs, so that `--help` and `recipes` are fast.
 """
 
 import argparse
@@ -34,7 +34,7 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0 done, 2 bad usage or input, 130 interrupted, 141 nobody reads what is printed.
+    0 done, 2 wrong usage or input, 130 interrupted, 141 the output is closed (as by `| head`).
     """
     prepare_streams()
     try:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("interrupted")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python prints an error at exit
         return 141
     except Exception as error:
         message = explain(error)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _leave() -> None:
-    """Part from the other processes, where there are any: those that do not may abort while Python shuts down."""
+    """Leave the process group, if any: otherwise processes may abort while Python shuts down."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="robustsabn", description="Train, evaluate and ship robust image classifiers.")
+    parser = _Parser(prog="robustsabn", description="Train, evaluate and export robust image classifiers.")
     parser.add_argument("--version", action="version", version=f"robustsabn {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, verb in VERBS.items():
@@ -87,7 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     elif rest:
         words, remedy = rest[0].lstrip("-").split("=") + rest[1:], ""
         if args.verb == "train" and len(words) > 1 and not words[1].startswith("-"):
-            remedy = f"; write {words[0]}={words[1]}"
+            remedy = f"; give {words[0]}={words[1]}"
         verbs.choices[args.verb].error(f"{rest[0]} is not an option{remedy}")
     args.argv = list(sys.argv[1:] if argv is None else argv)
     return args

@@ -22,7 +22,7 @@ EPILOG = "Several processes or GPUs: accelerate launch -m robustsabn autoattack 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
+    """Arguments of the command."""
     add = parser.add_argument
     add(
         "--model",
@@ -31,26 +31,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a run folder, file.py:FUNCTION, package.module:FUNCTION, torchvision:NAME, timm:NAME",
     )
     add("--weights", metavar="F", help="a .safetensors or torch file of the model's weights")
-    add("--num-classes", metavar="K", type=int, help="of the model; by default as many as the data has")
+    add("--num-classes", metavar="K", type=int, help="classes of the model; by default those of the data")
     add("--data", metavar="SPEC", required=True, help="digits, cifar10[:ROOT], npz:PATH, imagefolder:PATH, …")
     add("--norm", required=True, choices=("Linf", "L2", "L1"))
-    add("--eps", required=True, help="radius for images in [0, 1], such as 8/255")
+    add("--eps", required=True, help="radius, for images in [0, 1], such as 8/255")
     add("--version", metavar="VERSION", help="standard (the default), plus, rand, fast, custom")
-    add("--attacks", metavar="A,B", help="attacks of the version custom, such as apgd-ce,square")
-    # torchrun takes --n for a short form of its own options
-    add("--n", "--images", type=int, help="this many test images drawn by a fixed seed, all by default")
-    add("--route", metavar="R", help="of a model with routes; the last one by default")
+    add("--attacks", metavar="A,B", help="attacks of version custom, such as apgd-ce,square")
+    # torchrun reads --n as a short form of its own options
+    add("--n", "--images", type=int, help="number of test images, drawn by a fixed seed; all by default")
+    add("--route", metavar="R", help="route of a model with routes; the last one by default")
     add("--batch-size", default="auto", metavar="N", help="auto (the default) or a number")
     add("--seed", type=int, default=0)
     add("--out", metavar="DIR", type=Path, help="runs/autoattack-NAME by default")
-    add("--resume", action="store_true", help="go on where an evaluation was stopped")
+    add("--resume", action="store_true", help="continue an interrupted evaluation")
     add("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
-    add("--engine", default="robustsabn", choices=("robustsabn", "official"), help="whose code attacks")
-    add("--attack", metavar="LIB:CLASS", help="advertorch:, foolbox: or torchattacks: attack in its place")
+    add(
+        "--engine",
+        default=("robustsabn"),
+        choices=("robustsabn", "official"),
+        help="which AutoAttack code to run",
+    )
+    add("--attack", metavar="LIB:CLASS", help="instead, an attack of advertorch:, foolbox: or torchattacks:")
     add("overrides", metavar="key=value", nargs="*", help="options of that attack, such as steps=40")
-    add("--compile", action="store_true", help="compile the network that is searched on")
+    add("--compile", action="store_true", help="compile the network for the search")
     add("--autocast", action="store_true", help="search in bfloat16; verdicts stay in float32")
-    add("--robustbench", metavar="NAME", help="also write NAME.json and NAME.pt as RobustBench has them")
+    add("--robustbench", metavar="NAME", help="also write NAME.json and NAME.pt in the format of RobustBench")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     with ExitStack() as held:
         folder = shared(workers, lambda: evaluation.claim(args.out, name, args.resume, held))
         main = workers.is_main_process
-        # where there is no room, no hour is spent: a journal of the adversarial images, and two files of them
+        # check the disk space first, for the journal of adversarial images and two files of them
         shared(workers, lambda: make_folder(folder, 3 * subject.x.numel() * 4))
         if main:
             for doubt in subject.doubts:
@@ -87,18 +92,18 @@ def run(args: argparse.Namespace) -> None:
             for note in subject.notes:
                 print(f"note: {note}", flush=True)
         if not main and not _own(args):
-            return  # other engines know one process
+            return  # other engines use one process
         with evaluation.stoppable(), _kept(args, folder), live() if main else nullcontext() as show:
             before = _written(folder)
             report = evaluate(subject, folder, show)
         if main:
             if args.resume and (folder / "report.json").exists() and _written(folder) == before:
-                print(f"{folder} had ended: all points are in its journal, and none was searched again")
+                print(f"the evaluation in {folder} was already finished: no image was attacked again")
             _close(args, report, subject, folder)
 
 
 def _written(folder: Path) -> list[Path]:
-    """The parts of the journal: a session that searches adds one."""
+    """The parts of the journal; a call that attacks adds one."""
     return sorted((folder / "journal").glob("part-*.bin"))
 
 
@@ -107,7 +112,7 @@ def _own(args: argparse.Namespace) -> bool:
 
 
 def _engine(args: argparse.Namespace, threat: "ThreatModel", size: int | None) -> "Engine":
-    """What makes a report of (subject, folder, progress); a wrong name is refused before anything is loaded."""
+    """A function of (subject, folder, progress) that returns a report; wrong names are refused at once."""
     from robustsabn.attacks.adapters import foreign, foreign_report, official
     from robustsabn.attacks.autoattack.autoattack import AutoAttack
     from robustsabn.attacks.autoattack.versions import attacks_of
@@ -154,7 +159,7 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
     notes = [Flag("data", "note", 0, (), note) for note in subject.notes]
     report = replace(report, flags=(*doubts, *notes, *report.flags))
     about = {**subject.about, "command": command(args.argv)}
-    tell(report)  # a number that cannot be written is not lost
+    tell(report)  # first, so that the number is not lost if files cannot be written
     write(report, folder, classes=subject.classes, x=subject.x, about=about)
     if args.robustbench:
         write_robustbench(report, folder, args.robustbench, args.data.partition(":")[0])
@@ -163,34 +168,37 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
 
 @contextmanager
 def _kept(args: argparse.Namespace, folder: Path) -> Iterator[None]:
-    """Says how to go on when it is stopped."""
+    """Print how to continue if the evaluation is stopped."""
     try:
         yield
     except KeyboardInterrupt:
         if _own(args):
-            print(f"stopped; what is finished is kept: the same command with --resume --out {folder} goes on")
+            print(
+                "stopped; finished images are kept: continue by the same command with --resume --out "
+                f"{folder}"
+            )
         raise
 
 
 def _check(args: argparse.Namespace) -> int | None:
-    """Refuse what cannot go together, before anything is loaded; the batch size, None for auto."""
+    """Refuse options that exclude each other; returns the batch size, None for auto."""
     from robustsabn.errors import UsageError
 
     if args.attack and (args.engine != "robustsabn" or args.version or args.attacks):
-        raise UsageError("--attack stands alone, without --engine, --version and --attacks")
+        raise UsageError("--attack excludes --engine, --version and --attacks; leave them out")
     if args.overrides and not args.attack:
         raise UsageError(f"{args.overrides[0]!r} is an option of --attack LIB:CLASS, which is missing")
     if not _own(args) and (args.resume or args.compile or args.autocast):
-        raise UsageError("--resume, --compile and --autocast are for our own engine")
+        raise UsageError(
+            "--resume, --compile and --autocast work with engine robustsabn only; leave them out"
+        )
     args.version = args.version or ("custom" if args.attacks else "standard")
     if args.version == "custom" and not args.attacks and not args.attack:
-        raise UsageError("--version custom goes with --attacks, such as --attacks apgd-ce,square")
+        raise UsageError("--version custom needs --attacks, such as --attacks apgd-ce,square")
     if args.robustbench and not re.fullmatch(r"[\w+-][\w.+-]*", args.robustbench):
-        raise UsageError(
-            f"--robustbench takes a name for two files, without folders, not {args.robustbench!r}"
-        )
+        raise UsageError(f"--robustbench is {args.robustbench!r}; give a name for two files, without folders")
     if args.robustbench and (args.attack or args.version != "standard" or args.autocast):
-        raise UsageError("--robustbench takes the version standard alone, without --autocast")
+        raise UsageError("--robustbench needs version standard, without --autocast")
     from robustsabn.cli.support.arguments import at_least_one
 
     at_least_one("--n", args.n)

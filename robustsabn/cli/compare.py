@@ -11,7 +11,7 @@ HELP = "one table of several runs: mean and spread over the seeds of each config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
+    """Arguments of the command."""
     parser.add_argument(
         "run_folders",
         metavar="RUN",
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the table; write the numbers and the page where they are asked for."""
+    """Print the table; write the numbers and the page if chosen."""
     import json
 
     from robustsabn.files import check_name, make_folder, write_text
@@ -39,15 +39,15 @@ def run(args: argparse.Namespace) -> None:
             targets.append(getattr(args, option))
     for path in targets:
         if path.is_dir():
-            raise UsageError(f"{path} is a folder; name a file in it, such as {path / 'comparison.html'}")
+            raise UsageError(f"{path} is a folder; give a file in it, such as {path / 'comparison.html'}")
         check_name(path)
-    found = compare(args.run_folders)
+    comparison = compare(args.run_folders)
     for path in targets:
         make_folder(path.parent)
-    tell_comparison(found)
+    tell_comparison(comparison)
     if args.json is not None:
-        write_text(args.json, json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_text(args.json, json.dumps(comparison.to_dict(), indent=2, allow_nan=False) + "\n")
     if args.html is not None:
-        write_comparison_page(found, args.html)
+        write_comparison_page(comparison, args.html)
     for path in targets:
         print(f"written to {path}")

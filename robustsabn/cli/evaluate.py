@@ -20,14 +20,16 @@ HELP = "clean and robust accuracy of a run, route by route"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
+    """Arguments of the command."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
     parser.add_argument("--route", default="all", help="clean, adv, or all (the default)")
     parser.add_argument(
         "--attack",
         default="pgd-20",
-        help="pgd-STEPS[-RESTARTS] such as pgd-50-10, autoattack[:VERSION], official[:VERSION], advertorch:CLASS, "
-        "foolbox:CLASS, torchattacks:CLASS; pgd-20 by default",
+        help=(
+            "pgd-STEPS[-RESTARTS] such as pgd-50-10, autoattack[:VERSION], official[:VERSION], "
+            "advertorch:CLASS, foolbox:CLASS, torchattacks:CLASS; pgd-20 by default"
+        ),
     )
     parser.add_argument(
         "overrides",
@@ -36,13 +38,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="options of another library's attack, such as steps=40",
     )
     parser.add_argument(
-        "--step-size", help="of the attack, such as 2/255; by default that of the run's training"
+        "--step-size", help="step size of the attack, such as 2/255; by default that of the training"
     )
     parser.add_argument("--checkpoint", default="best", choices=("best", "last", "ema", "swa"))
-    parser.add_argument("--data", metavar="SPEC", help="other data than the run's, such as npz:mine.npz")
-    parser.add_argument("--n", type=int, help="this many test images, all by default")
-    parser.add_argument("--batch-size", type=int, help="500 by default for PGD")
-    parser.add_argument("--seed", type=int, default=0, help="of the attack's random starts")
+    parser.add_argument(
+        "--data", metavar="SPEC", help="other data than that of the run, such as npz:mine.npz"
+    )
+    parser.add_argument("--n", type=int, help="number of test images; all by default")
+    parser.add_argument("--batch-size", type=int, help="images at a time; 500 by default for PGD")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the attack's random starts")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
 
 
@@ -55,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     data = args.data or load_run_config(args.run_folder).data
     at_least_one("--n", args.n)
     at_least_one("--batch-size", args.batch_size)
-    with locked(args.run_folder / "report"):  # where that cannot be written, no hour is spent
+    with locked(args.run_folder / "report"):  # first, so that a folder that is not writable is found at once
         _evaluate(args, data)
 
 
@@ -69,14 +73,14 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
     from robustsabn.trainers.checkpoints.files import read_facts
     from robustsabn.trainers.runs.folder import RunFolder
 
-    # read now: a run that goes on may keep another one meanwhile
+    # read first: a run that is still training may save another checkpoint meanwhile
     step = read_facts(RunFolder(args.run_folder).checkpoints, args.checkpoint)["step"]
     if args.attack.startswith("pgd"):
         if args.overrides:
             raise UsageError(
-                f"{quote(args.overrides[0])}: {args.attack} takes no options; write --step-size 2/255"
+                f"{quote(args.overrides[0])}: {args.attack} takes no options; use --step-size 2/255"
             )
-        found = evaluate_run(
+        measured = evaluate_run(
             args.run_folder,
             checkpoint=args.checkpoint,
             route=args.route,
@@ -88,15 +92,15 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
             data=data,
             seed=args.seed,
         )
-        _warn(found)
+        _warn(measured)
     else:
-        found = _reported(args, data)
-    Console().print(results_table(found, f"{args.checkpoint} checkpoint, {found.setting}"))
-    if found.warning:
-        print(f"warning: {found.warning}")
+        measured = _reported(args, data)
+    Console().print(results_table(measured, f"{args.checkpoint} checkpoint, {measured.setting}"))
+    if measured.warning:
+        print(f"warning: {measured.warning}")
     report: Path = args.run_folder / "report" / "evaluation.json"
     content = {
-        **found.to_dict(),
+        **measured.to_dict(),
         "checkpoint": args.checkpoint,
         "step": step,
         "data": data,
@@ -106,8 +110,8 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
     print(f"written to {report}")
 
 
-def _warn(found: "Evaluation") -> None:
-    for note in found.notes:
+def _warn(evaluation: "Evaluation") -> None:
+    for note in evaluation.notes:
         print(f"warning: {note}")
 
 
@@ -117,9 +121,9 @@ def _reported(args: argparse.Namespace, data: str) -> "Evaluation":
     from robustsabn.trainers.adversarial.evaluation.reported import attack_run
 
     if args.step_size is not None:
-        raise UsageError(f"--step-size is for PGD, not for {args.attack}")
+        raise UsageError(f"--step-size is for PGD, not for {args.attack}; leave it out")
     with evaluation.stoppable(), live() as show:
-        found, _ = attack_run(
+        result, _ = attack_run(
             args.run_folder,
             args.attack,
             checkpoint=args.checkpoint,
@@ -134,12 +138,12 @@ def _reported(args: argparse.Namespace, data: str) -> "Evaluation":
             progress=show,
             tell=partial(_tell, show),
         )
-    return found
+    return result
 
 
 def _tell(show: "Display", route: str, report: "Report") -> None:
     from robustsabn.attacks.reporting import tell
 
-    show.close()  # the line about the last attack stands above
+    show.close()  # prints the line about the last attack
     print(f"\nattacked through {route}" if route != "all" else "")
     tell(report)

@@ -11,20 +11,22 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "configure", "run"]
 
-HELP = "write one route of a run as a plain network, without this package in it"
+HELP = "write one route of a run as a plain network that does not need this package"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
+    """Arguments of the command."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
-    parser.add_argument("--route", help="clean or adv; needed where the run has several")
-    parser.add_argument("--format", metavar="FORMAT", help="safetensors, onnx or pt2; by default as F ends")
+    parser.add_argument("--route", help="clean or adv; required if the run has several routes")
+    parser.add_argument(
+        "--format", metavar="FORMAT", help="safetensors, onnx or pt2; by default the ending of F"
+    )
     parser.add_argument("--out", metavar="F", type=Path, required=True, help="the file to write")
     parser.add_argument("--checkpoint", default="best", choices=("best", "last", "ema", "swa"))
 
 
 def run(args: argparse.Namespace) -> None:
-    """Bake the route, write it, check it against the run's model."""
+    """Bake the route, write it, and compare it with the run's model."""
     from robustsabn.files import check_name
     from robustsabn.locks import LOCK, locked
     from robustsabn.paths import given_path
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     target = args.out = given_path(args.out, "--out", UsageError)
     check_name(target)
     if (target.parent / "state.json").is_file():
-        raise UsageError(f"--out: {target.parent} holds a checkpoint of a run; choose another folder")
+        raise UsageError(f"--out: {target.parent} is a checkpoint of a run; choose another folder")
     with locked(target.parent, f".{target.name}{LOCK}"):
         _export(args, load_run(args.run_folder, args.checkpoint))
 
@@ -54,7 +56,7 @@ def _export(args: argparse.Namespace, loaded: "LoadedRun") -> None:
         )
     images = torch.rand(5, *loaded.shape, generator=torch.Generator().manual_seed(0))
     with maybe_route(loaded.model, args.route):
-        apart = export(
+        difference = export(
             bake(loaded.model, args.route) if routes else loaded.model,
             args.out,
             loaded.model,
@@ -63,4 +65,4 @@ def _export(args: argparse.Namespace, loaded: "LoadedRun") -> None:
             fresh=loaded.plain(),
             notes={"model": loaded.config.model, "route": args.route or "", "classes": loaded.classes},
         )
-    print(f"written to {args.out}; its logits differ from the run's by at most {apart:.1g}")
+    print(f"written to {args.out}; its logits differ from the run's by at most {difference:.1g}")

@@ -17,8 +17,8 @@ __all__ = ["HELP", "configure", "run"]
 
 HELP = "distances of images to real ones, in the features of a named extractor"
 EPILOG = (
-    "A and B are a folder of pictures or of class folders, an .npz file of images, or a data set such as digits or "
-    "cifar10:ROOT; A may be the run folder of a GAN."
+    "A and B are a folder of images or of class folders, an .npz file of images, or a data set such as "
+    "digits or cifar10:ROOT; A may be the run folder of a GAN."
 )
 
 

@@ -1,4 +1,4 @@
-"""`robustsabn info`: what a bug report should say."""
+"""`robustsabn info`: versions and devices for a bug report."""
 
 import argparse
 import platform
@@ -6,7 +6,7 @@ import sys
 
 __all__ = ["HELP", "configure", "run"]
 
-HELP = "print versions, devices and which optional packages are installed"
+HELP = "print versions, devices, and the optional packages that are installed"
 
 REQUIRED = (
     "torch",
@@ -35,11 +35,11 @@ OPTIONAL = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """It takes no arguments."""
+    """The command has no arguments."""
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print one `name  value` line each."""
+    """Print one line `name  value` for each."""
     import torch
 
     from robustsabn import __version__

@@ -8,7 +8,7 @@ HELP = "list the packaged recipes that `train` takes by name"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """It takes no arguments."""
+    """The command has no arguments."""
 
 
 def run(args: argparse.Namespace) -> None:
@@ -16,9 +16,9 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.config.recipes import recipes, recipes_by_task
 
     width = max(map(len, recipes()), default=0)
-    for task, found in recipes_by_task().items():
+    for task, of_task in recipes_by_task().items():
         print(f"task {task}:")
-        for name, path in found.items():
+        for name, path in of_task.items():
             with path.open(encoding="utf-8") as file:
                 first = file.readline()
             print(f"  {name:{width}}  {first.lstrip('# ').strip() if first.startswith('#') else ''}".rstrip())

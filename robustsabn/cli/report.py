@@ -5,11 +5,11 @@ from pathlib import Path
 
 __all__ = ["HELP", "configure", "run"]
 
-HELP = "write a page about a run: curves, closing tables, reports of attacks, pictures"
+HELP = "write a page about a run: curves, final tables, reports of attacks, pictures"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
+    """Arguments of the command."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
 
 

@@ -11,32 +11,38 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "configure", "run"]
 
-HELP = "images of chosen classes from a GAN's run, as a picture, a folder of PNGs or an .npz; no data set is needed"
+HELP = (
+    "images of chosen classes from the run of a GAN, as a picture, a folder of PNGs or an .npz, without data"
+)
 STEPS = 9
 BATCH = 250
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
+    """Arguments of the command."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/gan-digits")
     parser.add_argument("--classes", metavar="A,B", help="names or numbers of classes; all by default")
-    parser.add_argument("--n", metavar="N", type=int, default=64, help="images in all, 64 by default")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="of the latents, 0 by default")
+    parser.add_argument("--n", metavar="N", type=int, default=64, help="number of images, 64 by default")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of the latents, 0 by default")
     parser.add_argument(
-        "--truncation", metavar="T", help="redraw numbers of a latent beyond T: 0.5, say, for typical images"
+        "--truncation",
+        metavar=("T"),
+        help="redraw latent values beyond T, such as 0.5, for more typical images",
     )
     parser.add_argument(
-        "--interpolate", metavar="A,B", help="a row for each of N latents, from one class to the other"
+        "--interpolate", metavar="A,B", help="one row for each of N latents, from class A to class B"
     )
     parser.add_argument(
         "--out", metavar="F", type=Path, required=True, help="FILE.png, FILE.npz, or a new folder"
     )
-    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), help="ema where the run has one")
+    parser.add_argument(
+        "--checkpoint", choices=("best", "last", "ema"), help="by default ema if the run has it"
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Generate and write."""
+    """Generate the images and write them."""
     from robustsabn.arguments import a_whole_number
     from robustsabn.cli.support.arguments import above_zero, device
     from robustsabn.scalars import LARGEST
@@ -66,7 +72,7 @@ def _classes(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
     chosen = chosen_classes(args.classes, loaded.classes)
     if args.n < len(chosen):
         raise UsageError(
-            f"--n {args.n} is fewer than the {len(chosen)} classes; give one image a class or more"
+            f"--n {args.n} is fewer than the {len(chosen)} classes; give at least one image per class"
         )
     labels = torch.tensor(chosen)[torch.arange(args.n) * len(chosen) // args.n]
     images = sample(loaded.generator, labels, seed=args.seed, truncation=args.truncation, batch_size=BATCH)
@@ -84,9 +90,9 @@ def _interpolation(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
         raise UsageError(f"--interpolate {args.interpolate}: give two different classes, such as 0,3")
     first, last = ends
     z = latents(loaded.generator, args.n, args.seed, args.truncation)
-    ways = between_classes(loaded.generator, z, first, last, STEPS)
-    write_picture(args.out, grid(ways), loaded.shape[-1])
-    print(f"{args.n} ways from one class to the other written to {args.out} ({_source(loaded)})")
+    rows = between_classes(loaded.generator, z, first, last, STEPS)
+    write_picture(args.out, grid(rows), loaded.shape[-1])
+    print(f"{args.n} rows from one class to the other written to {args.out} ({_source(loaded)})")
 
 
 def _source(loaded: "LoadedGenerator") -> str:

@@ -1,4 +1,4 @@
-"""`robustsabn train CONFIG [key=value …]`."""
+"""`robustsabn train CONFIG [key=value …]`: train by a recipe or a YAML file."""
 
 import argparse
 
@@ -9,7 +9,7 @@ EPILOG = "Several processes or GPUs: accelerate launch -m robustsabn train CONFI
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
+    """Arguments of the command."""
     parser.add_argument(
         "config", metavar="CONFIG", help="a YAML file or the name of a recipe, such as digits"
     )
@@ -17,19 +17,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "overrides",
         metavar="key=value",
         nargs="*",
-        help="laid over the configuration, such as out=runs/mine epochs=5 attack.eps=8/255 norm=auxbn; seeds=0,1,2 "
-        "trains each seed in turn and compares them",
+        help=(
+            "overrides of the configuration, such as out=runs/mine epochs=5 attack.eps=8/255 norm=auxbn; "
+            "seeds=0,1,2 trains one seed after the other and compares them"
+        ),
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue the run, or the sweep, from its last checkpoint"
     )
     parser.add_argument(
-        "--print-config", action="store_true", help="print the resolved configuration, and stop"
+        "--print-config", action="store_true", help="print the configuration with all keys, and stop"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, once or with each of several seeds, or print the configuration."""
+    """Train, with one seed or several, or print the configuration."""
     from robustsabn.config import dump
     from robustsabn.trainers import sweep, train
     from robustsabn.trainers.sweeps import common, split

@@ -1,4 +1,4 @@
-"""Labelled images from published sets, own folders and own arrays."""
+"""Labelled images from public data sets, image folders and arrays."""
 
 from robustsabn.data.sets import ArraySet, Data, ImageSet
 from robustsabn.data.specs import SPECS, load, load_extra, load_test

@@ -1,4 +1,4 @@
-"""Random crops and flips of whole batches, on whatever device the batch is."""
+"""Random crops and flips of whole batches, on the device of the batch."""
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,10 @@ __all__ = ["apply_crop_flip", "crop_flip", "draw_crop_flip"]
 def draw_crop_flip(
     n: int, generator: torch.Generator | None = None, *, padding: int = 4, flip: bool = True
 ) -> Tensor:
-    """What `apply_crop_flip` does to each of n images: (n, 3) int64, row offset, column offset, mirrored.
+    """Random numbers for `apply_crop_flip` on n images: (n, 3) int64, row offset, column offset, mirrored.
 
-    Offsets are uniform in 0 … 2 padding, mirrored is 0 or 1. Drawn on the device of `generator`. Processes that
-    share a batch draw for all of it and apply their own rows.
-    """
+    Offsets are uniform in 0 … 2 padding, mirrored is 0 or 1. They are drawn on the device of `generator`.
+    Processes that share a batch draw for all of it and use their own rows."""
     device = None if generator is None else generator.device
     offsets = torch.randint(2 * padding + 1, (n, 2), generator=generator, device=device)
     mirrored = torch.randint(2, (n, 1), generator=generator, device=device)
@@ -22,7 +21,7 @@ def draw_crop_flip(
 
 
 def apply_crop_flip(x: Tensor, draws: Tensor, *, padding: int = 4) -> Tensor:
-    """Images x (n, C, H, W), padded by zeros, cut to (H, W) at the offsets in `draws` (n, 3), then mirrored."""
+    """Images x (n, C, H, W), padded with zeros, cropped at the offsets in `draws` (n, 3), then mirrored."""
     rows, columns, mirrored = draws.to(x.device, non_blocking=True).unbind(1)
     *_, h, w = x.shape
     # a view of every possible crop (n, C, 2p+1, 2p+1, H, W); the index copies the chosen ones
@@ -34,5 +33,5 @@ def apply_crop_flip(x: Tensor, draws: Tensor, *, padding: int = 4) -> Tensor:
 def crop_flip(
     x: Tensor, generator: torch.Generator | None = None, padding: int = 4, flip: bool = True
 ) -> Tensor:
-    """Every image of x (n, C, H, W) with its own random crop, zero-padded by `padding`, and mirror image or not."""
+    """Each image of x (n, C, H, W) with its own random crop after zero padding, and a random flip."""
     return apply_crop_flip(x, draw_crop_flip(len(x), generator, padding=padding, flip=flip), padding=padding)

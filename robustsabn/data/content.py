@@ -1,4 +1,4 @@
-"""What a set holds, as a short text that changes with it."""
+"""A hash of the contents of a data set."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,18 +14,18 @@ _SAMPLE = 1000
 
 
 def digest(parts: Mapping[str, ImageSet], names: Sequence[str] | None) -> str:
-    """32 hexadecimal digits: BLAKE2b of class names, labels and images of every part.
+    """BLAKE2b hash of class names, labels and images of every part, 32 hexadecimal digits.
 
-    Of image folders it covers the names and sizes of all files, and what is in them: all of it up to 64 MiB, else that of
-    at most 1000 files, evenly spread. Where the folder lies and when its files were written counts for nothing.
-    """
-    found = hashlib.blake2b(repr(names and list(names)).encode(), digest_size=16)
+    For image folders it covers the names and sizes of all files, and their contents: all up to 64 MiB in
+    total, above that those of at most 1000 files, evenly spread. The path of the folder and the times of
+    files do not count."""
+    state = hashlib.blake2b(repr(names and list(names)).encode(), digest_size=16)
     for part, images in sorted(parts.items()):
-        found.update(f"{part} {len(images)} {images.shape}".encode())
-        found.update(images.labels.cpu().numpy().tobytes())
+        state.update(f"{part} {len(images)} {images.shape}".encode())
+        state.update(images.labels.cpu().numpy().tobytes())
         for piece in _content(images):
-            found.update(piece)
-    return found.hexdigest()
+            state.update(piece)
+    return state.hexdigest()
 
 
 def _content(images: ImageSet) -> Iterator[bytes | memoryview]:

@@ -1,4 +1,4 @@
-"""One picture file as pixels: what cannot be read faithfully is refused, and the file named."""
+"""Reads one image file; files that cannot be read exactly are refused by name."""
 
 from pathlib import Path
 
@@ -16,25 +16,25 @@ SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"),
 }
-# pixels of 8 bits or fewer, for which PIL's conversion to RGB is exact or, for print colours, the usual one
+# modes of at most 8 bits, which PIL converts to RGB exactly or, for print colours, in the usual way
 _PLAIN = {"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "RGBX"}
-# of a TIFF header
+# tags and a value of a TIFF header
 _PHOTOMETRIC, _SAMPLE_FORMAT, _SIGNED = 262, 339, 2
 
 
 def decode(path: Path, size: int, white: float | None = None) -> Tensor:
-    """The picture in a file as (3, size, size) uint8: upright, its shorter side resized to `size`, the centre cut out.
+    """The image in a file as (3, size, size) uint8: upright, shorter side resized to `size`, then the central
+    square.
 
-    `white` is the value that is white in greyscale of more than 8 bits, which is scaled linearly from 0. Raises DataError
-    for what cannot be decoded, has several frames or transparent pixels, and for deep greyscale where `white` is missing
-    or some pixel is not in [0, white].
-    """
+    `white` is the value of white in greyscale images of more than 8 bits, which are scaled linearly from 0.
+    Raises DataError for files that cannot be decoded or have several frames or transparent pixels; for
+    greyscale of more than 8 bits without `white`, or with pixels outside [0, white]."""
     try:
         with Image.open(path) as file:
             image = _read(file, path, white)
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # decoders may raise anything for a damaged file
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"{path} cannot be decoded ({reason}); repair or remove it") from error
     scale = size / min(image.size)
@@ -42,45 +42,45 @@ def decode(path: Path, size: int, white: float | None = None) -> Tensor:
     left, top = (width - size) // 2, (height - size) // 2
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.array(image.crop((left, top, left + size, top + size)))
-    if image.mode == "F":  # of [0, 255]
+    if image.mode == "F":  # values in [0, 255]
         pixels = np.repeat(np.rint(pixels).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _read(file: Image.Image, path: Path, white: float | None) -> Image.Image:
-    """The whole picture, upright, as RGB, or as numbers in [0, 255] where its pixels have more than 8 bits."""
+    """The whole image, upright, as RGB, or as numbers in [0, 255] if its pixels have more than 8 bits."""
     frames = getattr(file, "n_frames", 1)
-    if frames > 1 and file.format != "MPO":  # of a camera: the picture, then previews
-        raise DataError(f"{path} has {frames} frames; keep one picture in a file")
+    if frames > 1 and file.format != "MPO":  # MPO, from cameras: the image, then previews
+        raise DataError(f"{path} has {frames} frames; store one image per file")
     deep = file.mode not in _PLAIN
     _check_tiff(file, path, deep)
     coded = str(getattr(file, "tile", None))
     ImageOps.exif_transpose(file, in_place=True)
     if deep and file.mode[0] not in "IF":
-        raise DataError(f"{path} has pixels of the kind {file.mode}; convert it to RGB or greyscale")
+        raise DataError(f"{path} has pixels of mode {file.mode}; convert it to RGB or greyscale")
     if deep:
         return Image.fromarray(_scaled(np.array(file), path, white))
     if ";16" in coded and white != 65535:  # PIL keeps the upper 8 bits of 16
         raise DataError(
-            f"{path} has 16 bits a channel; write ,white=65535 behind the folder if it uses all of them, "
+            f"{path} has 16 bits per channel; append ,white=65535 to the folder if it uses all of them, "
             "or convert it to 8 bits"
         )
     if file.has_transparency_data:
         whole = file.convert("RGBA")
         if whole.getchannel("A").getextrema()[0] != 255:
             raise DataError(
-                f"{path} has transparent pixels, whose colour no file says; put it on a background"
+                f"{path} has transparent pixels, whose colour is not defined; put it on a background"
             )
         return whole.convert("RGB")
     return file.convert("RGB")
 
 
 def _check_tiff(file: Image.Image, path: Path, deep: bool) -> None:
-    """DataError where PIL takes the numbers of a TIFF file for others than its header says."""
+    """Raise DataError if PIL reads the numbers of a TIFF file differently from its header."""
     tags = getattr(file, "tag_v2", {})
     if deep and tags.get(_PHOTOMETRIC) == 0:
         raise DataError(
-            f"{path} has deep greyscale with 0 for white (WhiteIsZero); invert it, so that 0 is black"
+            f"{path} has more than 8 bits with 0 as white (WhiteIsZero); invert it, so that 0 is black"
         )
     if not deep and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
         raise DataError(f"{path} has signed pixels of 8 bits; convert them to numbers from 0 to 255")
@@ -94,11 +94,10 @@ def _scaled(pixels: NDArray[np.generic], path: Path, white: float | None) -> NDA
     kind = f"{path} has {'float' if pixels.dtype.kind == 'f' else f'{8 * pixels.itemsize}-bit'} pixels"
     if white is None:
         raise DataError(
-            f"{kind} from {low:g} to {high:g}, and no file says which value is white; write it behind the folder: "
-            ",white=65535 for 16 bits, ,white=4095 for 12 bits in 16, ,white=1 for floats in [0, 1]"
+            f"{kind} from {low:g} to {high:g}, and the file does not say which value is white; append it to "
+            "the folder: ,white=65535 for 16 bits, ,white=4095 for 12 bits in 16, ,white=1 for floats in "
+            "[0, 1]"
         )
     if low < 0 or high > white:
-        raise DataError(
-            f"{kind} from {low:g} to {high:g}, outside of 0 to white={white:g}; choose another white"
-        )
+        raise DataError(f"{kind} from {low:g} to {high:g}, outside 0 to white={white:g}; give another white")
     return (values * (255 / white)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Own images from a folder of class folders, decoded when a batch asks for them."""
+"""Images from a folder of class folders, decoded when a batch needs them."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +20,10 @@ __all__ = ["FolderSet", "read_folder"]
 
 @dataclass(frozen=True, eq=False)
 class FolderSet:
-    """Images in files: RGB, shorter side resized to `size` pixels, centre square; an `ImageSet`.
+    """An `ImageSet` of files: RGB, shorter side resized to `size` pixels, then the central square.
 
-    `white` is the value that is white in greyscale of more than 8 bits. `batch` raises DataError as `decode` does.
-    """
+    `white` is the value of white in greyscale images of more than 8 bits. `batch` raises DataError as
+    `decode` does."""
 
     paths: tuple[Path, ...]
     labels: Tensor
@@ -63,16 +63,15 @@ class FolderSet:
 def read_folder(
     path: Path, size: int, white: float | None = None
 ) -> tuple[dict[str, FolderSet], tuple[str, ...], list[str]]:
-    """The parts of a folder, any of "train", "validation" and "test" or else "all", its class names, and notes.
+    """The parts of a folder ("train", "validation", "test", or else "all"), its class names, and notes.
 
-    `path` has the subfolders `train`, `val` and `test` (any of them), or the class folders themselves. Classes
-    are the names of the class folders, sorted; those of `train` where there is one. Notes are lines on what lies there
-    and is not used. Raises DataError for folders that are laid out otherwise, and where one of ten images of a part cannot be
-    decoded.
-    """
+    `path` has some of the subfolders `train`, `val` and `test`, or the class folders themselves. Classes are
+    the sorted names of the class folders, of `train` if there is one. Notes are lines about files that are
+    not used. Raises DataError for other layouts, and if one of ten images that are tried in each part cannot
+    be decoded."""
     if not path.is_dir():
         raise DataError(
-            f"{path}: no such folder; imagefolder:PATH wants PATH/CLASS/*.png or PATH/train/CLASS/*.png"
+            f"{path}: no such folder; imagefolder:PATH needs PATH/CLASS/*.png or PATH/train/CLASS/*.png"
         )
     if size < 1:
         raise DataError(f"the size of images must be at least 1 pixel, not {size}")
@@ -94,21 +93,22 @@ def _read_part(
     for name in class_folders(root):
         if name not in classes:
             raise DataError(
-                f"{root / name}: class {quote(name)} is not among those of train: {', '.join(classes)}"
+                f"{root / name}: class {quote(name)} is not a class of train: {', '.join(classes)}; rename "
+                "or remove it"
             )
         files, beside = image_files(root, name)
         paths += files
         labels += [classes.index(name)] * len(files)
         other += beside
-    for path in paths[:: len(paths) // 10 + 1]:  # what they all lack is said now rather than after an epoch
+    for path in paths[:: len(paths) // 10 + 1]:  # report now what all images lack
         decode(path, size, white)
     loose = sorted(
         p.name for p in root.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != "."
     )
     if loose:
         notes.append(
-            f"{root} holds {len(loose)} images in no class folder, which are not used: {shown(loose, 3)}"
+            f"{root} has {len(loose)} images outside of class folders, which are not used: {shown(loose, 3)}"
         )
     if other:
-        notes.append(f"{root}: {other} files in its class folders are no images and are not used")
+        notes.append(f"{root}: {other} files in its class folders are not images and are not used")
     return FolderSet(tuple(paths), torch.tensor(labels), size, torch.arange(len(paths)), white)

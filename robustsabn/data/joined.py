@@ -1,4 +1,4 @@
-"""Two sets of images read as one."""
+"""Two sets of images as one."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ __all__ = ["JoinedSet"]
 
 @dataclass(frozen=True, eq=False)
 class JoinedSet:
-    """The images of `first`, followed by those of `second`, each read from where it is held."""
+    """The images of `first`, followed by those of `second`."""
 
     first: ImageSet
     second: ImageSet
@@ -29,6 +29,6 @@ class JoinedSet:
         beyond = indices >= len(self.first)
         x, y = self.first.batch(indices[~beyond], device)
         x_, y_ = self.second.batch(indices[beyond] - len(self.first), device)
-        # the places of both in `indices`, one after the other, turned round
+        # the inverse of the permutation that sorts `indices` by set
         back = beyond.int().argsort(stable=True).argsort().to(x.device, non_blocking=True)
         return torch.cat([x, x_])[back], torch.cat([y, y_])[back]

@@ -1,4 +1,4 @@
-"""Folders of images that are probably laid out by mistake: refused, or said."""
+"""Layout of image folders; layouts that look like a mistake are refused or reported."""
 
 import os
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ __all__ = ["PARTS", "class_folders", "image_files", "like_a_part", "part_folders
 PARTS = {"train": "train", "validation": "val", "test": "test"}
 """The parts of a set and the names of their folders."""
 
-# names of folders and prefixes of arrays that mean a part, and are not what it is called here
+# other names of parts that people use for folders and arrays
 _LIKE = {
     **dict.fromkeys(("training", "trn"), "train"),
     **dict.fromkeys(("valid", "validation", "validate", "dev", "eval"), "val"),
     **dict.fromkeys(("testing", "tst"), "test"),
 }
-# other pictures, which nothing here reads
+# image formats that are not supported
 _OTHER = {
     ".avif",
     ".dcm",
@@ -38,39 +38,45 @@ _OTHER = {
 
 
 def like_a_part(name: str) -> str | None:
-    """The name of a part, train, val or test, that `name` probably means, None where it is that name or means none."""
+    """The part (train, val or test) that `name` probably means; None if it is that name, or means no part."""
     lower = name.lower()
     meant = lower if lower in PARTS.values() else _LIKE.get(lower)
     return None if meant == name else meant
 
 
 def part_folders(path: Path) -> tuple[dict[str, Path], list[str]]:
-    """The folders of the parts in `path`, or `path` itself as "all", and what is to be said of what lies beside them.
+    """The folders of the parts in `path`, or `path` itself as "all", and notes about other folders.
 
-    Raises DataError where a folder has nearly the name of a part.
+    Raises DataError if a folder has almost the name of a part.
     """
     below = _folders(path)
     for name in below:
         if meant := like_a_part(name):
             raise DataError(
-                f"{path / name} is not used; parts are called train, val and test: rename it to {meant}"
+                f"{path / name} is not used, since parts are named train, val and test; rename it to {meant}"
             )
-    found = {part: path / name for part, name in PARTS.items() if name in below}
-    if not found:
+    parts = {part: path / name for part, name in PARTS.items() if name in below}
+    if not parts:
         beside = [name for name in PARTS.values() if name != path.name and (path.parent / name).is_dir()]
         fits = path.name in PARTS.values() and beside
-        note = f"{path} is one part of {path.parent}, and the folder {' and '.join(beside)} beside it is not used"
+        note = (
+            f"{path} is one part of {path.parent}, and the folder {' and '.join(beside)} beside it is not "
+            "used"
+        )
         return {"all": path}, [note] if fits else []
     unused = [name for name in below if name not in PARTS.values()]
-    return found, [f"{path} has parts; its other folders are not used: {shown(unused)}"] if unused else []
+    return parts, [f"{path} has parts; its other folders are not used: {shown(unused)}"] if unused else []
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
-    """The names of the class folders in `root`, sorted; DataError where it has none, or is a level too high or too low."""
+    """The sorted names of the class folders in `root`.
+
+    Raises DataError if there are none, or if `root` is a level too high or too low.
+    """
     names = tuple(_folders(root))
     if not names:
-        here = any(_is_image(file) for file in root.iterdir())
-        hint = f"; it holds images itself: name the folder above, {root.parent}" if here else ""
+        has_images = any(_is_image(file) for file in root.iterdir())
+        hint = f"; it has images itself: give the folder above, {root.parent}" if has_images else ""
         raise DataError(
             f"{root} has no class folders; put the images of class CLASS into {root}/CLASS/{hint}"
         )
@@ -79,17 +85,18 @@ def class_folders(root: Path) -> tuple[str, ...]:
     within = _folders(root / names[0])
     if len(within) > 1 and all(_folders(root / name) == within for name in names):
         raise DataError(
-            f"{root} holds no images in {shown(names)} but in the folders {shown(within)} of each; if these are the classes, "
-            f"{root} is a level too high: name {root / names[0]}, or put the images of each class into one folder"
+            f"{root} has no images in {shown(names)}, but in the folders {shown(within)} of each; if these "
+            f"are the classes, {root} is a level too high: give {root / names[0]}, or put the images of "
+            "each class into one folder"
         )
     return names
 
 
 def image_files(root: Path, name: str) -> tuple[list[Path], int]:
-    """The images in the class folder `name` of `root` and below it, sorted, and how many other files lie there.
+    """The sorted images in and below the class folder `name` of `root`, and the number of other files there.
 
-    Hidden files and folders are left out. Raises DataError where there is no image, or a picture of a kind that is not read.
-    """
+    Hidden files and folders are ignored. Raises DataError if there is no image, or one in a format that is
+    not read."""
     place = root / name
     files: list[Path] = []
     for folder, below, found in os.walk(place, onerror=_fail):
@@ -99,15 +106,15 @@ def image_files(root: Path, name: str) -> tuple[list[Path], int]:
     for file in files:
         if file.suffix.lower() in _OTHER:
             raise DataError(
-                f"{file} is not read; convert or remove it: allowed are {' '.join(sorted(SUFFIXES))}"
+                f"{file} cannot be read; convert or remove it: allowed are {' '.join(sorted(SUFFIXES))}"
             )
     if not images:
-        raise DataError(f"{place} holds no images ({' '.join(sorted(SUFFIXES))}); remove the folder")
+        raise DataError(f"{place} has no images ({' '.join(sorted(SUFFIXES))}); remove the folder")
     return images, len(files) - len(images)
 
 
 def shown(names: Iterable[str], most: int = 5) -> str:
-    """Some names for a message."""
+    """The first names as text, and the number of others."""
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

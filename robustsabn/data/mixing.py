@@ -1,4 +1,4 @@
-"""Mixtures of pairs of images of a batch, whose labels are mixtures as well: CutMix and MixUp."""
+"""CutMix and MixUp: mixtures of pairs of images of a batch, with mixed labels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,9 +17,10 @@ Mixture = Literal["cutmix", "mixup"]
 class Mixing:
     """How m images of a batch are mixed, each with a partner.
 
-    `rows` (r,) int64 are the images of the batch that it takes, each once; `own` and `other` (m,) int64 say where among
-    them each image and its partner are; `share` (m,) float32 is its own share of the label. `box` (m, 4) int64, top,
-    bottom, left, right, is what CutMix takes from the partner; None mixes all pixels.
+    - rows (r,) int64: the images of the batch that are needed, each once.
+    - own, other (m,) int64: the places of each image and of its partner in `rows`.
+    - share (m,) float32: the share of the own label.
+    - box (m, 4) int64: top, bottom, left, right of what CutMix takes from the partner; None mixes all pixels.
     """
 
     rows: Tensor
@@ -29,9 +30,11 @@ class Mixing:
     box: Tensor | None = None
 
     def apply(self, x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Mixed images (m, C, H, W) and labels (m, K), which sum to 1, from the images x (r, C, H, W) and labels y (r,) at `rows`."""
-        given = self.own, self.other, self.share
-        own, other, share = (t.to(x.device, non_blocking=True) for t in given)
+        """Mixed images (m, C, H, W) and labels (m, K), whose rows sum to 1.
+
+        x (r, C, H, W) and y (r,) are the images and labels at `rows`.
+        """
+        own, other, share = (t.to(x.device, non_blocking=True) for t in (self.own, self.other, self.share))
         if self.box is None:
             mixed = torch.lerp(x[other], x[own], share[:, None, None, None])
         else:
@@ -47,11 +50,12 @@ class Mixing:
 def draw_mixing(
     kind: Mixture, n: int, size: tuple[int, int], alpha: float, seed: int, part: slice = slice(None)
 ) -> Mixing:
-    """Partners by a permutation of a batch of n images of `size` (H, W), lam ~ Beta(alpha, alpha) for each: those of `part`.
+    """Random mixing of a batch of n images of `size` (H, W); returns that of the images in `part`.
 
-    `mixup`: lam x + (1 - lam) x'. Zhang et al., ICLR 2018, equation 1. `cutmix`: a box of the partner, of (1 - lam) of the
-    area, around a uniform point, cut off at the border; lam is then what is left. Yun et al., ICCV 2019, equations 1 and 2.
-    """
+    Partners are a permutation of the batch, and each image has its own lam ~ Beta(alpha, alpha). "mixup": lam
+    x + (1 - lam) x'. Zhang et al., ICLR 2018, equation 1. "cutmix": a box of the partner with the area 1 -
+    lam, around a uniform point and cut off at the border; lam is then the share of the area that is left. Yun
+    et al., ICCV 2019, equations 1 and 2."""
     source = np.random.default_rng(seed)
     pairs = torch.stack([torch.arange(n), torch.from_numpy(source.permutation(n))])[:, part]
     rows, (own, other) = torch.unique(pairs, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Own images from an `.npz` file of uint8 arrays."""
+"""Images from an `.npz` file of uint8 arrays."""
 
 import zipfile
 from pathlib import Path
@@ -21,15 +21,17 @@ Arrays = tuple[dict[str, ArraySet], tuple[str, ...] | None, list[str]]
 
 
 def read_npz(path: Path) -> Arrays:
-    """The parts in the file, "all" or any of "train", "validation" and "test", the class names where it has them, and notes.
+    """The parts in the file ("all", or some of "train", "validation", "test"), its class names if any, and
+    notes.
 
-    Arrays: `images` uint8 (N, H, W) or (N, H, W, C) with C up to 4, `labels` (N,) or (N, 1) integers from 0, both
-    optionally prefixed by `train_`, `val_` and `test_`; `classes` (K,) strings, optional; others are ignored, which the
-    notes say of images.
-    Raises DataError for anything else; nothing is ever unpickled.
-    """
+    - images: uint8 (N, H, W) or (N, H, W, C) with C up to 4; labels: integers (N,) or (N, 1) from 0. The
+      names of both may begin with `train_`, `val_` or `test_`.
+    - classes: strings (K,), optional.
+
+    Other arrays are ignored; notes name those of images. Raises DataError for anything else; nothing is
+    unpickled."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file; npz:PATH wants an .npz file with {_LAYOUT}")
+        raise DataError(f"{path}: no such file; npz:PATH needs an .npz file with {_LAYOUT}")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is not an .npz archive (or is truncated); write it with numpy.savez")
     arrays: dict[str, NDArray[np.generic]] = {}
@@ -38,10 +40,10 @@ def read_npz(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as archive:
             for name in archive.files:
                 if name == "classes" or name.endswith(("images", "labels")):
-                    found = archive[name]
-                    if not isinstance(found, np.ndarray):
-                        raise DataError(f"{path}: {name} is no array; write it with numpy.savez")
-                    arrays[name] = found
+                    array = archive[name]
+                    if not isinstance(array, np.ndarray):
+                        raise DataError(f"{path}: {name} is not an array; write it with numpy.savez")
+                    arrays[name] = array
     except DataError:
         raise
     except ValueError as error:
@@ -49,8 +51,10 @@ def read_npz(path: Path) -> Arrays:
             raise DataError(
                 f"{path} cannot be read ({one_line(error)}); write it with numpy.savez"
             ) from error
-        raise DataError(f"{path}: {name} holds pickled objects, not plain numbers or strings") from error
-    except Exception as error:  # zip files and headers of arrays fail in many ways, encrypted ones too
+        raise DataError(
+            f"{path}: {name} holds pickled objects; write plain numbers or strings with numpy.savez"
+        ) from error
+    except Exception as error:  # zip files and array headers fail in many ways
         raise DataError(
             f"{path} cannot be read ({one_line(error)}); write it again with numpy.savez"
         ) from error
@@ -60,21 +64,24 @@ def read_npz(path: Path) -> Arrays:
 
 
 def _dark(path: Path, parts: dict[str, ArraySet]) -> list[str]:
-    """A note on images of 0 and 1 alone: numbers in [0, 1] that became uint8 without being scaled."""
+    """A note if all pixels are 0 or 1: numbers in [0, 1] were probably converted to uint8 without scaling."""
     if any(int(part.images.max()) > 1 for part in parts.values()):
         return []
-    return [f"{path}: no pixel is above 1 of 255; multiply images in [0, 1] by 255 before they become uint8"]
+    return [
+        (f"{path}: no pixel is above 1 of 255; multiply images in [0, 1] by 255 before conversion to uint8")
+    ]
 
 
 def _unused(path: Path, arrays: dict[str, NDArray[np.generic]]) -> list[str]:
-    """Notes on images that no part takes; DataError where their name nearly means a part."""
+    """Notes about arrays of images that are not used; DataError if a name is almost that of a part."""
     known = [f"{prefix}{kind}" for prefix in _PREFIXES.values() for kind in ("images", "labels")]
     others = [name for name in arrays if name != "classes" and name not in known]
     for name in others:
         if meant := like_a_part(name.rpartition("_")[0]):
             kind = name.rpartition("_")[2]
             raise DataError(
-                f"{path}: {name} is not used; rename it to {meant}_{kind}, parts are train, val and test"
+                f"{path}: {name} is not used, since parts are named train, val and test; rename it to "
+                f"{meant}_{kind}"
             )
     return [f"{path}: these arrays are not used: {shown(others)}"] if others else []
 
@@ -85,23 +92,27 @@ def _parts(
     parts = {}
     for part, prefix in _PREFIXES.items():
         names = f"{prefix}images", f"{prefix}labels"
-        found = [name for name in names if name in arrays]
-        if len(found) == 1:
-            missing = names[1] if found[0] == names[0] else names[0]
-            raise DataError(f"{path} has {found[0]} but no {missing}; it should hold {_LAYOUT}")
-        if found:
+        present = [name for name in names if name in arrays]
+        if len(present) == 1:
+            missing = names[1] if present[0] == names[0] else names[0]
+            raise DataError(f"{path} has {present[0]} but no {missing}; it needs {_LAYOUT}")
+        if present:
             parts[part] = ArraySet(
                 _images(path, names[0], arrays[names[0]]),
                 _labels(path, names[1], arrays[names[1]], len(arrays[names[0]]), classes),
             )
     if not parts:
-        raise DataError(f"{path} has no images; it should hold {_LAYOUT}")
+        raise DataError(f"{path} has no images; it needs {_LAYOUT}")
     if "all" in parts and len(parts) > 1:
-        raise DataError(f"{path} has both images and {'/'.join(p for p in parts if p != 'all')}_images")
+        raise DataError(
+            f"{path} has both images and {'/'.join(p for p in parts if p != 'all')}_images; keep one of the "
+            "two"
+        )
     shapes = {part: images.shape for part, images in parts.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(
-            f"{path}: {' and '.join(shapes)} images differ in (C, H, W): {', '.join(map(str, shapes.values()))}"
+            f"{path}: {' and '.join(shapes)} images differ in (C, H, W): "
+            f"{', '.join(map(str, shapes.values()))}; give all images one shape"
         )
     return parts
 
@@ -138,7 +149,10 @@ def _labels(
     if labels.min() < 0:
         raise DataError(f"{path}: {name} has the negative label {int(labels.min())}; labels count from 0")
     if classes is not None and labels.max() >= len(classes):
-        raise DataError(f"{path}: {name} has the label {int(labels.max())}, but classes names {len(classes)}")
+        raise DataError(
+            f"{path}: {name} has the label {int(labels.max())}, but classes names {len(classes)}; name all "
+            "classes"
+        )
     return labels
 
 
@@ -150,7 +164,5 @@ def _class_names(path: Path, array: NDArray[np.generic]) -> tuple[str, ...]:
     ]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise DataError(
-            f"{path}: classes has {twice[0]!r} more than once; every class needs a name of its own"
-        )
+        raise DataError(f"{path}: classes has {twice[0]!r} more than once; give every class its own name")
     return tuple(names)

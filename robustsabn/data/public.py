@@ -1,4 +1,4 @@
-"""Published sets: digits ships with scikit-learn, the others are read from torchvision's folders."""
+"""Public data sets: digits is part of scikit-learn, the others are read from torchvision's folders."""
 
 import gzip
 from pathlib import Path
@@ -27,7 +27,7 @@ _CLOTHES = (
 )
 _NUMERALS = tuple("0123456789")
 
-# name in a data spec -> torchvision's class
+# name in a data specification -> torchvision's class
 PUBLIC = {
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
@@ -40,9 +40,10 @@ Parts = tuple[dict[str, ArraySet], tuple[str, ...]]
 
 
 def read_digits() -> Parts:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, in fixed parts "train" (60 %), "validation" and "test" (20 %).
+    """scikit-learn's 1,797 digits of 8 x 8 pixels, in fixed parts "train" (60 %), "validation" and "test" (20
+    %).
 
-    Within each class every fourth of five images validates and every fifth tests.
+    Of each five images of a class the fourth is for validation and the fifth for tests.
     """
     from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
 
@@ -58,7 +59,7 @@ def read_digits() -> Parts:
 
 
 def read_public(name: str, root: Path, *, download: bool = False) -> Parts:
-    """Parts "train" and "test" of a set in `PUBLIC` under `root`, in the folder layout of torchvision."""
+    """Parts "train" and "test" of a set in `PUBLIC`, under `root` in the folder layout of torchvision."""
     official = PUBLIC[name]
     try:
         if name in ("mnist", "fashionmnist"):
@@ -69,7 +70,7 @@ def read_public(name: str, root: Path, *, download: bool = False) -> Parts:
         remedy = (
             "check the network"
             if download
-            else f"name its folder as {name}:ROOT, or fetch it by training with download=true"
+            else f"give its folder as {name}:ROOT, or download it by training with download=true"
         )
         raise DataError(f"{official} cannot be read from {root} ({reason:.160}); {remedy}") from error
 
@@ -80,18 +81,18 @@ def _read_torchvision(official: str, root: Path, download: bool) -> Parts:
     classes = _NUMERALS
     for part in ("train", "test"):
         if official == "SVHN":
-            found = source(root, split=part, download=download)
-            images, labels = torch.from_numpy(found.data), torch.from_numpy(found.labels).long()
+            dataset = source(root, split=part, download=download)
+            images, labels = torch.from_numpy(dataset.data), torch.from_numpy(dataset.labels).long()
         else:
-            found = source(root, train=part == "train", download=download)
-            images = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-            labels, classes = torch.tensor(found.targets), tuple(found.classes)
+            dataset = source(root, train=part == "train", download=download)
+            images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
+            labels, classes = torch.tensor(dataset.targets), tuple(dataset.classes)
         parts[part] = ArraySet(images, labels)
     return parts, classes
 
 
 def _read_idx(official: str, root: Path, download: bool) -> dict[str, ArraySet]:
-    # read here, because torchvision wants the archives unpacked beside the originals even to read them
+    # torchvision would need the archives unpacked beside the originals
     if download:
         getattr(_torchvision.load("torchvision.datasets"), official)(root, download=True)
     raw = root / official / "raw"

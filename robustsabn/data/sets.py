@@ -1,4 +1,4 @@
-"""Sets of labelled images, and the three of them that a training run needs."""
+"""Sets of labelled images, and the three parts that a training run needs."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,11 +17,10 @@ Device = torch.device | str
 
 
 class ImageSet(Protocol):
-    """Labelled images of one size, read a batch at a time.
+    """Labelled images of one size, read in batches.
 
-    `labels` (N,) int64; `ids` (N,) int64, the place of each image in the set that was loaded, which stays
-    with it through `take` and `sample`; `shape` (C, H, W).
-    """
+    `labels` (N,) int64; `shape` (C, H, W); `ids` (N,) int64: the place of each image in the whole set, which
+    `take` and `sample` keep."""
 
     @property
     def labels(self) -> Tensor: ...
@@ -37,7 +36,7 @@ class ImageSet(Protocol):
         ...
 
     def take(self, indices: Tensor) -> "ImageSet":
-        """The set that holds the images at `indices` (n,) int64, in that order."""
+        """The set of the images at `indices` (n,) int64, in that order."""
         ...
 
     def labelled(self, labels: Tensor) -> "ImageSet":
@@ -45,19 +44,19 @@ class ImageSet(Protocol):
         ...
 
     def sample(self, n: int | None, seed: int = 0) -> "ImageSet":
-        """`n` images drawn by seed (all, in their own order, for None); a smaller n gives a prefix of a larger."""
+        """`n` images drawn by seed; a smaller n gives the first of a larger n. None gives all, in order."""
         ...
 
     def to(self, device: Device) -> "ImageSet":
-        """The set with its pixels held on `device`, where they are held in memory at all."""
+        """The set with its pixels on `device`, if they are in memory."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySet:
-    """Images in memory: `images` (N, C, H, W) uint8 and `labels` (N,) int64; an `ImageSet`.
+    """An `ImageSet` in memory: `images` (N, C, H, W) uint8 and `labels` (N,) int64.
 
-    `ids` is 0 … N-1 unless given. Raises DataError when the tensors are of another type or shape.
+    `ids` is 0 … N-1 by default. Raises DataError for tensors of another type or shape.
     """
 
     images: Tensor
@@ -74,7 +73,7 @@ class ArraySet:
             got = f"{tuple(self.labels.shape)} {self.labels.dtype}"
             raise DataError(f"labels must be int64 of shape ({len(self.images)},), not {got}")
         if self.labels.device.type == "cpu" and len(self.labels) and self.labels.min() < 0:
-            raise DataError(f"labels count from 0, and one is {int(self.labels.min())}")
+            raise DataError(f"the smallest label is {int(self.labels.min())}; labels count from 0")
         if self.ids is None:
             object.__setattr__(self, "ids", torch.arange(len(self.labels)))
 
@@ -88,13 +87,13 @@ class ArraySet:
 
     def batch(self, indices: Tensor, device: Device = "cpu") -> tuple[Tensor, Tensor]:
         indices = indices.to(self.images.device)
-        # bytes travel to the device, not floats
+        # copy bytes to the device, and convert to float there
         images = self.images[indices].to(device, non_blocking=True)
         return images.float().div_(255), self.labels[indices].to(device, non_blocking=True)
 
     def take(self, indices: Tensor) -> "ArraySet":
-        here = indices.to(self.images.device)
-        return ArraySet(self.images[here], self.labels[here], self.ids[indices.to(self.ids.device)])
+        places = indices.to(self.images.device)
+        return ArraySet(self.images[places], self.labels[places], self.ids[indices.to(self.ids.device)])
 
     def labelled(self, labels: Tensor) -> "ArraySet":
         return ArraySet(self.images, labels.to(self.images.device), self.ids)
@@ -108,9 +107,10 @@ class ArraySet:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The parts of one data set: no image of `validation` or `test` is in `train`; label k is `classes[k]`.
+    """The parts of one data set; no image of `validation` or `test` is in `train`, and label k is
+    `classes[k]`.
 
-    `digest` changes with what the whole set holds; `notes` are lines on what may be a mistake.
+    `digest` is a hash of the whole set; `notes` are lines about possible mistakes.
     """
 
     train: ImageSet
@@ -123,14 +123,14 @@ class Data:
 
 
 def permutation(n: int, seed: int) -> Tensor:
-    """A permutation of 0 … n-1 that depends on (n, seed) alone."""
+    """A permutation of 0 … n-1 that depends only on (n, seed)."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 def check_fit(n: int, available: int) -> int:
-    """`n` itself when 1 <= n <= available, else DataError."""
+    """`n` if 1 <= n <= available; DataError otherwise."""
     if whole(n) is None or not 1 <= n <= available:
         raise DataError(
-            f"{quote(n)} images were asked for, the set holds {available}: choose 1 to {available}"
+            f"the number of images is {quote(n)}, but the set has {available}; give 1 to {available}"
         )
     return n

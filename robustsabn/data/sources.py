@@ -1,4 +1,4 @@
-"""Where images come from: from a data spec, such as `cifar10:./data` or `npz:scans.npz`, to the parts of a set."""
+"""From a data specification, such as `cifar10:./data` or `npz:scans.npz`, to the parts of a set."""
 
 import math
 import os
@@ -25,7 +25,7 @@ SPECS = ("digits", *(f"{name}[:ROOT]" for name in PUBLIC), "imagefolder:PATH[,si
 
 @dataclass(frozen=True)
 class Source:
-    """What a spec names: parts, "all" or any of "train", "validation" and "test"; names of classes, if any; notes."""
+    """A data set: parts ("all", or some of "train", "validation", "test"), class names if any, and notes."""
 
     parts: dict[str, ImageSet]
     names: tuple[str, ...] | None
@@ -33,7 +33,7 @@ class Source:
 
 
 def read(spec: str, download: bool = False) -> Source:
-    """The set that `spec`, one of `SPECS`, names; DataError where it cannot be read or is laid out otherwise."""
+    """The set that `spec`, one of `SPECS`, names; DataError if it cannot be read or has another layout."""
     if not isinstance(spec, str):
         raise DataError(f"data is {quote(spec)}; give text, one of {', '.join(SPECS)}")
     name, _, rest = spec.partition(":")
@@ -81,7 +81,7 @@ def _hint(name: str, spec: str) -> str:
 
 
 def count_classes(spec: str, labels: Tensor) -> tuple[str, ...]:
-    """The labels themselves as names of classes; DataError where they are not 0 … K-1."""
+    """The labels themselves as class names; DataError if they are not 0 … K-1."""
     present = sorted(set(labels.tolist()))
     missing = sorted(set(range(len(present))) - set(present))
     if missing:

@@ -1,4 +1,4 @@
-"""From a data spec to the images that are trained on, evaluated, or added."""
+"""Images for training and tests, by data specification."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ __all__ = ["SPECS", "Seen", "Tested", "load", "load_extra", "load_test", "read_t
 
 @dataclass(frozen=True)
 class Seen:
-    """A set that a network was trained on: its spec, its classes, and its digest where that is known."""
+    """A set that a network was trained on: its specification, classes, and digest if known."""
 
     spec: str
     classes: tuple[str, ...]
@@ -25,7 +25,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Tested:
-    """Images to evaluate on, what their labels are called, if anything, and lines on what may be a mistake."""
+    """Images for an evaluation, their class names if any, and lines about possible mistakes."""
 
     images: ImageSet
     classes: tuple[str, ...] | None
@@ -37,15 +37,16 @@ def load(
 ) -> Data:
     """The data set that `spec` names, in training, validation and test parts.
 
-    spec: one of `SPECS`; ROOT is ./data by default, `size` 224 pixels. What the parts are:
-    digits, fixed, about 60/20/20, whatever the arguments; a set with a test part, `validation` images but
-    at most a tenth held out of train by `seed`; a set without parts (an npz of images and labels, a folder of
-    class folders), first a tenth for test by `seed`, then as before, and no class loses its last image to either.
-    A set's `val` validates where there is a `test` too, and tests where there is none.
+    - spec: one of `SPECS`; ROOT is ./data by default, `size` is 224 pixels.
+    - validation: images held out of the training part, by `seed`; at most a tenth of it.
+    - n: number of training images, drawn by `seed`; all by default.
+    - download: download a public set that is missing.
 
-    n: train on that many images, drawn by `seed`, all by default. download: fetch a published set that is missing.
-    Raises DataError when the spec is unknown, files are missing or unreadable, or labels are not 0 … K-1.
-    """
+    digits has fixed parts of about 60, 20 and 20 %. Of a set without parts (an npz of images and labels, a
+    folder of class folders) first a tenth is held out for tests, by `seed`; every class keeps at least one
+    training image. The part `val` of a set is for validation if there is also a `test`, otherwise for tests.
+    Raises DataError if the specification is unknown, files are missing or unreadable, or labels are not 0 …
+    K-1."""
     a_whole_number("validation", validation, DataError, 0)
     a_whole_number("seed", seed, DataError, 0, LARGEST)
     source = read(spec, download)
@@ -61,15 +62,17 @@ def load(
         for part in set(parts) - {"train"}:
             if (worst := int(parts[part].labels.max())) >= len(classes):
                 raise DataError(
-                    f"{spec}: {part} has the label {worst}, the labels of train end at {len(classes) - 1}"
+                    f"{spec}: {part} has the label {worst}, but the labels of train end at "
+                    f"{len(classes) - 1}; number the classes alike"
                 )
     else:
         raise DataError(
-            f"{spec} has {' and '.join(source.parts)} only; training needs a train and a test part"
+            f"{spec} has only {' and '.join(source.parts)}; training needs a train and a test part"
         )
     if len(classes) < 2:
         raise DataError(
-            f"{spec} has one class only, {', '.join(map(repr, classes))}; training tells two or more apart: is it a level off?"
+            f"{spec} has only one class, {', '.join(map(repr, classes))}; training needs two or more: is "
+            "the folder a level too high or too low?"
         )
     train = parts["train"]
     if "validation" not in parts:
@@ -82,26 +85,27 @@ def load(
 
 
 def load_extra(spec: str, like: Data, *, download: bool = False, notes: list[str] | None = None) -> ImageSet:
-    """Further images to train on besides those of `like`: all of the training part of a set, or of a set without parts.
+    """Extra training images for the set `like`: the whole training part of a set, or a whole set without
+    parts.
 
-    Labels go by the names of classes, where the set has them. Raises DataError as `load` does, and where the images have
-    another size, or classes that `like` does not have; without names as many are asked for. What there is to say of the
-    set is added to `notes`.
-    """
+    Labels are matched by class names if the set has them. Lines about possible mistakes are added to `notes`.
+    Raises DataError as `load` does, and for images of another size, for classes that `like` does not have,
+    and, without names, for another number of classes."""
     source = read(spec, download)
     parts, names = source.parts, source.names
     images = parts.get("train", parts.get("all"))
     if images is None:
-        raise DataError(f"{spec} has {' and '.join(parts)} only; there is no training part to take")
+        raise DataError(f"{spec} has only {' and '.join(parts)}; give a set with a training part")
     if images.shape != like.train.shape:
         raise DataError(
-            f"{spec} holds images (C, H, W) of {images.shape}, {like.name} of {like.train.shape}; resize them"
+            f"{spec} has images (C, H, W) of {images.shape}, but {like.name} of {like.train.shape}; resize "
+            "them"
         )
     if names is None:
         known = len(count_classes(spec, images.labels))
         if known != len(like.classes):
             raise DataError(
-                f"{spec} has {known} classes, {like.name} has {len(like.classes)}; they must agree"
+                f"{spec} has {known} classes, but {like.name} has {len(like.classes)}; the numbers must agree"
             )
     renamed, note = by_name(images, names, like.classes, spec, like.name)
     if notes is not None:
@@ -110,22 +114,22 @@ def load_extra(spec: str, like: Data, *, download: bool = False, notes: list[str
 
 
 def load_test(spec: str, n: int | None = None, seed: int = 0, *, download: bool = False) -> ImageSet:
-    """The images to evaluate on: the test part of a set, else its validation part, or all of a set without parts.
+    """The images for an evaluation: the test part of a set, else its validation part, or a whole set without
+    parts.
 
-    n: that many, drawn by `seed`, because sets may be sorted by class; all by default. Labels need not
-    cover every class. See `load` for specs and errors.
-    """
+    n: number of images, drawn by `seed`, since sets may be sorted by class; all by default. Some classes may
+    have no image. For specifications and errors see `load`."""
     return read_test(spec, n, seed, download=download).images
 
 
 def read_test(
     spec: str, n: int | None = None, seed: int = 0, *, download: bool = False, seen: Seen | None = None
 ) -> Tested:
-    """`load_test`, with names and notes.
+    """As `load_test`, with class names and notes.
 
-    `seen` is the set that the network was trained on: its labels are taken, by the names of classes, and of that very set,
-    where it has no parts, the tenth that `load` holds out for test. Raises DataError for classes that it does not have.
-    """
+    `seen` is the set that the network was trained on: labels are matched to it by class names. If it is the
+    same set and has no parts, only the tenth that `load` holds out for tests is used. Raises DataError for
+    classes that it does not have."""
     source = read(spec, download)
     images, notes = _test_part(spec, source, seen)
     names = source.names
@@ -140,20 +144,20 @@ def _test_part(spec: str, source: Source, seen: Seen | None) -> tuple[ImageSet, 
         if part in source.parts:
             return source.parts[part], []
     if "all" not in source.parts:
-        raise DataError(f"{spec} has {' and '.join(source.parts)} only; there is no test part to evaluate on")
+        raise DataError(f"{spec} has only {' and '.join(source.parts)}; give a set with a test part")
     everything = source.parts["all"]
-    whole = f"{spec} has no test part: all of its {len(everything)} images are evaluated"
+    whole = f"{spec} has no test part: all of its {len(everything)} images are used"
     if seen is None:
-        return everything, [f"{whole}, those too that the model may have been trained on"]
+        return everything, [f"{whole}, also those that the model may have been trained on"]
     known = seen.digest and seen.digest == digest(source.parts, source.names)
     if not known and spec != seen.spec:
         return everything, [f"{whole}; it is not the set that the run was trained on"]
-    changed = f"{spec} has changed since the run was trained: training may have seen some of these images"
+    changed = f"{spec} has changed since the training, which may have used some of these images"
     return _apart(spec, everything, 0)["test"], [changed] if seen.digest and not known else []
 
 
 def _apart(spec: str, everything: ImageSet, seed: int) -> dict[str, ImageSet]:
-    """A set without parts in two: a tenth for test, the rest to train on."""
+    """A set without parts in two: a tenth for tests, the rest for training."""
     n = len(everything)
     if n < 10:
         raise DataError(f"{spec} has {n} images; a split into train, validation and test needs 10")

@@ -1,4 +1,4 @@
-"""Sets without parts, taken apart by seed."""
+"""Random splits of sets without parts."""
 
 from torch import Tensor
 
@@ -11,11 +11,10 @@ __all__ = ["hold_out", "split"]
 
 
 def hold_out(n: int, validation: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices (train, validation) of a split of n images by seed; validation has at most a tenth of them.
+    """Indices (train, validation) of a split of n images by seed; at most a tenth is for validation.
 
-    The tenth is rounded down, but is at least one image when `validation` asks for any. Training indices
-    keep their order.
-    """
+    The tenth is rounded down, but is at least one image if `validation` is not 0. Training indices keep their
+    order."""
     if not (-1 if whole(validation) is None else validation) >= 0:
         raise DataError(f"validation must be 0 or more images, not {quote(validation)}")
     size = min(validation, max(n // 10, 1), n - 1)
@@ -24,9 +23,9 @@ def hold_out(n: int, validation: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """`hold_out` of images with `labels` (n,), but no class loses its last image to what is held out.
+    """As `hold_out`, but every class in `labels` (n,) keeps at least one training image.
 
-    Where that would be, its first image changes places with one held back of the class that has most.
+    If a class has none, its first held-out image is exchanged for an image of the largest class.
     """
     kept, held = hold_out(len(labels), size, seed)
     lost = sorted(set(labels[held].tolist()) - set(labels[kept].tolist()))

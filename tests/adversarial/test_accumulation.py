@@ -15,7 +15,8 @@ NET = """
 from torch import nn
 
 def make(num_classes):
-    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(288, num_classes))
+    layers = nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(288, num_classes))
 """
 CONFIG: dict[str, Any] = {
     "norm": "sabn",

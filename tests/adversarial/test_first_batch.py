@@ -1,4 +1,4 @@
-"""A network is asked for one batch before its run is begun: what is refused leaves nothing, what is taken is not touched."""
+"""A network runs one batch before its run folder is made; a refusal leaves no files."""
 
 import random
 import threading
@@ -29,7 +29,8 @@ class Net(nn.Module):
     def __init__(self, change, classes=3):
         super().__init__()
         self.change, self.calls = change, 0
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))
+        layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
+        self.body = nn.Sequential(*layers, nn.Linear(144, classes))
 
     def forward(self, x):
         return self.change(self.body(x), self)

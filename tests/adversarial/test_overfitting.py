@@ -1,4 +1,4 @@
-"""Overfitting told from validations: the rule of collapse, what is said and recorded, runs that were cut in between."""
+"""Overfitting seen in validations: the rule of collapse, messages and records, and interrupted runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,8 @@ from torch import nn
 
 class Net(nn.Sequential):
     def __init__(self, num_classes):
-        super().__init__(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(576, num_classes))
+        layers = nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten()
+        super().__init__(*layers, nn.Linear(576, num_classes))
         self.register_buffer("masked", torch.zeros(()))
 
     def forward(self, x):
@@ -108,7 +109,7 @@ def make(num_classes):
 
 @dataclass(frozen=True)
 class Forgetful:
-    """PGD training for two epochs; then clean training of a network without gradients at 8-bit images: FGSM finds nothing."""
+    """PGD training for two epochs; then clean training of a network without gradients at 8-bit images."""
 
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
         fallen = bench.epoch >= 2
@@ -156,7 +157,8 @@ def test_a_run_that_collapses_says_so_once_and_keeps_what_was_before(
     assert closing.startswith(f"overfitting: robust validation accuracy was best at step {result.best_step} ")
     (last,) = [line for line in said if line.startswith("epoch 5/5")]
     assert last.endswith(
-        f"on training images {100 * validations[-1]['train_robust']:.1f} %  fgsm {100 * validations[-1]['fgsm']:.1f} %"
+        f"on training images {100 * validations[-1]['train_robust']:.1f} %  fgsm "
+        f"{100 * validations[-1]['fgsm']:.1f} %"
     )
     for entry, point in zip(validations, points, strict=True):
         assert entry["fgsm"] >= point.robust

@@ -1,4 +1,4 @@
-"""A run and its data: which images it is tested on, what it goes on with, what is said of doubtful numbers."""
+"""A run and its data: which images it is tested on, what a resume needs, warnings about doubtful numbers."""
 
 import json
 import shutil
@@ -82,7 +82,7 @@ def test_another_set_without_parts_is_evaluated_whole_and_said() -> None:
     save_file(build("resnet-digits", 2, 1).state_dict(), "w.safetensors")
     subject = prepare("resnet-digits", "npz:own.npz", weights="w.safetensors")
     assert len(subject.y) == len(load_test("npz:own.npz")) == 60
-    assert "those too that the model may have been trained on" in subject.notes[0]
+    assert "also those that the model may have been trained on" in subject.notes[0]
 
 
 def test_a_set_that_changed_since_is_said_in_evaluation() -> None:
@@ -164,7 +164,7 @@ def test_forgotten_weights_are_said_at_the_top(capsys: pytest.CaptureFixture[str
     ball = ["--norm", "Linf", "--eps", "0.01", "--attacks", "apgd-ce", "--device", "cpu", "--n", "16"]
     assert main(["autoattack", "--model", "resnet-digits", "--data", "npz:own.npz", *ball, "--out", "a"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("warning: resnet-digits has random weights: ")
+    assert said.startswith("warning: resnet-digits has random weights; ")
     flags = json.loads(Path("a/report.json").read_text())["flags"]
     assert any(flag["name"] == "doubtful" and "random weights" in flag["message"] for flag in flags)
     assert any(flag["name"] == "data" and flag["severity"] == "note" for flag in flags)
@@ -186,7 +186,7 @@ def test_a_network_that_names_more_classes_than_the_data_is_said() -> None:
     save_file(build("resnet-digits", 5, 1).state_dict(), "five.safetensors")
     np.savez("named.npz", **np.load("own.npz"), classes=np.array(["dark", "bright"]))
     subject = prepare("resnet-digits", "npz:named.npz", weights="five.safetensors", num_classes=5)
-    assert any("tells 5 classes apart, the data names 2: label k" in doubt for doubt in subject.doubts)
+    assert any("has 5 classes, but the data names 2: label k" in doubt for doubt in subject.doubts)
 
 
 def test_a_label_far_too_large_asks_for_no_network() -> None:

@@ -1,4 +1,4 @@
-"""Methods that train one route only, on networks whose routes are apart: what is said, chosen and measured."""
+"""Methods that train one route, on networks with separate routes: messages, choice of best, measurements."""
 
 import json
 from pathlib import Path

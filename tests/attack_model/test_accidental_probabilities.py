@@ -19,7 +19,7 @@ THREAT = ThreatModel("Linf", 0.01)
 
 
 def linear(count: int, classes: int, scale: float, seed: int, *after: nn.Module) -> tuple[nn.Module, Tensor]:
-    """A linear model whose outputs for the images, then moved by a number a class, lie in [0, 1], and the images."""
+    """Images, and a linear model whose outputs for them, shifted by one number per class, lie in [0, 1]."""
     source = torch.Generator().manual_seed(seed)
     x = torch.rand(count, 3, 4, 4, generator=source)
     layer = nn.Linear(48, classes)

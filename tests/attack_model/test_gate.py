@@ -1,4 +1,4 @@
-"""What a model is handed: a copy of the images, in its dtype, in any mode of torch; and what fails is said in one line."""
+"""A model gets a copy of the images, in its dtype, in any mode of torch; failures are one line."""
 
 from collections.abc import Callable
 from typing import Any

@@ -18,7 +18,7 @@ Y = torch.zeros(5, dtype=torch.long)
 
 
 def network(bias: float, factor: float = 1.0) -> nn.Module:
-    """Two logits that are linear in the image, the first by `bias` larger; slopes are `factor` times 1/4 to 2."""
+    """Two logits, linear in the image, the first larger by `bias`; slopes are `factor` * (1/4 to 2)."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     with torch.no_grad():
         weight = torch.arange(1, 9).repeat(2) / 4 * torch.tensor([1.0, -1.0]).repeat_interleave(8)

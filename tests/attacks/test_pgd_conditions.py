@@ -1,4 +1,4 @@
-"""PGD under other circumstances: generators, memory formats, low precision, compiled models, inference mode, no images."""
+"""PGD with generators, memory formats, low precision, compiled models, inference mode, and no images."""
 
 import copy
 from typing import Any

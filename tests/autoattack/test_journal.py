@@ -142,7 +142,7 @@ def test_a_model_that_answers_otherwise_is_refused_though_its_weights_are_equal(
 
 
 class Snapped(nn.Module):
-    """Equal on images with 8 levels; with `snap`, others are rounded to those, which undoes small perturbations."""
+    """Equal on images with 8 levels; with `snap` other images are rounded to these, without perturbation."""
 
     def __init__(self, inner: nn.Module, snap: bool) -> None:
         super().__init__()

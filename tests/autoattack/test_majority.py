@@ -37,7 +37,7 @@ class NoisyLinear(Linear):
         return super().forward(x + self.sigma * torch.randn_like(x))
 
     def error(self, x: Tensor, y: Tensor, norm: str, eps: float) -> Tensor:
-        """The largest probability of a wrong answer within eps, where the box does not matter: Phi(-margin / deviation)."""
+        """The largest probability of a wrong answer within eps, without the box: Phi(-margin / deviation)."""
         slope = (self.weight[0] - self.weight[1]).detach().double()
         gap = (x.flatten(1).double() @ slope + (self.bias[0] - self.bias[1]).detach()) * (1 - 2 * y)
         gap = gap - eps * torch.linalg.vector_norm(slope, DUAL[norm])
@@ -46,7 +46,7 @@ class NoisyLinear(Linear):
 
 
 class OneOf(nn.Module):
-    """Each image is answered by one of nine experts; `fragile` of them say class 1 where the first pixel rises."""
+    """Each image goes to one of nine experts; `fragile` of them give class 1 if the first pixel rises."""
 
     def __init__(self, fragile: int) -> None:
         super().__init__()

@@ -24,7 +24,8 @@ NET = """
 from torch import nn
 
 def make(num_classes, in_channels):
-    return nn.Sequential(nn.Conv2d(in_channels, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, num_classes))
+    layers = nn.Conv2d(in_channels, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(72, num_classes))
 """
 TINY: dict[str, Any] = {
     "images": 16,

@@ -1,4 +1,4 @@
-"""Every method killed by kill -9 at some step, on one process and on two, and resumed: the same run, bit for bit."""
+"""Every method, killed by kill -9 at some step on one process and on two, resumes bit for bit."""
 
 import random
 from pathlib import Path

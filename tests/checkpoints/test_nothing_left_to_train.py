@@ -1,4 +1,4 @@
-"""Resuming a run that has done its steps: nothing is rewritten that was trained otherwise, damage is repaired or said."""
+"""Resuming a run that has done its steps: other settings rewrite nothing; damage is repaired or reported."""
 
 import shutil
 from dataclasses import replace

@@ -49,7 +49,7 @@ QUICK = ["--attacks", "apgd-ce", "--batch-size", "8", "--device", "cpu"]
 
 @pytest.fixture
 def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A model file, weights, data and the arguments that name them; the working directory is empty but for them."""
+    """A model file, weights and data in an empty working directory, and the arguments that name them."""
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text(NET)
     scope: dict[str, Any] = {}
@@ -236,7 +236,7 @@ def test_the_report_of_another_engine_is_neither_resumed_nor_replaced(
     before = Path("off/report.json").read_bytes()
     capsys.readouterr()
     assert main(["autoattack", *setting, *QUICK, "--out", "off", "--resume"]) == 2
-    assert "journal/identity.json is not there" in one_line(capsys)
+    assert "journal/identity.json is missing" in one_line(capsys)
     assert main(["autoattack", *setting, *QUICK, "--out", "off"]) == 2
     assert "--resume" not in one_line(capsys)
     assert Path("off/report.json").read_bytes() == before
@@ -270,17 +270,17 @@ def test_an_attack_of_another_library(setting: list[str], capsys: pytest.Capture
         (["--model", "net.py:texts"], "returns a str"),
         (["--batch-size", "many"], "auto or a number"),
         (["--n", "0"], "--n must be at least 1"),
-        (["--n", "13"], "the set holds 12"),
+        (["--n", "13"], "but the set has 12"),
         (["--route", "adv"], "no route 'adv'"),
         (["--num-classes", "4"], "does not fit"),
         (["--data", "digit"], "did you mean digits?"),
         (["--data", "digits", "--weights", "no.pt"], "no.pt"),
         (["--model", "net.py:mak"], "did you mean make?"),
-        (["--engine", "official", "--resume"], "our own engine"),
+        (["--engine", "official", "--resume"], "engine robustsabn only"),
         (["--resume"], "nothing in"),
-        (["--attack", "foolbox:LinfPGD", "--version", "plus"], "stands alone"),
+        (["--attack", "foolbox:LinfPGD", "--version", "plus"], "excludes --engine"),
         (["steps=3"], "--attack LIB:CLASS"),
-        (["--robustbench", "Me", "--version", "plus"], "version standard"),
+        (["--robustbench", "Me", "--version", "plus"], "needs version standard"),
         (["--seed", "-1"], "--seed"),
         (["--device", "tpu"], "--device"),
         (["--out", "net.py"], "is a file"),

@@ -33,7 +33,7 @@ def test_folders_by_default_are_the_next_free_ones(tmp_path: Path, monkeypatch: 
     for name in ("a", "a-2"):
         (Path("runs") / name / "inside").mkdir(parents=True)
     assert free_folder(None, "a", False) == Path("runs/a-3")
-    with pytest.raises(UsageError, match="runs/a-2 holds no evaluation that can be continued"):
+    with pytest.raises(UsageError, match="runs/a-2 has no evaluation that can be continued"):
         free_folder(None, "a", True)
     Path("runs/a-2/journal").mkdir()
     Path("runs/a-2/journal/identity.json").touch()

@@ -1,4 +1,4 @@
-"""Packaged recipes: each can be read, built and overridden; the paper's hyperparameters; the bars of the default."""
+"""Packaged recipes: each can be read, built and overridden; the paper's hyperparameters; the default."""
 
 import re
 from pathlib import Path

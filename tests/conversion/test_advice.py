@@ -1,4 +1,4 @@
-"""What `convert` says of foreign norm layers, done to the letter: kinds of classes met in networks of other packages."""
+"""The advice of `convert` about foreign norm layers, followed exactly, for classes of other packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion keeps what the model computes: every kind of layer and preset, modes, switches, loading, copies."""
+"""Conversion keeps what a model computes: every layer and preset, modes, options, loading, copies."""
 
 from __future__ import annotations
 

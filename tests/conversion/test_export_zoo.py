@@ -1,4 +1,4 @@
-"""One route of a converted torchvision or timm network as ONNX, torch.export and safetensors files, for any batch size."""
+"""One route of a converted torchvision or timm network as ONNX, torch.export and safetensors files."""
 
 from collections.abc import Callable
 from pathlib import Path

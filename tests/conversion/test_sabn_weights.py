@@ -134,7 +134,7 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], Callable[[], dict[str, Any]], st
     "other preset": (
         lambda: ours("auxbn"),
         lambda: without("saauxbn"),
-        "1 is saauxbn with 3 routes .* of auxbn with 3 routes in the model; convert with norm='saauxbn' and 3 routes",
+        "1 is saauxbn with 3 routes .* of auxbn with 3 routes in the model; convert with norm='saauxbn'",
     ),
     "other number of routes": (
         lambda: ours("saauxbn", routes=2),

@@ -1,4 +1,4 @@
-"""Norm classes that `convert` does not know: all in one message, told what they are, or left plain with a word."""
+"""Norm classes that `convert` does not know: refused in one message, declared, or plain with a warning."""
 
 from __future__ import annotations
 

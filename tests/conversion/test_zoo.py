@@ -1,4 +1,4 @@
-"""Architectures of torchvision and timm: converted, told apart by route, baked, and loaded into a fresh plain network."""
+"""Architectures of torchvision and timm: converted, routed, baked, and loaded into a fresh plain network."""
 
 from __future__ import annotations
 

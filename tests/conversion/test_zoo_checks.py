@@ -1,4 +1,4 @@
-"""The checks of `benchmarks/conversion_zoo.py` find planted faults, and its script gives a row and a table."""
+"""The checks of `benchmarks/conversion_zoo.py` find planted faults, and the script writes its table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extra data: so many images of every batch, each set in its own order, the same on any number of processes."""
+"""Extra data: its share of every batch, the order of each set, the same on any number of processes."""
 
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def test_the_training_part_is_taken_or_all_of_a_set_without_parts(tmp_path: Path
     }
     assert len(load_extra(stored(tmp_path / "two.npz", **two), digits)) == 20
     only = stored(tmp_path / "test.npz", test_images=grey, test_labels=labels)
-    with pytest.raises(DataError, match=r"test.npz has test only; there is no training part to take"):
+    with pytest.raises(DataError, match=r"test.npz has only test; give a set with a training part"):
         load_extra(only, digits)
 
 

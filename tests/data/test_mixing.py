@@ -1,4 +1,4 @@
-"""CutMix and MixUp: the formulas, the same mixtures on any number of processes, and what methods make of mixed labels."""
+"""CutMix and MixUp: formulas, equal mixtures on any number of processes, and methods on mixed labels."""
 
 import math
 from pathlib import Path

@@ -94,7 +94,7 @@ def test_archives_by_number_are_said_and_by_name_in_any_order() -> None:
     unnamed = arrays("plain.npz", ["ant", "bee", "cow", "cow"])
     assert right(unnamed) == (1, 1)
     found = evaluate_run("r", attack="pgd-1", device="cpu", data=unnamed)
-    assert any("labels are taken as the numbers of the run" in note for note in found.notes)
+    assert any("labels are used as those of the run" in note for note in found.notes)
     turned = arrays("turned.npz", ["ant", "bee", "cow"], classes=np.array(["cow", "ant", "bee"]))
     assert right(turned) == (1, 1)
     np.savez("far.npz", test_images=np.zeros((2, 8, 8, 3), np.uint8), test_labels=np.array([0, 3]))

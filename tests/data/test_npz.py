@@ -128,7 +128,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unseen label in test": (
         {"train_images": images(9, 4, 4), "train_labels": labels(9)}
         | {"test_images": images(9, 4, 4), "test_labels": labels(9, 6)},
-        "test has the label 5, the labels of train end at 3",
+        "test has the label 5, but the labels of train end at 3",
     ),
 }
 

@@ -44,7 +44,11 @@ from robustsabn.trainers.methods import METHODS
 
 example, *tiny = sys.argv[1:]
 run = "runs/logit-pairing"
-for line in (["evaluate", run, "--attack", "pgd-1", "--n", "8"], ["report", run], ["export", run, "--route", "adv", "--out", "net.safetensors"]):
+for line in (
+    ["evaluate", run, "--attack", "pgd-1", "--n", "8"],
+    ["report", run],
+    ["export", run, "--route", "adv", "--out", "net.safetensors"],
+):
     assert main(line) == 0, line
 assert load_run_model(run).training is False
 assert "logit-pairing" not in METHODS

@@ -1,4 +1,4 @@
-"""Architectures of torchvision and timm, folded: the same logits and input gradients, and how far each is rewritten."""
+"""Architectures of torchvision and timm, folded: equal logits and input gradients; how much is rewritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BigGAN beside the published code, and what is its own: chunks of the latent, vectors in the norms, attention."""
+"""BigGAN against the published code: chunks of the latent, vectors in the norms, attention."""
 
 from typing import Any
 

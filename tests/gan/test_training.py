@@ -178,7 +178,7 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path: Path, processes: int) -> None
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    """Sums are taken in another order: after one step weights differ by rounding, times lr / sqrt(v) of Adam."""
+    """Sums run in another order: after one step weights differ by rounding times lr / sqrt(v) of Adam."""
     traces = {}
     for processes in (1, 2):
         trace = tmp_path / f"trace-{processes}"

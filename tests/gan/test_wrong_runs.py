@@ -1,4 +1,4 @@
-"""What a GAN cannot be trained on or go on from is refused in one line; a loss that is NaN keeps its batch."""
+"""Unusable data and checkpoints of a GAN are refused in one line; a NaN loss keeps its batch."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""A device without values, torch's `meta`, in place of a GPU: it refuses tensors of mixed devices and every look at a value.
+"""A device without values (`meta`) instead of a GPU: it refuses mixed devices and every read of a value.
 
-What it does not refuse, and a GPU waits for, is noted here: copies from the host, which it makes without a word.
+A GPU also waits for copies from the host, which `meta` allows; these are recorded here.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ META = torch.device("meta")
 
 
 class Copies(TorchFunctionMode):
-    """Notes the calls inside the block that copy from the host to the device: a GPU finishes its work before each."""
+    """Records calls inside the block that copy from the host to the device, for which a GPU would wait."""
 
     def __init__(self) -> None:
         super().__init__()

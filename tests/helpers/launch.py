@@ -1,7 +1,7 @@
 """Training runs in processes of their own, to be traced, counted or killed.
 
-python -m tests.helpers.launch JOBS.json    a list of {"config": {...}, "resume": bool, "die": step, "stop": step, "trace": file}
-"""
+python -m tests.helpers.launch JOBS.json    a list of {"config": {...}, "resume": bool, "die": step, "stop":
+step, "trace": file}"""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.helpers.processes import apart
 __all__ = ["accelerate_launch", "launch", "perform"]
 
 Jobs = list[dict[str, Any]]
-# with --cpu the launcher starts one process, whatever number is asked for; --multi_gpu starts that many anywhere
+# with --cpu the launcher always starts one process; --multi_gpu starts the given number on any machine
 ACCELERATE = (
     "--multi_gpu --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0 --module"
 )
@@ -63,10 +63,11 @@ def perform(
     stop: int | None = None,
     trace: str | None = None,
 ) -> None:
-    """Train. With `die`, be killed as by kill -9 when that step begins; `trace` keeps the state of every step.
+    """Train. With `die`, be killed as by kill -9 when that step begins; `trace` keeps the state of every
+    step.
 
-    With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main process writes `trace`, process r `trace`.r.
-    """
+    With `stop`, the last process is sent SIGTERM when that step begins, and all stop after it. The main
+    process writes `trace`, process r `trace`.r."""
     chosen = load_config(config)
     steps: list[dict[str, torch.Tensor]] = []
 

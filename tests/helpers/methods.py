@@ -133,7 +133,7 @@ def divergence(log_p: Row, log_q: Row) -> float:
 
 
 def slope(x: Row, target: Row, weights: list[Row] = LINEAR[0]) -> Row:
-    """Gradient with respect to x of the cross-entropy between the probabilities `target` and those of `linear`."""
+    """Gradient at x of the cross-entropy between the probabilities `target` and those of `linear`."""
     off = [math.exp(a) - t for a, t in zip(log_softmax(x, weights), target, strict=True)]
     return [sum(off[k] * weights[k][i] for k in range(3)) for i in range(4)]
 

@@ -48,7 +48,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def steps(acc: Accelerator, name: str, sync: bool, count: int = 3, compiles: bool = False) -> dict[str, Any]:
-    """Train by the method `name`: the state after every step, and how often the processes communicated for what."""
+    """Train with the method `name`: the state after every step, and the counts of communications."""
     size = N // acc.num_processes
     share = slice(size * acc.process_index, size * (acc.process_index + 1))
     x, y = images(N)

@@ -1,4 +1,4 @@
-"""Functions in processes of their own, forked from one that has imported what they need: only the first has to wait."""
+"""Functions in processes of their own, forked from one that has imported what they need, to save time."""
 
 import functools
 import multiprocessing
@@ -51,10 +51,11 @@ def environments(processes: int) -> list[dict[str, str]]:
 def apart(
     function: Callable[..., object], *arguments: Any, place: Path, processes: int = 1
 ) -> tuple[int, str]:
-    """`function(*arguments)` in each of some processes, set up as by torchrun: the first exit code but 0, and the output.
+    """`function(*arguments)` in several processes, set up as by torchrun: the first exit code but 0, and the
+    output.
 
-    As torchrun does, the others are ended when one fails. `function` is one of a module, and `place` a folder to write to.
-    """
+    As torchrun does, the others are ended when one fails. `function` is one of a module, and `place` a folder
+    to write to."""
     output = place / "output"
     output.unlink(missing_ok=True)
     running = []

@@ -10,7 +10,7 @@ from torch.nn.utils import spectral_norm
 
 
 class ConditionalNorm(nn.Module):
-    """Batch norm, with an affine of its own for sabn and without for ccbn; then scale and shift of the class."""
+    """Batch norm, with an affine for sabn and without for ccbn, then scale and shift of the class."""
 
     def __init__(self, channels: int, classes: int, norm: str) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class GenBlock(nn.Module):
 
 
 class SNGANGen(nn.Module):
-    """`widths` before, between and behind the blocks; norm and convolution at the end are b5 and c5, or b7 and c7."""
+    """`widths` around the blocks; norm and convolution at the end are b5 and c5, or b7 and c7."""
 
     def __init__(self, widths: list[int], classes: int, norm: str, latent: int = 128) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Random affines and statistics, a forward through a route, small networks: what the conversion tests share."""
+"""Helpers of the conversion tests: random affines and statistics, a forward by route, small networks."""
 
 from __future__ import annotations
 

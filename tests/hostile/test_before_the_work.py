@@ -1,4 +1,4 @@
-"""Folders that cannot be written and disks without room are found before the work; numbers are printed before they are written."""
+"""Folders that are not writable and full disks are found before the work; numbers are printed first."""
 
 import errno
 import os
@@ -155,11 +155,10 @@ def test_numbers_that_cannot_be_written_are_printed(
 def test_an_evaluation_that_has_ended_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(ATTACK) == 0
     before = Path("here/per_sample.csv").read_bytes()
-    assert "had ended" not in capsys.readouterr().out
+    assert "already finished" not in capsys.readouterr().out
     assert main([*ATTACK, "--resume"]) == 0
     assert (
-        "here had ended: all points are in its journal, and none was searched again"
-        in capsys.readouterr().out
+        "the evaluation in here was already finished: no image was attacked again" in capsys.readouterr().out
     )
     assert Path("here/per_sample.csv").read_bytes() == before
 

@@ -1,4 +1,4 @@
-"""States and journals that somebody made up: one line, no traceback, nothing loaded that is not tensors and numbers."""
+"""Crafted states and journals: one line, no traceback, and only tensors and numbers are loaded."""
 
 import json
 import shutil

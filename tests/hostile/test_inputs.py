@@ -1,4 +1,4 @@
-"""Wrong inputs by the hundred, made by rule: each refused in one short line, none with a traceback, none hangs."""
+"""Hundreds of generated wrong inputs: each refused in one short line, without traceback or hang."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Names that are not UTF-8: refused before the work where something is to be written, shown as what they are elsewhere."""
+"""Names that are not UTF-8: refused before the work for files to write, shown escaped elsewhere."""
 
 import os
 import shutil

@@ -36,7 +36,7 @@ Y = torch.tensor([0, 1, 2, 0])
 
 
 class Case(NamedTuple):
-    """A command line, or a call that is handed the folder of `folder`; what its message must hold of both parts."""
+    """A command line, or a call with the folder of `folder`, and what its message must contain."""
 
     do: str | Callable[[Path], object]
     given: str
@@ -90,15 +90,15 @@ CONFIGURATION = [
     Case(lambda w: config("extra.data=digits"), "extra.data is digits", "name another set"),
     Case(
         lambda w: run(w, extra={"data": f"npz:{w}/rgb.npz"}),
-        "rgb.npz holds images (C, H, W) of (3, 8, 8), digits of (1, 8, 8)",
+        "rgb.npz has images (C, H, W) of (3, 8, 8), but digits of (1, 8, 8)",
         "resize",
     ),
     Case(
         lambda w: run(w, extra={"data": f"npz:{w}/many.npz"}),
-        "many.npz has 20 classes, digits has 10",
+        "many.npz has 20 classes, but digits has 10",
         "must agree",
     ),
-    Case(lambda w: run(w, extra={"data": "npz:x.npz"}), "x.npz: no such file", "npz:PATH wants"),
+    Case(lambda w: run(w, extra={"data": "npz:x.npz"}), "x.npz: no such file", "npz:PATH needs"),
     Case(lambda w: config("swa.start=2"), "got 2", "swa.start is a fraction of the run in [0, 1]"),
     Case(lambda w: config("swa.every=0"), "got 0", "swa.every must be at least 1"),
     Case(lambda w: config("swa=0.75"), "got 0.75", "a mapping with keys among start, every, batches"),
@@ -117,8 +117,8 @@ CONFIGURATION = [
     Case(lambda w: run(w, out=str(w / "run")), "holds a run", "--resume or choose another folder"),
     Case(lambda w: run(w, out=str(w / "text.txt" / "run")), "text.txt is a file", "choose a folder"),
     Case(lambda w: run(w, batch_size=500), "batch_size 500", "choose 1 to 32"),
-    Case(lambda w: run(w, images=5000), "5000 images", "choose 1 to 1085"),
-    Case(lambda w: run(w, test={"images": 5000}), "5000 images", "choose 1 to 355"),
+    Case(lambda w: run(w, images=5000), "5000, but the set has", "give 1 to 1085"),
+    Case(lambda w: run(w, test={"images": 5000}), "5000, but the set has", "give 1 to 355"),
     Case(lambda w: run(w, precision="fp16"), "fp16 needs a GPU", "allowed here are fp32 and bf16"),
     Case(lambda w: run(w, norm="none", sync_bn=True), "sync_bn", "norm: bn"),
     Case(lambda w: run(w, model_options={"depth": 3}), "'depth'", "its options: mean, std"),
@@ -130,9 +130,9 @@ CALLS = [
     Case(lambda w: convert(net(), norm="sabnn"), "'sabnn'", "did you mean sabn?"),
     Case(lambda w: convert(net(), routes="adv"), "routes='adv'", "a sequence of names"),
     Case(lambda w: convert(net(), routes=2.5), "routes=2.5", "a sequence of names"),  # type: ignore[arg-type]
-    Case(lambda w: convert(net(), init="zero"), "'zero'", "allowed: identity, paper"),  # type: ignore[arg-type]
-    Case(lambda w: convert(net(), filter_fn="1"), "filter_fn='1'", "lambda module, name"),  # type: ignore[arg-type]
-    Case(lambda w: convert(net(), optimizer="sgd"), "'sgd'", "a torch.optim.Optimizer"),  # type: ignore[arg-type]
+    Case(lambda w: convert(net(), init=("zero")), "'zero'", "allowed: identity, paper"),  # type: ignore[arg-type]
+    Case(lambda w: convert(net(), filter_fn=("1")), "filter_fn='1'", "lambda module, name"),  # type: ignore[arg-type]
+    Case(lambda w: convert(net(), optimizer=("sgd")), "'sgd'", "a torch.optim.Optimizer"),  # type: ignore[arg-type]
     Case(lambda w: convert(nn.Linear(2, 2)), "Linear has no normalisation", "give a model with some"),
     Case(lambda w: convert(convert(net())), "already converted", "build a fresh model"),
     Case(lambda w: convert(nn.DataParallel(net())), "DataParallel", "convert the plain model"),
@@ -180,12 +180,12 @@ DATA = [
     Case(lambda w: load("cifar-10"), "'cifar-10'", "did you mean cifar10?"),
     Case(lambda w: load(w / "float.npz"), "float.npz", "give text, one of digits"),  # type: ignore[arg-type]
     Case(lambda w: load(f"{w}/float.npz"), "float.npz", "did you mean npz:"),
-    Case(lambda w: load("digits", n=0), "0 images", "choose 1 to 1085"),
-    Case(lambda w: load("digits", n="9"), "'9' images", "choose 1 to 1085"),  # type: ignore[arg-type]
+    Case(lambda w: load("digits", n=0), "is 0, but the set has", "give 1 to 1085"),
+    Case(lambda w: load("digits", n="9"), "'9', but the set has", "give 1 to 1085"),  # type: ignore[arg-type]
     Case(
         lambda w: load(f"cifar10:{w}"),
         "CIFAR10 cannot be read",
-        "cifar10:ROOT, or fetch it by training with download=true",
+        "cifar10:ROOT, or download it by training with download=true",
     ),
     Case(
         lambda w: load(f"npz:{w}/none.npz"), "none.npz: no such file", "an .npz file with images and labels"
@@ -195,11 +195,11 @@ DATA = [
     Case(lambda w: load(f"npz:{w}/float.npz"), "not float64", "scale them to 0..255"),
     Case(lambda w: load(f"npz:{w}/first.npz"), "(20, 3, 8, 8)", "images.transpose(0, 2, 3, 1)"),
     Case(lambda w: load(f"npz:{w}/gap.npz"), "the largest is 38", "renumber them"),
-    Case(lambda w: load(f"npz:{w}/alone.npz"), "images but no labels", "it should hold images and labels"),
+    Case(lambda w: load(f"npz:{w}/alone.npz"), "images but no labels", "it needs images and labels"),
     Case(lambda w: load(f"imagefolder:{w}/none"), "none: no such folder", "PATH/CLASS/*.png"),
     Case(lambda w: load(f"imagefolder:{w}/img/cat"), "has no class folders", "put the images of class CLASS"),
     Case(lambda w: load(f"imagefolder:{w}/img,size=big"), "'big'", "for example ,size=64"),
-    Case(lambda w: load(f"imagefolder:{w}/bare"), "dog holds no images", "remove the folder"),
+    Case(lambda w: load(f"imagefolder:{w}/bare"), "dog has no images", "remove the folder"),
     Case(
         lambda w: load_test(f"imagefolder:{w}/img").batch(torch.arange(2)), "bad.png", "repair or remove it"
     ),
@@ -243,14 +243,14 @@ COMMANDS = [
     Case("train digit", "'digit'", "did you mean digits?"),
     Case("train {w}/none.yaml", "none.yaml: no such file", "give a YAML file or a recipe"),
     Case("train digits epohcs=3", "epohcs", "did you mean epochs?"),
-    Case("train digits --epochs=3", "--epochs=3 is not an option", "write epochs=3"),
-    Case("train digits --epochs 3", "--epochs is not an option", "write epochs=3;"),
+    Case("train digits --epochs=3", "--epochs=3 is not an option", "give epochs=3"),
+    Case("train digits --epochs 3", "--epochs is not an option", "give epochs=3;"),
     Case("train {w}/run", "run is a folder", "run/config.yaml, which continues that run with --resume"),
     Case("train digits --fast", "--fast is not an option", "see `robustsabn train --help`"),
     Case("train digits device=cpu out={w}/new --resume", "no checkpoint", "start it without --resume"),
     Case("train digits device=cpu out={w}/run", "holds a run", "continue it with --resume"),
     Case("train digits device=cpu out={w}/run --resume norm=bn", "norm is 'bn'", "its own configuration"),
-    Case("train digits device=cpu out={w}/new data=npz:x.npz", "x.npz: no such file", "npz:PATH wants"),
+    Case("train digits device=cpu out={w}/new data=npz:x.npz", "x.npz: no such file", "npz:PATH needs"),
     Case("train digits device=gpu", "'gpu'", "one of auto, cpu"),
     Case("train digits seeds=0,1 seed=3", "seed=3 beside seeds=", "leave it out"),
     Case("train digits seeds=0,1,1", "got 0,1,1", "distinct whole numbers"),
@@ -265,7 +265,7 @@ COMMANDS = [
     Case("compare {w}/none", "none is not a run folder", "a folder that train wrote"),
     Case("compare {w}/cut", "cut has not ended", "cut/config.yaml --resume"),
     Case("compare {w}/img {w}/cut", "img is not a run folder", "a folder that train wrote (and 1 more"),
-    Case("compare {w}/run --html {w}/img", "img is a folder", "name a file"),
+    Case("compare {w}/run --html {w}/img", "img is a folder", "give a file"),
     Case("compare {w}/run --json {w}/text.txt/x.json", "text.txt", "check that the folder"),
     Case("evaluate", "RUN", "see `robustsabn evaluate --help`"),
     Case("evaluate {w}/none", "none is not a run folder", "a folder that train wrote"),
@@ -274,9 +274,9 @@ COMMANDS = [
     Case("evaluate {w}/run --n ten", "'ten'", "--n: invalid int value"),
     Case("evaluate {w}/run --n 0", "got 0", "--n must be at least 1"),
     Case("evaluate {w}/run --batch-size 0", "got 0", "at least 1"),
-    Case("evaluate {w}/run --n 9999", "9999 images", "choose 1 to 355"),
+    Case("evaluate {w}/run --n 9999", "9999, but the set has", "give 1 to 355"),
     Case("evaluate {w}/run --checkpoint first", "'first'", "'best', 'last'"),
-    Case("evaluate {w}/run --device gpu", "'gpu'", "write cpu, cuda or cuda:N"),
+    Case("evaluate {w}/run --device gpu", "'gpu'", "give cpu, cuda or cuda:N"),
     Case("evaluate {w}/run --device cuda:99", "cuda:99", "use cpu"),
     Case("evaluate {w}/run --data svhm", "'svhm'", "did you mean svhn?"),
     Case("evaluate {w}/cut", "model.safetensors is truncated", "take another checkpoint"),

@@ -201,7 +201,7 @@ def test_frozen_statistics() -> None:
 
 
 def test_saved_activations_are_those_of_batch_norm() -> None:
-    """A whole-batch route keeps what nn.BatchNorm2d keeps; per-sample and split routes keep one activation."""
+    """A whole-batch route saves what nn.BatchNorm2d saves; other selections save one activation."""
     x = torch.randn(16, 8, 8, 8, requires_grad=True)
 
     def saved(forward: torch.nn.Module) -> int:

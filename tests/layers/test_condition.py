@@ -1,4 +1,4 @@
-"""Affines from a vector: maths, refusals, BigGAN's way of entering a block, compiled, checkpointed, normalised spectrally."""
+"""Affines from a vector: maths, refusals, use as in BigGAN, compiled, checkpointed, with spectral norm."""
 
 from __future__ import annotations
 
@@ -322,9 +322,10 @@ Y = torch.zeros(2, 3)
         (lambda: Condition(Y[0]), r"shape \(3,\); give a dense float tensor"),
         (lambda: Condition(Y.long()), "dtype torch.int64"),
         (lambda: route(SaBN2d(2, condition=4), Condition(Y)).__enter__(), "length 3 .* condition=4"),
-        (lambda: route(SaBN2d(2, condition=3), Condition(Y.double())).__enter__(), r"give vectors\.to\(torch\.float32\)"),
+        (lambda: route(SaBN2d(2, condition=3), Condition(Y.double())).__enter__(), "torch.float64 for layers"),
         (lambda: route(SaBN2d(2, condition=3), Condition(Y.to("meta"))).__enter__(), "move them to cpu"),
-        (lambda: route(SaBN2d(2, condition=3), torch.zeros(2, dtype=torch.long)).__enter__(), "take vectors and have no routes"),
+        (lambda: route(SaBN2d(2, condition=3), torch.zeros(2, dtype=torch.long)).__enter__(),
+            "take vectors and have no routes"),
         (lambda: route(SaBN2d(2, condition=3), "adv").__enter__(), "take vectors and have no routes"),
         (lambda: route(SaBN2d(2), Condition(Y)).__enter__(), "build them with condition=3"),
         (lambda: route(nn.Conv2d(1, 1, 1), Condition(Y)).__enter__(), "build them with condition=3"),

@@ -1,4 +1,4 @@
-"""Networks that fold windows, patches or frames into the batch: a Split is refused with the way out, which works."""
+"""Networks that fold windows, patches or frames into the batch: a Split is refused with advice that works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes in half precision: every selection takes the dtypes that torch takes, and rounds once, forward and backward."""
+"""Routes in half precision: every selection accepts torch's dtypes and rounds once, forward and backward."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(layer: RoutedNorm, selection: Selection, x: Tensor, g: Tensor) -> tuple[
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("dtype", HALVES)
 def test_parameters_in_float32_are_rounded_once(dtype: torch.dtype, name: str, training: bool) -> None:
-    """As under autocast: the output is the exact one, rounded to dtype, also far from zero; so is the gradient."""
+    """As under autocast: output and gradient are exact up to one rounding to dtype, also far from zero."""
     layer = LAYERS[name]().train(training)
     if isinstance(layer, RoutedBatchNorm) and layer.running_mean is not None:
         layer.running_mean.add_(20)

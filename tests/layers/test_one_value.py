@@ -102,6 +102,9 @@ def test_training_with_one_image_a_step_is_refused(method: str, tmp_path: Path) 
 
 def test_the_message_says_what_to_do() -> None:
     model = convert(nn.Sequential(nn.BatchNorm1d(4)), norm="auxbn").train()
-    says = "RoutedBatchNorm1d got one sample for route 'clean', and batch statistics need more than one value per channel"
+    says = (
+        "RoutedBatchNorm1d got one sample for route 'clean', and batch statistics need more than one value "
+        "per channel"
+    )
     with route(model, Split(clean=1, adv=3)), pytest.raises(RouteError, match=re.escape(says)):
         model(torch.randn(4, 4))

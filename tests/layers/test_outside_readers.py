@@ -1,4 +1,4 @@
-"""Code around a routed layer that uses its tensors without calling it: right on the selected route, or refused in words."""
+"""Code that reads tensors of a routed layer without calling it: right on the selected route, or refused."""
 
 from __future__ import annotations
 

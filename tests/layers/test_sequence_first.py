@@ -1,4 +1,4 @@
-"""Samples in another dimension than the first: routes by sample follow them, or are refused, whatever the lengths."""
+"""Samples in another dimension than the first: routes by sample follow them, or are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SELECTIONS: dict[str, tuple[Selection, list[int]]] = {
 
 
 class Around(nn.Module):
-    """Features (N, L, 6) to logits (N, 3), with a body on (L, N, C), or on (N, L, C) where `first` says so."""
+    """Features (N, L, 6) to logits (N, 3), with a body on (L, N, C), or on (N, L, C) with `first`."""
 
     def __init__(self, body: nn.Module, first: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every layer, selection and mode on views of every kind, with memory poisoned by NaN, against dense float64."""
+"""Every layer, selection and mode on all kinds of views, with NaN around them, against dense float64."""
 
 from __future__ import annotations
 

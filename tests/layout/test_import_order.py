@@ -1,4 +1,4 @@
-"""Imports point one way: no circles, nothing of a lower room knows a higher one, and the loop knows no task."""
+"""Imports point in one direction: no circles, no import of a higher package, and the loop imports no task."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter

@@ -1,4 +1,4 @@
-"""The packages listed in pyproject are the folders that exist, and no folder grows past what an eye takes in."""
+"""The packages listed in pyproject are the folders that exist, and no folder has more than 15 files."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Methods on a compiled network: the losses and weights of the plain one, from as many graphs as docs/training.md says."""
+"""Methods on a compiled network: losses and weights of the plain one, and the graphs of docs/training.md."""
 
 import functools
 import shutil

@@ -1,4 +1,4 @@
-"""Weights averaged over epochs: the mean, the statistics that belong to it, and that a resumed run has the same."""
+"""Weights averaged over epochs: the mean, its statistics, and the same after a resume."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -85,7 +85,7 @@ Weighted = list[tuple[float, Tensor]]
 
 
 def moments(convolution: nn.Module, batches: Weighted) -> tuple[Tensor, Tensor]:
-    """Mean over weighted `batches` of the mean and unbiased variance of each channel of `convolution`, in float64."""
+    """Weighted mean over `batches` of the mean and unbiased variance of each channel, in float64."""
     total = sum(weight for weight, _ in batches)
     mean = var = torch.zeros((), dtype=torch.float64)
     for weight, x in batches:
@@ -151,7 +151,7 @@ Traces = list[dict[str, Tensor]]
 
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
-    """Three epochs of four steps, averaged from the end of the first on, and validated after the second and the third."""
+    """Three epochs of four steps, averaged from the end of the first, validated after the other two."""
     validation = {**TINY["validation"], "every": 2}
     average = {"swa": {"start": 0.3, "batches": 3}, "ema": 0.5}
     return {**TINY, **average, "epochs": 3, "validation": validation}

@@ -1,4 +1,4 @@
-"""Learning rates against torch's own schedulers, the paper's warm-up, optimisers, and randomness without state."""
+"""Learning rates against torch's schedulers, the paper's warm-up, optimisers, and stateless randomness."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every routed layer under every selection on a device without values: nothing looks at one, nothing is copied there."""
+"""Every routed layer and selection on a device without values: nothing is read or copied there."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OTHERS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
 
 
 def passes(layer: Any, x: Tensor, selection: str) -> None:
-    """A forward and a backward under the selection, in train and in eval mode, with gradients wherever they belong."""
+    """A forward and a backward with the selection, in train and eval mode, with all expected gradients."""
     chosen = SELECTIONS[selection]()
     if chosen is None and not layer.has_shared_affine:
         return

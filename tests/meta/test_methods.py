@@ -1,4 +1,4 @@
-"""One step of every training method, with its attack, its update and its averages, on a device without values."""
+"""One step of every training method, with attack, update and averages, on a device without values."""
 
 from __future__ import annotations
 

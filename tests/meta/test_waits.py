@@ -1,9 +1,8 @@
-"""Where the host waits for the device on purpose: the whole list, each with its reason, and that it does wait there.
+"""The places where the host waits for the device on purpose: all of them with reasons, and that they do wait.
 
-Whatever else is on a device is not waited for: test_layers.py, test_attacks.py and test_methods.py would fail. Besides these,
-a run waits at every line of its log (`log_every`), validation and checkpoint, and AutoAttack once an iteration, to see
-whether every point is broken.
-"""
+Whatever else is on a device is not waited for: test_layers.py, test_attacks.py and test_methods.py would
+fail. Besides these, a run waits at every line of its log (`log_every`), validation and checkpoint, and
+AutoAttack once an iteration, to see whether every point is broken."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ class Wait(NamedTuple):
 
 def attack(**options: object) -> Tensor:
     x, y = torch.empty(N, 1, 4, 4, device=META), torch.empty(N, dtype=torch.long, device=META)
-    return PGD(LINF, steps=2, **{"check": False, **options})(network().to(META).eval(), x, y)  # type: ignore[arg-type]
+    return PGD(LINF, steps=2, **{("check"): False, **options})(network().to(META).eval(), x, y)  # type: ignore[arg-type]
 
 
 def one_value_an_image() -> Tensor:
@@ -95,7 +94,7 @@ def test_waits(place: str) -> None:
 
 
 def test_a_folded_copy_is_compared_with_its_network_at_the_first_attack_alone() -> None:
-    """Once a checkpoint; the attacks between bring its weights up to date. Values are needed, so this runs on the CPU."""
+    """Once per checkpoint; attacks between update its weights. Values are needed, so this runs on the CPU."""
     torch.manual_seed(0)
     model, (x, y) = convert(network(), "saauxbn").train(), images()
     bench = AdversarialStep(

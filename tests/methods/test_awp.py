@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation against plain Python on a linear network in float64; what it moves, and the way back."""
+"""Adversarial weight perturbation against plain Python on a linear network in float64, and its reversal."""
 
 import math
 from pathlib import Path
@@ -178,7 +178,8 @@ def test_what_counts_as_a_layer() -> None:
 
 
 def test_autocast_sees_the_moved_weights() -> None:
-    # inside one autocast context the first forward's casts would be used again, and nothing would seem to move
+    # inside one autocast block the casts of the first forward would be reused, and no weight would seem to
+    # change
     x, y = images()
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
@@ -225,8 +226,9 @@ def test_weights_that_are_computed_are_refused() -> None:
 
 def test_they_are_refused_before_the_warm_up(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(
-        "from torch import nn\nfrom torch.nn.utils.parametrizations import weight_norm\n"
-        "def make(num_classes):\n    return nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(64, num_classes)))\n"
+        "from torch import nn\nfrom torch.nn.utils.parametrizations import weight_norm\ndef "
+        "make(num_classes):\n    return nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(64, "
+        "num_classes)))\n"
     )
     config = {"model": f"{tmp_path}/net.py:make", "norm": "none", "method": "trades-awp", "device": "cpu"}
     with pytest.raises(ConfigError, match="the weights of 1 are computed"):

@@ -1,4 +1,4 @@
-"""What a step of each method costs, in forwards (F): counted by floating point operations of convolutions and products.
+"""Cost of a step of each method in forwards (F), counted by operations of convolutions and products.
 
 A forward is 1F a sample, an input gradient 1F more, and a gradient of the weights takes a full backward, 2F.
 """

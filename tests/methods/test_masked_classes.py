@@ -1,4 +1,4 @@
-"""Classes ruled out by logits of -inf: losses and gradients are those over the other classes, by loops in float64."""
+"""Classes ruled out by logits of -inf: losses and gradients over the other classes, by loops in float64."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Our numbers are those of torchmetrics and torch-fidelity, called with the same extractor on the same images."""
+"""Our numbers equal those of torchmetrics and torch-fidelity with the same extractor and images."""
 
 from importlib.util import find_spec
 from typing import Any

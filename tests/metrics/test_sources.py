@@ -71,7 +71,7 @@ def test_some_of_the_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=np.zeros((6, 5, 5), np.float32), labels=np.arange(6))
     held = source(str(tmp_path / "a.npz")).sample(4, seed=1)
     assert len(held.images) == len(held.labels.unique()) == 4
-    with pytest.raises(DataError, match="7 images were asked for, the set holds 6"):
+    with pytest.raises(DataError, match="the number of images is 7, but the set has 6"):
         source(str(tmp_path / "a.npz")).sample(7)
 
 

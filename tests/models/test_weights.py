@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit(tmp_path: Path, content: Any, message: str) -> 
 
 
 class Residual(nn.Module):
-    """Block of the CIFAR ResNet of He et al.: the shortcut drops every second pixel and pads channels by zeros."""
+    """Block of the CIFAR ResNet of He et al.: the shortcut subsamples pixels and pads channels with zeros."""
 
     def __init__(self, i: int, o: int, stride: int) -> None:
         super().__init__()

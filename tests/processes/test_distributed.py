@@ -33,7 +33,7 @@ OWN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained by two processes: `synced`, `own`, `stopped` by a signal and resumed, and `cut`, killed in the middle of an epoch."""
+    """Runs of two processes: `synced`, `own`, `stopped` by a signal and resumed, `cut` by a kill."""
     place = tmp_path_factory.mktemp("runs")
     jobs: list[dict[str, Any]] = [
         {"config": {**SYNCED, "out": str(place / "synced")}, "trace": str(place / "two.pt")},

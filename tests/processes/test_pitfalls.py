@@ -71,7 +71,7 @@ def test_own_statistics_of_several_forwards_and_one_backward(seen: Seen, name: s
         else:  # weights never drift
             equal([state[key] for state in mine["trace"]], [state[key] for state in other["trace"]])
     equal(mine["end"], other["end"])
-    # one all-reduce a step and the two with which DDP settles its buckets, whatever the attack and the forwards were
+    # one all-reduce per step and the two for DDP's buckets, whatever the attack and the forwards are
     assert mine["said"]["backward"] <= 3 + 2
 
 
@@ -149,7 +149,7 @@ def test_autocast_sees_averaged_weights() -> None:
 
 
 def residual() -> nn.Module:
-    """With the layers whose gradients went wrong in one memory format: padded and adaptive pooling, groups, strides."""
+    """Layers whose gradients were wrong in one memory format: padded or adaptive pooling, groups, strides."""
 
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -183,7 +183,7 @@ def test_channels_last_has_the_gradients_of_contiguous(name: str) -> None:
     """In float64, where the order of a sum does not decide which way an attack goes."""
     results = []
     for layout in LAYOUTS:
-        model = convert(residual(), norm="saauxbn").double().train().to(memory_format=layout)  # type: ignore[call-overload]
+        model = convert(residual(), norm=("saauxbn")).double().train().to(memory_format=layout)  # type: ignore[call-overload]
         x = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(1)).double()
         x = x.contiguous(memory_format=layout)
         acc, attack = Accelerator(cpu=True), Attack("L2", eps=0.3, steps=2)
@@ -202,10 +202,10 @@ def test_channels_last_has_the_gradients_of_contiguous(name: str) -> None:
 
 
 def test_the_kernels_of_both_layouts_are_right_in_float32() -> None:
-    """Within the bound of a float32 sum: its number of terms, times the unit roundoff, times the largest gradient."""
+    """Within the bound of a float32 sum: number of terms times unit roundoff times largest gradient."""
 
     def gradients(dtype: torch.dtype, layout: torch.memory_format) -> dict[str, Tensor]:
-        model = convert(residual(), norm="saauxbn").to(dtype).train().to(memory_format=layout)  # type: ignore[call-overload]
+        model = convert(residual(), norm=("saauxbn")).to(dtype).train().to(memory_format=layout)  # type: ignore[call-overload]
         x = torch.rand(12, 3, 9, 9, generator=torch.Generator().manual_seed(1)).to(dtype)
         x = x.contiguous(memory_format=layout).requires_grad_()
         with route(model, Split(clean=6, adv=6)):

@@ -224,8 +224,8 @@ def test_wrong_selections_say_what_is_allowed(selection: Callable[[], object], s
         (lambda: Router(()), "at least one route"),
         (lambda: Router(("a", "a")), "every name once"),
         (lambda: SaAuxBN2d(0), "at least 1"),
-        (lambda: RoutedBatchNorm2d(3, affine="sandwhich"), "allowed"),  # type: ignore[arg-type]  # wrong on purpose
-        (lambda: RoutedBatchNorm2d(3, statistics="each"), "allowed"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: RoutedBatchNorm2d(3, affine=("sandwhich")), "allowed"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: RoutedBatchNorm2d(3, statistics=("each")), "allowed"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: RoutedBatchNorm2d(3, init="zeros"), "allowed"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: SaBN2d(3)(torch.zeros(2, 4, 3, 3)), "4-D tensor with 3 channels"),
         (lambda: SaBN2d(3)(torch.zeros(2, 3)), "4-D tensor"),

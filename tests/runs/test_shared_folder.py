@@ -149,7 +149,7 @@ def test_a_folder_of_another_verb_is_refused(run: Path, capsys: pytest.CaptureFi
     best = run / "checkpoints" / "best" / "model.safetensors"
     before = best.read_bytes()
     assert main(["export", str(run), "--route", "adv", "--out", str(best)]) == 2
-    assert "holds a checkpoint of a run" in capsys.readouterr().err
+    assert "is a checkpoint of a run" in capsys.readouterr().err
     assert best.read_bytes() == before
 
 

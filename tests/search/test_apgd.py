@@ -125,7 +125,7 @@ def test_the_large_eps_schedule_is_the_authors_algorithm() -> None:
 @pytest.mark.parametrize("norm", ATTACK_NORMS)
 def test_a_point_fares_the_same_in_every_batch(norm: str) -> None:
     model, x, y = conv_case(count=32)
-    attack = APGDT(ThreatModel(norm, {"Linf": 0.02, "L2": 0.2, "L1": 2.0}[norm]), steps=12, targets=3)  # type: ignore[arg-type]
+    attack = APGDT(ThreatModel(norm, {("Linf"): 0.02, "L2": 0.2, "L1": 2.0}[norm]), steps=12, targets=3)  # type: ignore[arg-type]
     together = attack(model, x, y)
     order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(attack(model, x[order], y[order], ids=order), together[order])

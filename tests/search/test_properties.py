@@ -1,4 +1,4 @@
-"""Every attack on random networks, shapes, radii, dtypes and class counts: in the box, in the ball, and verified."""
+"""Every attack on random networks, shapes, radii, dtypes and class counts: inside box and ball, verified."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""What several verbs share: arguments, folders of evaluations, the model under attack, failures in one line."""
+"""Shared by several commands: arguments, folders of evaluations, the model under attack, error messages."""

@@ -1,4 +1,4 @@
-"""What the verbs that attack a model share: options, folders, the model as it is evaluated."""
+"""Shared by the commands that attack a model: options of attacks, folders, signals."""
 
 import contextlib
 import re
@@ -23,26 +23,29 @@ _WORDS = {"true": True, "false": False, "none": None}
 
 
 def options(words: Sequence[str]) -> dict[str, Any]:
-    """Arguments of another library's attack, from words such as steps=40 or alpha=2/255."""
-    found: dict[str, Any] = {}
+    """Options of another library's attack, from words such as steps=40 or alpha=2/255."""
+    values: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(
-                f"{quote(word)} is not an option of an attack; write name=value, such as steps=40"
+                f"{quote(word)} is not an option of an attack; give name=value, such as steps=40"
             )
         if text.lower() in _WORDS:
-            found[name] = _WORDS[text.lower()]
+            values[name] = _WORDS[text.lower()]
         elif re.fullmatch(r"[+-]?\d+", text):
-            found[name] = int(text)
+            values[name] = int(text)
         else:
             value = number(text)
-            found[name] = text if value is None else float(value)
-    return found
+            values[name] = text if value is None else float(value)
+    return values
 
 
 def claim(out: Path | None, name: str, resume: bool, held: contextlib.ExitStack) -> Path:
-    """The folder that `free_folder` gives, locked until `held` closes; FolderInUseError where another command writes into it."""
+    """The folder that `free_folder` returns, locked until `held` closes.
+
+    Raises FolderInUseError if another command writes into it.
+    """
     while True:
         folder = free_folder(out, name, resume)
         with contextlib.ExitStack() as tried:
@@ -50,19 +53,19 @@ def claim(out: Path | None, name: str, resume: bool, held: contextlib.ExitStack)
                 tried.enter_context(locked(folder))
             except FolderInUseError:
                 if out is None and not resume:
-                    continue  # another command was quicker: the next one
+                    continue  # another command has taken it: try the next one
                 raise
-            if resume or not _used(folder):  # otherwise an evaluation came and went in the meantime
+            if resume or not _used(folder):  # otherwise another evaluation has used it meanwhile
                 held.enter_context(tried.pop_all())
                 return folder
 
 
 def free_folder(out: Path | None, name: str, resume: bool) -> Path:
-    """Where an evaluation goes: `out`, else the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
+    """The folder of an evaluation: `out`, or the next free one of runs/NAME, runs/NAME-2, …; with `resume`
+    the newest.
 
-    Raises UsageError where something is in `out` and is not to be resumed, and where nothing is there to be resumed:
-    other engines leave a report, but no journal.
-    """
+    Raises UsageError if `out` is not empty and `resume` is False, and if there is nothing to resume: other
+    engines write a report, but no journal."""
     if out is not None:
         out = given_path(out, "--out", UsageError)
         check_name(out)
@@ -70,8 +73,8 @@ def free_folder(out: Path | None, name: str, resume: bool) -> Path:
             if place.exists() and not place.is_dir():
                 raise UsageError(f"--out: {place} is a file; choose a folder")
         if _used(out) and not resume:
-            way = "continue it with --resume or choose" if _begun(out) else "choose"
-            raise UsageError(f"--out: {out} is not empty; {way} another folder")
+            remedy = "continue it with --resume or choose" if _begun(out) else "choose"
+            raise UsageError(f"--out: {out} is not empty; {remedy} another folder")
         newest = following = out
     else:
         newest, following, n = Path(), Path("runs") / name, 1
@@ -81,26 +84,27 @@ def free_folder(out: Path | None, name: str, resume: bool) -> Path:
     if not resume:
         return following
     if newest == Path() or not newest.is_dir() or not any(newest.iterdir()):
-        raise UsageError(f"--resume: there is nothing in {out or following}; leave --resume out to begin")
+        raise UsageError(f"--resume: there is nothing in {out or following}; leave --resume out to start")
     if _used(newest) and not _begun(newest):
         raise UsageError(
-            f"--resume: {newest} holds no evaluation that can be continued: {_BEGUN} is not there; choose another folder"
+            f"--resume: {newest} has no evaluation that can be continued: {_BEGUN} is missing; choose "
+            "another folder"
         )
     return newest
 
 
 def short(spec: str) -> str:
-    """A model spec as part of a folder's name: runs/digits gives digits, net.py:make gives make."""
+    """A model specification as part of a folder name: runs/digits gives digits, net.py:make gives make."""
     return re.sub(r"[^\w.-]+", "-", Path(spec.rpartition(":")[2]).name).strip("-.") or "model"
 
 
 def _used(folder: Path) -> bool:
-    """Whether there is more in a folder than what is left of an evaluation that was killed before it began."""
+    """Whether a folder has more than the leftovers of an evaluation that was killed before its start."""
     if not folder.is_dir():
         return False
-    there = {path.name for path in folder.iterdir()} - {LOCK}
-    inside = {path.name for path in (folder / "journal").glob("*")} - {LOCK, "clean.safetensors"}
-    return bool(there - {"journal"}) or any(not name.startswith(ASIDE) for name in inside)
+    entries = {path.name for path in folder.iterdir()} - {LOCK}
+    journal = {path.name for path in (folder / "journal").glob("*")} - {LOCK, "clean.safetensors"}
+    return bool(entries - {"journal"}) or any(not name.startswith(ASIDE) for name in journal)
 
 
 def _begun(folder: Path) -> bool:
@@ -108,13 +112,13 @@ def _begun(folder: Path) -> bool:
 
 
 def command(words: Sequence[str]) -> str:
-    """A command line as it was given, ready to be pasted."""
+    """The command line as it was given, quoted for a shell."""
     return shlex.join(["robustsabn", *words])
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does: what was written stays, the exit code is 130."""
+    """Inside the block SIGTERM stops like Ctrl-C: written files stay, and the exit code is 130."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

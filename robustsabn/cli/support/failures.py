@@ -1,4 +1,4 @@
-"""How the command line ends when something goes wrong: one line and an exit code, never a traceback of a known cause."""
+"""Errors of the command line: one line and an exit code; a traceback only for unknown causes."""
 
 import codecs
 import os
@@ -18,39 +18,40 @@ _PLAIN = {"…": "...", "±": "+-", "·": "-", "→": "->", "█": "#", "━": "
 
 
 def explain(error: BaseException) -> str | None:
-    """What to tell the user of `error`; None where it is a mistake of ours, which a traceback tells best."""
+    """The message for `error`; None for a bug of ours, which needs the traceback."""
     if isinstance(error, RobustsabnError):
         return str(error)
     if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
         where = "GPU" if type(error).__name__ == "OutOfMemoryError" else "machine"
         return (
-            f"the {where} is out of memory ({one_line(error, 120)}); choose a smaller batch_size (train: batch_size= or "
-            "accumulate=; evaluate and autoattack: --batch-size) or fewer images"
+            f"the {where} is out of memory ({one_line(error, 120)}); choose a smaller batch_size (train: "
+            "batch_size= or accumulate=; evaluate and autoattack: --batch-size) or fewer images"
         )
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check that the path exists and may be read and written"
+        return (
+            f"{error.filename}: {error.strerror}; check that the path exists and that you may read and "
+            "write it"
+        )
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-        return f"the system refuses: {os.strerror(error.errno)}; free what is short, or write to another disk"
+        return f"the system reports: {os.strerror(error.errno)}; free this resource, or write to another disk"
     return None
 
 
 def say(message: str) -> None:
-    """Print one line to the error stream, long words and what is longer still cut."""
+    """Print one line to the error stream, with long words and long lines cut."""
     line = re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: shorten(word[0], LONGEST_WORD), message)
     print(f"robustsabn: {shorten(' '.join(line.split()), LONGEST_MESSAGE)}", file=sys.stderr)
 
 
 def prepare_streams() -> None:
-    """Print what the terminal's encoding lacks as something near to it instead of failing.
+    """Replace characters that the terminal's encoding lacks by similar ones, instead of failing.
 
-    A stream that is closed takes what is printed and drops it, and a terminal of no width has the usual one.
+    A closed stream drops what is printed, and a terminal of width 0 gets the usual width.
     """
     if not os.environ.get("COLUMNS", "80").strip("0"):
         del os.environ["COLUMNS"]
     for name in ("stdout", "stderr"):
-        if (
-            getattr(sys, name) is None
-        ):  # closed by who started us: or the next file that is opened takes its place
+        if getattr(sys, name) is None:  # closed: otherwise the next opened file would take its number
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     codecs.register_error("robustsabn", _substitute)
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""What is attacked: a classifier as it is deployed, and the images."""
+"""The subject of an evaluation: a classifier in eval mode, and the images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,17 @@ from robustsabn.trainers.adversarial.runs.models import load_run
 __all__ = ["Subject", "prepare"]
 
 
-_GLANCE = 128  # images that tell whether the model is better than guessing
-_MOST = 100_000  # classes that labels alone may ask a network for
+_GLANCE = 128  # images to check whether the model is better than guessing
+_MOST = 100_000  # most classes of a network that is built by the largest label
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A plain network in eval mode, images x (N, C, H, W) in [0, 1] on the CPU with labels y (N,) and numbers ids (N,).
+    """A plain network in eval mode, and images x (N, C, H, W) in [0, 1] with labels y (N,) and numbers ids
+    (N,).
 
-    `classes` names the labels where the data or the run does; `about` says what all this is, `notes` what is to be known of
-    the images, and `doubts` what is probably wrong.
-    """
+    Images are on the CPU. `classes` names the labels, if the data or the run does. `about` describes model
+    and data, `notes` are lines about the images, and `doubts` are lines about probable mistakes."""
 
     model: nn.Module
     x: Tensor
@@ -58,20 +58,19 @@ def prepare(
     route: str | None = None,
     device: torch.device | str = "cpu",
 ) -> Subject:
-    """The network that `model` names on `device`, and `n` test images of `data`, all by default.
+    """The network that `model` names, on `device`, and `n` test images of `data`, all by default.
 
-    A model with routes becomes the plain network of `route`, the last by default. Without `num_classes` a network that
-    is built here gets as many classes as the data has. Raises ModelError, DataError, RouteError, CheckpointError, and
-    InputError for outputs that are not logits.
-    """
+    A model with routes becomes the plain network of `route`, the last one by default. Without `num_classes` a
+    network that is built here gets the number of classes of the data. Raises ModelError, DataError,
+    RouteError, CheckpointError, and InputError for outputs that are not logits."""
     folder = run_folder(model, weights)
     if folder is not None:
         run = load_run(folder)
-        found, network = evaluated(run, data), run.model
+        tested, network = evaluated(run, data), run.model
     else:
-        found = read_test(data)
-        network = _built(model, weights, num_classes, found)
-    images, classes = found.images.sample(n), found.classes
+        tested = read_test(data)
+        network = _built(model, weights, num_classes, tested)
+    images, classes = tested.images.sample(n), tested.classes
     about = {"model": model, "data": data}
     if weights is not None:
         about["weights"] = str(weights)
@@ -92,22 +91,24 @@ def prepare(
     if weights is None and (model in names() or model.startswith(("torchvision:", "timm:"))):
         doubts.insert(
             0,
-            f"{model} has random weights: those that it was trained to are missing, --weights FILE gives them",
+            f"{model} has random weights; give the trained ones by --weights FILE",
         )
     return Subject(
-        network, x, y, images.ids, classes, about, torch.device(device), found.notes, tuple(doubts)
+        network, x, y, images.ids, classes, about, torch.device(device), tested.notes, tuple(doubts)
     )
 
 
-def _built(model: str, weights: str | Path | None, num_classes: int | None, found: Tested) -> nn.Module:
-    labels, classes = found.images.labels, found.classes
+def _built(model: str, weights: str | Path | None, num_classes: int | None, tested: Tested) -> nn.Module:
+    labels, classes = tested.images.labels, tested.classes
     if num_classes is None and classes is not None and len(classes) > 1:
         num_classes = len(classes)
-    elif num_classes is None and (weights is None or model not in names()):  # those are told by their weights
+    elif num_classes is None and (
+        weights is None or model not in names()
+    ):  # weights tell the number of classes
         num_classes = max(2, int(labels.max()) + 1)
         if num_classes > _MOST:
-            raise DataError(f"the largest label is {num_classes - 1}; if that is meant, give --num-classes")
-    return resolve(model, weights=weights, num_classes=num_classes, in_channels=found.images.shape[0])
+            raise DataError(f"the largest label is {num_classes - 1}; if that is right, give --num-classes")
+    return resolve(model, weights=weights, num_classes=num_classes, in_channels=tested.images.shape[0])
 
 
 def _doubts(
@@ -118,29 +119,32 @@ def _doubts(
     width: int,
     device: torch.device | str,
 ) -> list[str]:
-    """Lines on labels that are probably numbered otherwise, and on clean accuracy that guessing would give."""
+    """Lines about labels that are probably numbered differently, and about an accuracy as by guessing."""
     lines = []
     if classes is not None and 1 < width != len(classes):
         lines.append(
-            f"the network tells {width} classes apart, the data names {len(classes)}: label k is the k-th of these, "
-            f"0 is {classes[0]!r}; a folder for each class keeps the numbers of training"
+            f"the network has {width} classes, but the data names {len(classes)}: label k is taken as the "
+            f"k-th of these, 0 as {classes[0]!r}; this is right only if the data has a folder for each "
+            "class of the training"
         )
     some = permutation(len(x), 0)[:_GLANCE]
     with torch.no_grad():
         logits = Gate(network, x)
-        told = torch.cat(
+        predicted = torch.cat(
             [logits(part.to(device)).argmax(1).cpu() for part in torch.split(x[some], _GLANCE // 4)]
         )
-    right = int((told == y[some]).sum())
+    right = int((predicted == y[some]).sum())
     if note := chance_note(right, len(some), max(width, 2)):
         lines.append(note)
-    elif len(some) > 9 and len(set(told.tolist())) == 1 and len(set(y[some].tolist())) > 1:
-        lines.append(f"the network takes each of {len(some)} images for class {int(told[0])}; is it trained?")
+    elif len(some) > 9 and len(set(predicted.tolist())) == 1 and len(set(y[some].tolist())) > 1:
+        lines.append(
+            f"the network predicts class {int(predicted[0])} for each of {len(some)} images; is it trained?"
+        )
     return lines
 
 
 def _check(network: nn.Module, x: Tensor, model: str, data: str, device: torch.device | str) -> int:
-    """How many classes the network tells apart."""
+    """Number of classes of the network; InputError if its outputs are not logits."""
     try:
         with torch.no_grad():
             return Gate(network, x)(x[:16].to(device)).shape[1]

@@ -1,4 +1,4 @@
-"""Every way in which a model is asked: attacks alone, the ensemble, other libraries' attacks, verdicts, evaluation."""
+"""Every way to call a model: attacks, the ensemble, attacks of other libraries, verdicts, evaluation."""
 
 from collections.abc import Callable
 from types import ModuleType

@@ -17,7 +17,7 @@ COLUMNS = ("ids", "clean", "robust", "broken_by", "target", "iteration", "x_adv"
 
 
 def evaluate(out: Path, resume: bool, how: str) -> None:
-    """Attack a small network, `quick` or `slow`, or a `random` one; tell about progress line by line, and write what was found."""
+    """Attack a small network (`quick`, `slow` or `random`); print progress, and write the report."""
     slow, random = how == "slow", how == "random"
     torch.set_num_threads(1)
     if "RANK" in os.environ:

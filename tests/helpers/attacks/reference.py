@@ -48,7 +48,7 @@ class Counted(nn.Module):
 
 
 def small_cnn(classes: int = 5, width: int = 4) -> nn.Sequential:
-    """A convolution, batch normalisation with statistics of its own, dropout and a linear layer, on (N, 3, 6, 6)."""
+    """A convolution, batch norm with its own statistics, dropout and a linear layer, for (N, 3, 6, 6)."""
     model = nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1),
         nn.BatchNorm2d(width),

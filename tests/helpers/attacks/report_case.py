@@ -16,7 +16,7 @@ FLAGS = (
 
 
 def report_case(shape: tuple[int, ...] = (3, 8, 8), seed: int = 0) -> tuple[Report, Tensor]:
-    """Ten samples with the ids 109 down to 100: one wrong, three broken by APGD, one by Square, five robust."""
+    """Ten samples with ids 109 down to 100: one wrong, three broken by APGD, one by Square, five robust."""
     g = torch.Generator().manual_seed(seed)
     x = torch.rand(10, *shape, generator=g).mul_(0.8).add_(0.1)
     clean = torch.arange(10) != 0

@@ -1,4 +1,4 @@
-"""Every kind of norm layer that is converted, with a shape of its input, and the presets that each can take."""
+"""Every kind of norm layer that can be converted, with an input shape and its presets."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def prepare(folder: Path) -> Path:
 
     save_file(network().state_dict(), place / "sound.safetensors")
     (place / "net.py").write_text(
-        "from torch import nn\n\n\ndef make(num_classes=10):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+        "from torch import nn\n\n\ndef make(num_classes=10):\n    return nn.Sequential(nn.Flatten(), "
+        "nn.Linear(64, num_classes))\n"
     )
     for name in ("cat", "dog"):
         (place / "photos" / name).mkdir(parents=True)
@@ -356,7 +357,7 @@ def _ask_run(folder: Path) -> Callable[[], object]:
 
 
 def _journals(sound: Path, made: Path) -> list[Case]:
-    """Records of runs and reports of evaluations that make no sense: the page and the table do without, or refuse."""
+    """Records of runs and reports of evaluations that make no sense: page and table skip or refuse them."""
     found = []
     records = (
         "null",
