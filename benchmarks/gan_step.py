@@ -1,12 +1,12 @@
-"""One step of a GAN, discriminator then generator, beside code as it is published.
+"""One step of a GAN, discriminator then generator, against a reference written as in published code.
 
-The reference is SNGAN-32 written in the manner of the published code: conditional norms as batch norm, then scale and shift;
-upsampling and pooling beside convolutions; real and generated images through the discriminator one after the other; generated
-images made with a graph that is thrown away; gradients of the discriminator taken in the generator's step and thrown away.
-`lean step` is the same networks with one forward of the discriminator, without that graph and those gradients. `ours` is the
-step of the trainer. All sides take turns; each has its own networks, and hinge loss, Adam and drawing of latents and classes
-are in it. On one thread seconds are CPU seconds of the process, which other processes do not lengthen.
-"""
+The reference is SNGAN-32: conditional norms as batch norm, then scale and shift; upsampling and pooling apart
+from convolutions; real and generated images through the discriminator one after the other; generated images
+made with a graph that is not used; gradients of the discriminator computed in the generator's step and not
+used. `lean step` is the same networks with one forward of the discriminator, without that graph and those
+gradients. `ours` is the step of the trainer. All alternate; each has its own networks, with hinge loss, Adam
+and random latents and classes. On one thread, seconds are CPU seconds of the process, which other processes
+do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`robustsabn fd A B`: how near the images of A are to the real ones of B."""
+"""`robustsabn fd A B`: distances between the images of A and the real images of B."""
 
 import argparse
 from pathlib import Path
@@ -23,38 +23,42 @@ EPILOG = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the verb."""
-    parser.add_argument("images", metavar="A", help="what is measured")
-    parser.add_argument("real", metavar="B", help="the real images that it is compared with")
+    """Arguments of the command."""
+    parser.add_argument("images", metavar="A", help="the images to measure")
+    parser.add_argument("real", metavar="B", help="the real images to compare with")
     parser.add_argument(
         "--extractor",
         default="digits",
         metavar="SPEC",
         help="digits (the default), inception[:FILE], FILE.py:FUNCTION, or a run folder",
     )
-    parser.add_argument("--judge", metavar="SPEC", help="a classifier of the same kinds, for class accuracy")
     parser.add_argument(
-        "--n", type=int, help="this many of A; all by default, of a run as many as there are in B"
-    )
-    parser.add_argument("--real-n", type=int, help="this many of B; at most 50,000 by default")
-    parser.add_argument(
-        "--part", choices=("train", "validation", "test", "all"), help="of A, where it has parts"
+        "--judge", metavar="SPEC", help="a classifier, given in the same way, for class accuracy"
     )
     parser.add_argument(
-        "--real-part", choices=("train", "validation", "test", "all"), help="of B; train by default"
+        "--n", type=int, help="number of images of A; all by default, of a run as many as B has"
+    )
+    parser.add_argument("--real-n", type=int, help="number of images of B; at most 50,000 by default")
+    parser.add_argument(
+        "--part", choices=("train", "validation", "test", "all"), help="part of A, if it has parts"
+    )
+    parser.add_argument(
+        "--real-part", choices=("train", "validation", "test", "all"), help="part of B; train by default"
     )
     parser.add_argument("--only", metavar="NAMES", help="some of the metrics, such as fid,classes")
     parser.add_argument(
-        "--checkpoint", choices=("best", "last", "ema"), help="of a run; ema where it has one"
+        "--checkpoint",
+        choices=("best", "last", "ema"),
+        help="checkpoint of a run; by default ema if it has one",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn: samples and subsets")
+    parser.add_argument("--seed", type=int, default=0, help="seed of samples and subsets")
     parser.add_argument("--batch-size", type=int, default=256, help="images at a time, 256 by default")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
     parser.add_argument("--json", metavar="OUT", type=Path, help="write the numbers")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the table; write the numbers where they are asked for."""
+    """Print the table; write the numbers if chosen."""
     import json
 
     import torch
@@ -150,7 +154,7 @@ def _samples(args: argparse.Namespace, real: "Source", device: "torch.device") -
     name = f"{args.images} ({loaded.checkpoint}, step {loaded.step})"
     if real.classes is not None and real.classes != loaded.classes:
         raise UsageError(
-            f"{args.images} generates {', '.join(loaded.classes[:10])}, {real.name} has {', '.join(real.classes[:10])}; "
-            "give the set that the run was trained on"
+            f"{args.images} generates {', '.join(loaded.classes[:10])}, {real.name} has "
+            f"{', '.join(real.classes[:10])}; give the set that the run was trained on"
         )
     return Source(batches, None, name, "samples", loaded.classes)
