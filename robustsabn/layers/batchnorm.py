@@ -15,7 +15,6 @@ from robustsabn.layers.affine import Affine, Init, Statistics
 from robustsabn.layers.base import RoutedNorm, check_features
 from robustsabn.layers.batch_dim import check_samples_first
 from robustsabn.layers.checks import check_counts, check_dtype, check_values
-from robustsabn.layers.functional import normalise_parts, normalise_samples
 from robustsabn.layers.moments import (
     Moments,
     affine_rows,
@@ -25,6 +24,8 @@ from robustsabn.layers.moments import (
     route_per_sample,
     wide,
 )
+from robustsabn.layers.parts import normalise_parts
+from robustsabn.layers.samples import normalise_samples
 from robustsabn.layers.statistics import RunningStatistics, Update
 from robustsabn.layers.sync import is_distributed, merge_moments, sync_batch_norm_cuda
 from robustsabn.routing import Resolved, Router, current_selection, is_whole_batch, record_selection
@@ -190,21 +191,22 @@ class RoutedBatchNorm(RunningStatistics):
     def _samples(self, x: Tensor, selection: Resolved, batch_statistics: bool, update: Update) -> Tensor:
         check_dtype(self, x, self._dtype(x))
         scale, shift = self.per_sample_affine(selection)
-        routes = selection.to(x.device) if isinstance(selection, Tensor) else None
-        groups = routes if self.statistics == "per_route" else None
+        rows = (affine_rows(scale, 1.0, x, self._dtype(x)), affine_rows(shift, 0.0, x, self._dtype(x)))
+        grouped = self.statistics == "per_route" and isinstance(selection, Tensor)
+        groups = selection.to(x.device) if grouped else None
         if not batch_statistics:
-            running, spread = self._running(None) if groups is None else self._rows(groups)
-            return apply_moments(x, running, spread, self.eps, scale, shift)
-        sets = len(self.router) if groups is not None else 1
-        if not ((self.sync and is_distributed()) or torch.compiler.is_compiling()):
-            rows = (affine_rows(scale, 1.0, x, self._dtype(x)), affine_rows(shift, 0.0, x, self._dtype(x)))
-            y, moments = normalise_samples(x, *rows, groups, sets, self.eps)
-        else:
+            known = self.running_mean, self.running_var
+            if groups is None:
+                known = tuple(t.unsqueeze(0) for t in self._running(None))
+            return normalise_samples(x, *rows, self.eps, groups, known=known)[0]
+        sets = 1 if groups is None else len(self.router)
+        if self.sync and is_distributed():
             exact = x.to(wide(x.dtype))  # both uses of x are added up in the backward
-            synced = self.sync and is_distributed()
-            moments = self._merged(exact, groups, sets) if synced else batch_moments(exact, groups, sets)
+            moments = self._merged(exact, groups, sets)
             mean, var = (m if groups is None else m[groups] for m in moments[1:])
             y = apply_moments(exact, mean, var, self.eps, scale, shift).to(x.dtype)
+        else:
+            y, moments = normalise_samples(x, *rows, self.eps, groups, sets=sets)
         if update == "move":
             self._track_moments(moments)
         return y

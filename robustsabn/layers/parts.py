@@ -1,8 +1,4 @@
-"""The arithmetic of routed normalisation, with one pass over the activation for each selection.
-
-Shapes: x (N, C, *); scale and shift per sample (N, C) or per channel (C,); groups (N,) assigns samples to
-sets of statistics; parts are consecutive along N. Gradients of the fused functions are analytic and of first
-order. All is computed in float32 or wider and rounded once, to the dtype of x."""
+"""Batch normalisation of consecutive parts of a batch, each written in its place; gradients are of first order."""
 
 from __future__ import annotations
 
@@ -14,83 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from robustsabn.layers.moments import (
-    Moments,
-    batch_moments,
-    over,
-    positions,
-    scale_shift,
-    sum_positions,
-    wide,
-)
+from robustsabn.layers.moments import wide
 
-__all__ = ["normalise_parts", "normalise_samples"]
-
-
-class _Samples(torch.autograd.Function):
-    """y = scale * xhat + shift, which keeps only xhat for the backward; in half precision x, to compute xhat
-    again.
-
-    With k1 and k2 the means of scale * gy and scale * gy * xhat over the group,
-    gx = (scale * gy - k1 - k2 * xhat) / sigma: everything except gy and xhat has the size of parameters.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
-    ) -> Any:
-        exact = x.to(wide(x.dtype))
-        if groups is None:
-            mean, var = exact.new_zeros(x.shape[1]), exact.new_zeros(x.shape[1])
-            xhat, _, invstd = torch.native_batch_norm(exact, None, None, mean, var, True, 1.0, eps)
-            count = exact.new_full((1,), x.shape[0] * positions(x))
-            moments = count, mean.unsqueeze(0), var.unsqueeze(0) * ((count - 1) / count)
-        else:
-            moments = batch_moments(exact, groups, n_groups)
-            invstd = torch.rsqrt(moments[2] + eps)
-            xhat = scale_shift(exact, invstd[groups], (-moments[1] * invstd)[groups])
-        ctx.save_for_backward(xhat if exact is x else x, moments[1], invstd, scale, moments[0], groups)
-        ctx.mark_non_differentiable(*moments)
-        return scale_shift(xhat, scale, shift).to(x.dtype), *moments
-
-    @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the name ctx
-        ctx: Any, *grad_outputs: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        kept, mean, invstd, scale, count, groups = ctx.saved_tensors
-        gy, xhat, scale = (t.to(wide(kept.dtype)) for t in (grad_outputs[0], kept, scale))
-        if xhat is not kept:
-            offset = -mean * invstd
-            xhat = scale_shift(
-                xhat, *((invstd, offset) if groups is None else (invstd[groups], offset[groups]))
-            )
-        g_shift = sum_positions(gy, scale.dtype)
-        g_scale = sum_positions(gy * xhat, scale.dtype)
-        gx = None
-        if ctx.needs_input_grad[0]:
-            if groups is None:
-                k1, k2 = (scale * g_shift).sum(0) / count, (scale * g_scale).sum(0) / count
-            else:
-                per = count.clamp(min=1).unsqueeze(1)
-                k1 = (torch.zeros_like(invstd).index_add(0, groups, scale * g_shift) / per)[groups]
-                k2 = (torch.zeros_like(invstd).index_add(0, groups, scale * g_scale) / per)[groups]
-                invstd = invstd[groups]
-            gx = scale_shift(xhat, -k2 * invstd, -k1 * invstd).addcmul_(gy, over(scale * invstd, gy))
-        return gx, g_scale, g_shift, None, None, None  # autograd rounds them to the dtypes of the inputs
-
-
-_samples: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = _Samples.apply
-
-
-def normalise_samples(
-    x: Tensor, scale: Tensor, shift: Tensor, groups: Tensor | None, n_groups: int, eps: float
-) -> tuple[Tensor, Moments]:
-    """Normalise x by statistics of the batch or of groups, then scale and shift by sample (N, C)."""
-    if groups is None and not len(x):  # torch's kernel divides by the number of samples
-        groups = torch.zeros(0, dtype=torch.long, device=x.device)
-    y, count, mean, var = _samples(x, scale, shift, groups, n_groups, eps)
-    return y, (count, mean, var)
+__all__ = ["normalise_parts"]
 
 
 Running = Sequence[tuple["Tensor | None", "Tensor | None", float]]
