@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.arguments import a_whole_number
-from robustsabn.devices import holds, vector
 from robustsabn.errors import RouteError
 from robustsabn.routing.names import what_is_wrong
+from robustsabn.routing.resolution import mixture, routes_by_sample, vectors_by_sample
 from robustsabn.routing.selections import Blend, Condition, Resolved, Selection, Split, is_integer
 from robustsabn.text import nearest, quote
 
@@ -133,63 +134,16 @@ class Router:
                 )
             return parts
         if isinstance(selection, Blend):
-            return self._blend(selection, like)
+            return mixture(selection, len(self), self.index, like)
         if isinstance(selection, Condition):
-            return self._condition(selection.vectors, like)
+            return vectors_by_sample(selection.vectors, self.condition, like)
         if isinstance(selection, Tensor):
-            return self._per_sample(selection, like)
+            return routes_by_sample(selection, len(self), like)
         raise RouteError(
             f"a selection of type {type(selection).__name__}; allowed: a route's name or number, a "
             "LongTensor (N,), Split(...), Blend(...), Condition(...) or None; torch.as_tensor makes a "
             "LongTensor of a list or an array"
         )
-
-    def _blend(self, blend: Blend, like: Tensor | None) -> Tensor:
-        if blend.weights is None:
-            mix = {self.index(name): weight for name, weight in blend.named.items()}
-            if like is None:
-                return vector(len(self.names), 0.0, mix)
-            dtype = torch.promote_types(like.dtype, torch.float32)
-            return vector(len(self.names), 0.0, mix, like.device, dtype)
-        if blend.weights.shape != (len(self.names),):
-            raise RouteError(
-                f"Blend: weights of shape {tuple(blend.weights.shape)} for {len(self.names)} routes; "
-                f"give one weight per route, shape ({len(self.names)},)"
-            )
-        return blend.weights if like is None else blend.weights.to(like.device)
-
-    def _condition(self, vectors: Tensor, like: Tensor | None) -> Tensor:
-        if vectors.shape[1] != self.condition:
-            raise RouteError(
-                f"Condition: vectors of length {vectors.shape[1]} for layers of condition={self.condition}; "
-                f"give a tensor (N, {self.condition})"
-            )
-        half = vectors.dtype in (torch.float16, torch.bfloat16)
-        if like is not None and vectors.dtype != like.dtype and not (half and like.dtype == torch.float32):
-            raise RouteError(
-                f"Condition: vectors of {vectors.dtype} for layers of {like.dtype}; give "
-                f"vectors.to({like.dtype})"
-            )
-        if like is not None and vectors.device != like.device:
-            raise RouteError(
-                f"Condition: vectors on {vectors.device} for layers on {like.device}; move them to "
-                f"{like.device}"
-            )
-        return vectors
-
-    def _per_sample(self, routes: Tensor, like: Tensor | None) -> Tensor:
-        if routes.dtype != torch.long or routes.ndim != 1:
-            raise RouteError(
-                f"per-sample routes of dtype {routes.dtype} and shape {tuple(routes.shape)}; give a "
-                "LongTensor (N,)"
-            )
-        inside = ((routes >= 0) & (routes < len(self.names))).all()
-        if not holds(inside, f"per-sample routes must lie in 0 to {len(self.names) - 1}"):
-            raise RouteError(
-                f"per-sample routes from {int(routes.min())} to {int(routes.max())}; "
-                f"this model has routes 0 to {len(self.names) - 1}"
-            )
-        return routes if like is None else routes.to(like.device)
 
 
 def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
@@ -306,9 +260,11 @@ def route(model: nn.Module, selection: Selection) -> Iterator[None]:
                 f"route None means the shared affine only, but {_described(lacking[0])} has none; "
                 "convert with norm='sabn' or 'saauxbn', or select a route"
             )
-    recomputing = in_backward()  # possibly on a thread of autograd
+    recomputing = in_backward()  # on a thread of autograd's, maybe
+    tensors = isinstance(selection, (Tensor, Blend, Condition))
     chosen = [
-        (router, router.resolve(selection, _first_tensor(layers))) for router, layers in routers.items()
+        (router, router.resolve(selection, _first_tensor(layers) if tensors else None))
+        for router, layers in routers.items()
     ]
     free = recomputing or torch.compiler.is_compiling()
     with contextlib.nullcontext() if free else _alone(routers), selected(model, chosen, pinned=recomputing):
@@ -336,8 +292,8 @@ def _nothing_to_select(model: nn.Module, selection: Selection) -> RouteError:
 
 
 def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:
-    """The first floating-point parameter or buffer, which gives dtype and device."""
-    tensors = (t for layer in layers for t in (*layer.parameters(), *layer.buffers()))
+    """A floating-point parameter or buffer, for its dtype and device."""
+    tensors = (t for layer in layers for t in itertools.chain(layer.parameters(), layer.buffers()))
     return next((t for t in tensors if t.is_floating_point()), None)
 
 

@@ -184,12 +184,25 @@ class RoutedAffine(nn.Module):
             return weight, bias
         if self.condition_gain is not None:
             return compose(*affine_of_condition(self, selection), weight, bias)
+        if isinstance(selection, int):
+            row = self._row_of("route_weight", selection)
+            assert row is not None
+            return compose(row, self._row_of("route_bias", selection), weight, bias)
         g, b = self.route_weight, self.route_bias
         assert g is not None
         if is_blend(selection):  # the mean of composed affines
             g, b = compose(g, b, weight, bias)
             return mixed(selection, g), None if b is None else mixed(selection, b)
         return compose(rows_of(g, selection), None if b is None else rows_of(b, selection), weight, bias)
+
+    def _row_of(self, name: str, index: int) -> Tensor | None:
+        """A route's row of a table; one step for autograd, where a row of a view is two."""
+        table = self._parameters[name]
+        if table is None:
+            return None
+        size = table.numel() // len(self.router)
+        row = table.narrow(0, index * size, size)
+        return row if len(self.shape) == 1 else row.view(self.shape)
 
     def per_sample_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
         """As `effective_affine`, with the rows of a Split's parts repeated for their samples."""
