@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustsabn.arguments import a_number, a_tensor
@@ -22,6 +21,7 @@ from robustsabn.layers.moments import (
     approach,
     batch_moments,
     route_per_sample,
+    torch_batch_norm,
     wide,
 )
 from robustsabn.layers.parts import normalise_parts
@@ -128,12 +128,14 @@ class RoutedBatchNorm(RunningStatistics):
         x = input
         selection, recomputed = current_selection(self.router)
         self._check_input(x)
-        self.check_batch(selection, len(x))
+        whole = is_whole_batch(selection)
+        if not whole:
+            self.check_batch(selection, len(x))
         batch_statistics = self.training or self.running_mean is None
         synced = self.sync and batch_statistics and is_distributed()
         if batch_statistics and not synced:
             check_values(self, x, selection, self.statistics == "per_route")
-        if not (is_whole_batch(selection) or torch.compiler.is_compiling() or self.batch_dim is not None):
+        if not (whole or torch.compiler.is_compiling() or self.batch_dim is not None):
             check_samples_first(self, x, selection)
         update: Update = "none"
         if self.training and self.track_running_stats and self.running_mean is not None:
@@ -145,7 +147,7 @@ class RoutedBatchNorm(RunningStatistics):
                 y = self._samples(x, route_per_sample(selection, x.device), batch_statistics, update)
             else:
                 y = self._parts(x, selection, batch_statistics, update)
-        elif not is_whole_batch(selection):
+        elif not whole:
             y = self._samples(x, selection, batch_statistics, update)
         else:
             y = self._whole(x, selection, batch_statistics, update)
@@ -160,7 +162,7 @@ class RoutedBatchNorm(RunningStatistics):
             if mean.requires_grad or mean.dtype != self._dtype(x):
                 check_dtype(self, x, self._dtype(x))
                 return apply_moments(x, mean, var, self.eps, scale, shift)
-            return F.batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
+            return torch_batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
         if self.statistics == "shared" or isinstance(selection, int):
             tracked = self._tracked(selection if isinstance(selection, int) else 0, update)
             return self._batch_norm(x, scale, shift, *tracked)
@@ -222,7 +224,7 @@ class RoutedBatchNorm(RunningStatistics):
     ) -> Tensor:
         """Normalise by batch statistics of all of x; mean and var, if given, are updated in place."""
         if not (self.sync and is_distributed()):
-            return F.batch_norm(x, mean, var, scale, shift, True, momentum, self.eps)
+            return torch_batch_norm(x, mean, var, scale, shift, True, momentum, self.eps)
         if x.is_cuda:
             return sync_batch_norm_cuda(x, scale, shift, mean, var, momentum, self.eps)
         exact = x.to(wide(x.dtype))  # both uses of x are added up in the backward

@@ -19,6 +19,7 @@ __all__ = [
     "route_per_sample",
     "scale_shift",
     "sum_positions",
+    "torch_batch_norm",
     "wide",
 ]
 
@@ -105,3 +106,18 @@ def apply_moments(
     total = invstd if scale is None else scale * invstd
     offset = -mean * total
     return scale_shift(x, total, offset if shift is None else offset + shift)
+
+
+def torch_batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """`F.batch_norm` without its check of the number of values per channel, which layers make."""
+    cudnn = torch.backends.cudnn.enabled
+    return torch.batch_norm(x, scale, shift, mean, var, training, momentum, eps, cudnn)

@@ -1,4 +1,4 @@
-"""Batch normalisation of consecutive parts of a batch, each written in its place; gradients are of first order."""
+"""Batch normalisation of consecutive parts of a batch, each written in its place. First-order gradients."""
 
 from __future__ import annotations
 

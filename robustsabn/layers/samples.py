@@ -1,7 +1,7 @@
-"""Normalisation with an affine for each sample: a pass over the activation forward, two backward, nothing kept but x.
+"""Normalisation with an affine for each sample. Autograd keeps x alone, and backward takes two passes.
 
-Shapes: x (N, C, *); scale and shift (N, C); mean and var (G, C), of the sets that groups (N,) assigns samples to.
-Everything is computed in float32 at least and rounded once, to the dtype of x.
+Shapes: x (N, C, *); scale and shift (N, C); mean and var (G, C); groups (N,) assigns each sample to a row of
+mean and var. All is computed in float32 or wider and rounded once, to the dtype of x.
 """
 
 from __future__ import annotations
@@ -81,10 +81,11 @@ def _moments(x: Tensor, groups: Tensor | None, sets: int) -> Moments:
 
 
 class _Samples(torch.autograd.Function):
-    """y = scale * xhat + shift, xhat = (x - mean) / sigma; with `count` (G,) mean and var are those of x itself.
+    """y = scale * xhat + shift with xhat = (x - mean) / sigma.
 
+    With `count` (G,), the values per channel in each group, mean and var are those of x itself.
     With k1 and k2 the means of scale * gy and scale * gy * xhat over the group,
-    gx = (scale * gy - k1 - k2 * xhat) / sigma: all but gy and x is of parameter size.
+    gx = (scale * gy - k1 - k2 * xhat) / sigma: everything except gy and x has the size of parameters.
     """
 
     @staticmethod
@@ -142,7 +143,7 @@ _samples: Callable[..., Tensor] = _Samples.apply
 
 
 def _differentiable(ctx: Any, gy: Tensor) -> list[Tensor | None]:
-    """Gradients of x, scale and shift that have gradients themselves, through the graph of the same computation."""
+    """Differentiable gradients of x, scale and shift, from the same computation with autograd."""
     x, scale, shift, mean, var, count, groups = ctx.saved_tensors
     wanted = [t for t, needed in zip((x, scale, shift), ctx.needs_input_grad, strict=False) if needed]
     if count is not None:
@@ -160,7 +161,7 @@ def _rows(x: Tensor, mean: Tensor, var: Tensor, groups: Tensor | None, eps: floa
 
 
 def _means(values: Tensor, count: Tensor, groups: Tensor | None, n: int) -> Tensor:
-    """Sums of values (N, C) over each group, by the number of values per channel in it, as rows (N or 1, C)."""
+    """Sums of values (N, C) in each group divided by its count, as rows (N or 1, C)."""
     if groups is None:
         return values.sum(0, keepdim=True) / count.clamp(min=1)
     sums = values.new_zeros(len(count), values.shape[1]).index_add(0, groups, values)
@@ -184,7 +185,7 @@ def _slices(x: Tensor, *rows: Tensor | None) -> list[tuple[Any, ...]]:
 def _affine(
     x: Tensor, scale: Tensor, shift: Tensor | None, other: Tensor | None = None, slope: Tensor | None = None
 ) -> Tensor:
-    """`scale * x + slope * other + shift`, rounded once, in the dtype and memory order of `other`, else of x."""
+    """`scale * x + slope * other + shift`, rounded once, in the dtype and layout of `other` or else of x."""
     like = x if other is None else other
     out = torch.empty_like(like)
     scale, shift, slope = (None if t is None else over(t, x) for t in (scale, shift, slope))
@@ -205,7 +206,7 @@ def _sums(gy: Tensor, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     shape, dtype = x.shape[:2], mean.dtype
     plain = x.is_cpu and x.dtype == gy.dtype == dtype and x.numel()
     if plain and x.ndim > 2 and x.is_contiguous() and gy.is_contiguous():
-        # one pass for both: to a batch norm of one sample with N C channels they are the gradients of its affine
+        # both in one pass: the gradients of the affine of a batch norm over one sample with N C channels
         flat, centre = (1, -1, *x.shape[2:]), mean.expand(shape).reshape(-1)
         args = (gy.view(flat), x.view(flat), None, None, None, centre, torch.ones_like(centre))
         _, product, total = torch.ops.aten.native_batch_norm_backward(*args, True, 0.0, [False, True, True])

@@ -1,16 +1,18 @@
 """Routes: one router per model says which branch of every routed layer the next forward uses.
 
-    with route(model, "adv"):                      # the whole batch with route(model, torch.tensor([0, 1,
-    1])):    # one route per sample with route(model, Split(clean=64, adv=64)):    # consecutive parts of one
-    batch with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches with route(model,
-    Condition(y)):               # a vector for each sample, in layers built with condition=D with
-    route(model, None):                       # shared affine only
+    with route(model, "adv"):                      # the whole batch
+    with route(model, torch.tensor([0, 1, 1])):    # one route per sample
+    with route(model, Split(clean=64, adv=64)):    # consecutive parts of one batch
+    with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
+    with route(model, Condition(y)):               # a vector per sample, for layers with condition=D
+    with route(model, None):                       # shared affine only
 
 Without `route` the first route is used, in train and in eval mode. A model belongs to one thread at a time.
 """
 
+from robustsabn.routing.block import maybe_route, route
 from robustsabn.routing.recomputation import checkpoint_context, current_selection, record_selection
-from robustsabn.routing.router import Router, maybe_route, route, routers_of, routes_of
+from robustsabn.routing.router import Router, routers_of, routes_of
 from robustsabn.routing.selections import (
     Blend,
     Condition,

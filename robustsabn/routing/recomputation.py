@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.errors import RouteError
-from robustsabn.routing.router import Router, in_backward, routers_of, selected
+from robustsabn.routing.block import selected
+from robustsabn.routing.router import Router, in_backward, routers_of
 from robustsabn.routing.selections import Resolved
 
 __all__ = ["checkpoint_context", "current_selection", "record_selection"]

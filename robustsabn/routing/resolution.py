@@ -1,4 +1,4 @@
-"""Selections that hold numbers, checked against a model's routes and brought to the form and device that layers read."""
+"""Selections that hold numbers: checked against the routes of a model, and moved to its device."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def routes_by_sample(routes: Tensor, count: int, like: Tensor | None) -> Tensor:
     """One of `count` routes for each sample, (N,)."""
     if routes.dtype != torch.long or routes.ndim != 1:
         raise RouteError(
-            f"per-sample routes of dtype {routes.dtype} and shape {tuple(routes.shape)}; give a LongTensor (N,)"
+            f"per-sample routes of dtype {routes.dtype} and shape {tuple(routes.shape)}; give a "
+            "LongTensor (N,)"
         )
     inside = ((routes >= 0) & (routes < count)).all()
     if not holds(inside, f"per-sample routes must lie in 0 to {count - 1}"):
@@ -45,7 +46,7 @@ def routes_by_sample(routes: Tensor, count: int, like: Tensor | None) -> Tensor:
 
 
 def vectors_by_sample(vectors: Tensor, length: int | None, like: Tensor | None) -> Tensor:
-    """A vector of `length` for each sample, (N, D); half precision is what autocast gives to layers of float32."""
+    """A vector of `length` for each sample, (N, D). Layers of float32 also take half precision (autocast)."""
     if vectors.shape[1] != length:
         raise RouteError(
             f"Condition: vectors of length {vectors.shape[1]} for layers of condition={length}; "
@@ -54,10 +55,10 @@ def vectors_by_sample(vectors: Tensor, length: int | None, like: Tensor | None) 
     half = vectors.dtype in (torch.float16, torch.bfloat16)
     if like is not None and vectors.dtype != like.dtype and not (half and like.dtype == torch.float32):
         raise RouteError(
-            f"Condition: vectors of {vectors.dtype} for layers of {like.dtype}; bring them to {like.dtype}"
+            f"Condition: vectors of {vectors.dtype} for layers of {like.dtype}; give vectors.to({like.dtype})"
         )
     if like is not None and vectors.device != like.device:
         raise RouteError(
-            f"Condition: vectors on {vectors.device} for layers on {like.device}; bring them to {like.device}"
+            f"Condition: vectors on {vectors.device} for layers on {like.device}; move them to {like.device}"
         )
     return vectors

@@ -1,13 +1,9 @@
-"""`Router`, which holds the selection of one model, and `route`, which sets it."""
+"""`Router`, which holds the selection of one model, and the routers that a model has."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import torch
@@ -20,7 +16,7 @@ from robustsabn.routing.resolution import mixture, routes_by_sample, vectors_by_
 from robustsabn.routing.selections import Blend, Condition, Resolved, Selection, Split, is_integer
 from robustsabn.text import nearest, quote
 
-__all__ = ["Router", "in_backward", "maybe_route", "route", "routers_of", "routes_of", "selected"]
+__all__ = ["Router", "in_backward", "routers_of", "routes_of"]
 
 MOST_ROUTES = 10_000
 """A larger number is a typing error."""
@@ -174,129 +170,3 @@ def routes_of(model: nn.Module) -> tuple[str, ...]:
 def in_backward() -> bool:
     """Whether autograd runs backward on this thread, so that a forward is a recomputation."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-@contextlib.contextmanager
-def selected(
-    root: nn.Module, selections: Sequence[tuple[Router, Resolved]], pinned: bool = False, kept: bool = False
-) -> Iterator[None]:
-    """Set resolved selections inside the block, and restore the former ones after it."""
-    before = [(r, r.selection, r.root, r.pinned, r.kept) for r, _ in selections]
-    try:
-        for router, value in selections:
-            router.selection, router.root = value, root
-            router.pinned, router.kept = pinned or router.pinned, kept or router.kept
-        yield
-    finally:
-        for router, former, outer, was_pinned, was_kept in before:
-            router.selection, router.root, router.pinned, router.kept = former, outer, was_pinned, was_kept
-
-
-@contextlib.contextmanager
-def _alone(routers: Iterable[Router]) -> Iterator[None]:
-    """Raise RouteError if `route` blocks of one model overlap, in threads or in coroutines."""
-    thread, block = threading.get_ident(), object()
-    before = []
-    try:
-        for router in routers:
-            outermost = not router.thread
-            if router.thread.setdefault("id", thread) != thread:  # atomic
-                raise RouteError(
-                    "another thread is in a route block of this model; a model belongs to one thread at a "
-                    "time: give each thread its own copy.deepcopy(model), or use a lock"
-                )
-            before.append((router, outermost, router.block))
-            router.block = block
-        yield
-        if any(router.block is not block for router, _, _ in before):
-            raise RouteError(
-                "a route block of this model ended before another that started inside it, so forwards used "
-                "each other's routes; give each coroutine or generator its own copy.deepcopy(model), or "
-                "end blocks in order"
-            )
-    finally:
-        for router, outermost, enclosing in before:
-            if router.block is not block:
-                router.rest()
-                continue
-            router.block = enclosing
-            if outermost:
-                router.thread.clear()
-
-
-@contextlib.contextmanager
-def route(model: nn.Module, selection: Selection) -> Iterator[None]:
-    """Send every forward of `model` inside the block through the selected route.
-
-    The former selection is restored after the block, also after an error; blocks can be nested.
-
-    - selection: a route's name or number; a LongTensor (N,), one route per sample; `Split`, `Blend`,
-      `Condition`; or None, the shared affine only. A `Condition` is for the layers built with `condition=D`,
-      every other selection for the other layers, and None for all.
-
-    Raises RouteError for a name, dtype, range or shape that does not fit the model, for None if a layer has
-    no shared affine, and for a model without routed layers.
-
-    Example:
-
-        >>> import torch
-        >>> from robustsabn import Split, convert, route
-        >>> model = convert(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)))
-        >>> x = torch.rand(6, 3, 8, 8)
-        >>> with route(model, "adv"):
-        ...     y = model(x)
-        >>> with route(model, Split(clean=2, adv=4)):
-        ...     y = model(x)
-    """
-    routers = {router: layers for router, layers in routers_of(model).items() if router.takes(selection)}
-    if not routers:
-        raise _nothing_to_select(model, selection)
-    if selection is None:
-        lacking = [
-            m for layers in routers.values() for m in layers if not getattr(m, "has_shared_affine", True)
-        ]
-        if lacking:
-            raise RouteError(
-                f"route None means the shared affine only, but {_described(lacking[0])} has none; "
-                "convert with norm='sabn' or 'saauxbn', or select a route"
-            )
-    recomputing = in_backward()  # on a thread of autograd's, maybe
-    tensors = isinstance(selection, (Tensor, Blend, Condition))
-    chosen = [
-        (router, router.resolve(selection, _first_tensor(layers) if tensors else None))
-        for router, layers in routers.items()
-    ]
-    free = recomputing or torch.compiler.is_compiling()
-    with contextlib.nullcontext() if free else _alone(routers), selected(model, chosen, pinned=recomputing):
-        yield
-
-
-def _described(layer: Any) -> str:
-    affine = getattr(layer, "affine", None)
-    return type(layer).__name__ + (f" with affine={affine!r}" if affine else "")
-
-
-def _nothing_to_select(model: nn.Module, selection: Selection) -> RouteError:
-    name, routed = type(model).__name__, bool(routers_of(model))
-    if isinstance(selection, Condition):
-        return RouteError(
-            f"{name} has no layers that take a vector; build them with condition={selection.vectors.shape[1]}"
-            + (", or select a route" if routed else "")
-        )
-    if routed:
-        return RouteError(
-            f"the layers of {name} take vectors and have no routes; use route(model, Condition(y)) with y "
-            "(N, D)"
-        )
-    return RouteError(f"{name} has no routed layers; convert it first: convert(model, norm='saauxbn')")
-
-
-def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:
-    """A floating-point parameter or buffer, for its dtype and device."""
-    tensors = (t for layer in layers for t in itertools.chain(layer.parameters(), layer.buffers()))
-    return next((t for t in tensors if t.is_floating_point()), None)
-
-
-def maybe_route(model: nn.Module, selection: Selection) -> AbstractContextManager[None]:
-    """`route` for a model with routed layers; does nothing for a plain model."""
-    return route(model, selection) if routers_of(model) else contextlib.nullcontext()
