@@ -196,13 +196,14 @@ class RoutedAffine(nn.Module):
         return compose(rows_of(g, selection), None if b is None else rows_of(b, selection), weight, bias)
 
     def _row_of(self, name: str, index: int) -> Tensor | None:
-        """A route's row of a table; one step for autograd, where a row of a view is two."""
+        """A row of a table: one step of autograd instead of two for a row of a view."""
         table = self._parameters[name]
         if table is None:
             return None
-        size = table.numel() // len(self.router)
-        row = table.narrow(0, index * size, size)
-        return row if len(self.shape) == 1 else row.view(self.shape)
+        if table.ndim > 1 or len(self.shape) > 1:
+            return table.view(len(self.router), *self.shape).select(0, index)
+        size = self.shape[0]
+        return table.narrow(0, index * size, size)
 
     def per_sample_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
         """As `effective_affine`, with the rows of a Split's parts repeated for their samples."""
