@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["autocast_dtype", "holds", "vector"]
+__all__ = ["autocast_dtype", "holds", "vector", "waits"]
 
 
 def holds(condition: Tensor, message: str) -> bool:
@@ -17,6 +17,11 @@ def holds(condition: Tensor, message: str) -> bool:
         torch.ops.aten._assert_async.msg(condition, message)
         return True
     return bool(condition)
+
+
+def waits(tensor: Tensor | None) -> bool:
+    """Whether to read its values is to wait for a device."""
+    return tensor is not None and not tensor.is_cpu
 
 
 def vector(

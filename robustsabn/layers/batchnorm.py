@@ -143,7 +143,8 @@ class RoutedBatchNorm(RunningStatistics):
         if self.statistics == "shared" and not self.has_route_affine:
             y = self._whole(x, 0, batch_statistics, update)  # all routes are equal
         elif isinstance(selection, tuple) and (self.statistics == "per_route" or not batch_statistics):
-            if synced:  # all parts in one exchange; torch's kernels take one each, and wait for the device
+            # all parts in one exchange; torch's kernels take one each, and wait for the device
+            if synced or self._moved_apart(update):
                 y = self._samples(x, route_per_sample(selection, x.device), batch_statistics, update)
             else:
                 y = self._parts(x, selection, batch_statistics, update)
@@ -163,13 +164,14 @@ class RoutedBatchNorm(RunningStatistics):
                 check_dtype(self, x, self._dtype(x))
                 return apply_moments(x, mean, var, self.eps, scale, shift)
             return torch_batch_norm(x, mean, var, scale, shift, False, 0.0, self.eps)
-        if self.statistics == "shared" or isinstance(selection, int):
+        one = self.statistics == "shared" or isinstance(selection, int)
+        if one and not self._moved_apart(update):
             tracked = self._tracked(selection if isinstance(selection, int) else 0, update)
             return self._batch_norm(x, scale, shift, *tracked)
         batch = x.new_zeros(2, self.num_features, dtype=self._dtype(x))
         y = self._batch_norm(x, scale, shift, batch[0], batch[1], 1.0)
-        if update == "move" and isinstance(selection, Tensor) and (len(x) or self.sync):
-            self._move(batch[0], batch[1], selection.detach().to(batch))
+        if update == "move" and (one or isinstance(selection, Tensor)) and (len(x) or self.sync):
+            self._move(batch[0], batch[1], self._shares_of(selection, batch))
         return y
 
     def _parts(

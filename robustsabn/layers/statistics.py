@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import Self
 
+from robustsabn.devices import vector, waits
 from robustsabn.layers.affine.compose import mixed
 from robustsabn.layers.base import RoutedNorm, Tied
 from robustsabn.layers.moments import Moments, approach, wide
@@ -94,6 +95,19 @@ class RunningStatistics(RoutedNorm, _BatchNorm):
             count = self.shares[index] if self.shares.ndim else self.shares
             count.add_(1)
         return mean, var, 1.0 / float(count)
+
+    def _moved_apart(self, update: Update) -> bool:
+        """Whether `_move` follows torch's kernel, which takes the weight of a plain mean from the host."""
+        return update == "move" and self.momentum is None and waits(self.num_batches_tracked)
+
+    def _shares_of(self, selection: Resolved, like: Tensor) -> Tensor:
+        """How much a batch of a whole-batch selection moves each set of running statistics, () or (R,)."""
+        if self.statistics == "shared":
+            return like.new_ones(())
+        if isinstance(selection, Tensor):
+            return selection.detach().to(like)
+        assert isinstance(selection, int)
+        return vector(len(self.router), 0.0, {selection: 1.0}, like.device, like.dtype)
 
     def _buffers_of(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked

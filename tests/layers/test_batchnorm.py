@@ -186,6 +186,28 @@ def test_cumulative_momentum(preset: str, selection: str) -> None:
     torch.testing.assert_close(layer.running_mean[seen], mean[seen])
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_cumulative_momentum_on_a_device(
+    preset: str, selection: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off the CPU the weights of the batches stay on the device, and running statistics come out the same."""
+    layer = make(preset, momentum=None)
+    if weighted:
+        layer.shares = torch.zeros_like(layer.num_batches_tracked, dtype=torch.float64)
+    twin = copy.deepcopy(layer)
+    for _ in range(3):
+        x = torch.randn(6, 3, 4, 4, dtype=torch.float64)
+        outputs = []
+        for each, waits in ((layer, False), (twin, True)):
+            monkeypatch.setattr("robustsabn.layers.statistics.waits", lambda tensor, waits=waits: waits)
+            with route(each, SELECTIONS[selection][0]):
+                outputs.append(each(x))
+        torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(twin.state_dict(), layer.state_dict())
+
+
 def test_frozen_statistics() -> None:
     """track_running_stats=False on a layer in train mode: batch statistics, nothing updated."""
     for preset in PRESETS:

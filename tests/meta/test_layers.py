@@ -102,6 +102,18 @@ def test_layers_without_affine_and_in_half_precision(selection: str) -> None:
         passes(half, torch.empty(N, 4, 3, 3, device=META, dtype=torch.bfloat16), selection)
 
 
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_plain_means_of_statistics(selection: str) -> None:
+    for statistics, affine in (PRESETS["sabn"], PRESETS["saauxbn"]):
+        layer = sa.RoutedBatchNorm2d(
+            4, ROUTES, statistics=statistics, affine=affine, momentum=None, device=META
+        )
+        assert layer.num_batches_tracked is not None
+        for shares in (None, torch.zeros_like(layer.num_batches_tracked, dtype=torch.float32)):
+            layer.shares = shares
+            passes(layer, torch.empty(N, 4, 3, 3, device=META), selection)
+
+
 @pytest.mark.parametrize("norm", ["batch", *OTHERS])
 def test_affines_from_vectors(norm: str) -> None:
     make, shape = OTHERS.get(norm, (partial(sa.RoutedBatchNorm2d, 4), (4, 3, 3)))

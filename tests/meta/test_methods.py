@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from robustsabn import convert
@@ -21,7 +19,7 @@ from robustsabn.trainers.loop.averages import Average, Ema, Swa
 from robustsabn.trainers.loop.finite import Guard
 from robustsabn.trainers.loop.updates import Update, build_optimizer
 from robustsabn.trainers.methods import METHODS, Awp
-from robustsabn.trainers.processes.distributed import Network, accelerator
+from robustsabn.trainers.processes.distributed import Network
 from tests.helpers.device import META, no_copies
 from tests.helpers.methods import network
 
@@ -31,12 +29,10 @@ SGD = Sgd(lr=0.1, clip=1.0)
 
 
 @pytest.fixture
-def acc(monkeypatch: pytest.MonkeyPatch) -> Iterator[Accelerator]:
-    """Accelerate on the device meta; it has no generators, so draws take none."""
-    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+def acc(meta_accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch) -> Accelerator:
+    """The device meta has no generators, so draws take none."""
     monkeypatch.setattr(adversarial_step, "generator", lambda device, *seed: None)
-    yield accelerator(False)
-    AcceleratorState._reset_state(reset_partial_state=True)
+    return meta_accelerator
 
 
 def steps_of(acc: Accelerator, method: Any, y: Tensor, optim: Optim = SGD, **attack: Any) -> None:

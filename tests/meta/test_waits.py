@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from robustsabn import RoutedBatchNorm2d, convert
+from robustsabn import convert
 from robustsabn.attacks import PGD, ThreatModel
 from robustsabn.attacks.model.counted import CountedModel
 from robustsabn.attacks.search.apgd import APGD
@@ -58,10 +58,6 @@ def step_of(search: Search[Any], countdown: int) -> None:
         search.step(state, CountedModel(network().to(META).eval()))
 
 
-def plain_mean() -> Tensor:
-    return RoutedBatchNorm2d(1, momentum=None, device=META)(torch.empty(N, 1, 4, 4, device=META))  # type: ignore[no-any-return]
-
-
 def weights_before_a_checkpoint() -> None:
     Guard(Accelerator(cpu=True), Path(), [network().to(META)], lambda step: {}, "").check_weights(0)
 
@@ -80,9 +76,6 @@ WAITS = {
     ),
     "APGD": Wait("rows whose run ends begin the next: once a run", lambda: step_of(APGD(LINF), 0)),
     "FAB": Wait("Newton's method ends early: once in 8 of its turns", lambda: step_of(FAB(LINF), 3)),
-    "batch norm, momentum=None": Wait(
-        "torch's kernels take the share from the host: once a batch", plain_mean
-    ),
     "checkpoint": Wait("nothing broken is saved: once a checkpoint", weights_before_a_checkpoint),
 }
 
