@@ -15,6 +15,7 @@ from robustsabn.locks import LOCK, locked
 from robustsabn.trainers import train
 from robustsabn.trainers.runs.folder import RunFolder
 from tests.helpers import ROOT
+from tests.helpers.runs import TINY
 
 HOLD = """
 import sys
@@ -24,15 +25,7 @@ with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
-CONFIG: dict[str, Any] = {
-    "images": 64,
-    "batch_size": 32,
-    "steps": 1,
-    "attack": {"steps": 1},
-    "validation": {"images": 10, "steps": 1},
-    "test": {"images": 10, "steps": 1},
-    "device": "cpu",
-}
+CONFIG: dict[str, Any] = {**TINY, "steps": 1}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,16 +14,8 @@ from robustsabn.attacks import PGD, AutoAttack
 from robustsabn.cli import main
 from robustsabn.trainers import train
 from robustsabn.trainers.adversarial.task import AdversarialTraining
+from tests.helpers.runs import TINY
 
-CONFIG: dict[str, Any] = {
-    "images": 32,
-    "batch_size": 16,
-    "steps": 1,
-    "attack": {"steps": 1},
-    "validation": {"images": 4, "steps": 1},
-    "test": {"images": 4, "steps": 1},
-    "device": "cpu",
-}
 SMALL = [
     "steps=1",
     "images=32",
@@ -56,18 +47,10 @@ ATTACK = [
 EVALUATE = ["evaluate", "run", "--n", "4", "--device", "cpu", "--attack"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("trained") / "run"
-    train({**CONFIG, "out": str(out)})
-    return out
-
-
 @pytest.fixture
-def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(trained, "run")
-    return tmp_path
+def here(ended: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(ended.parent)
+    return ended.parent
 
 
 def forbid_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +175,7 @@ def test_an_evaluation_that_was_killed_before_its_identity_begins_again(
 def test_every_file_of_a_run_has_the_mode_of_the_umask(here: Path) -> None:
     before = os.umask(0o007)
     try:
-        train({**CONFIG, "ema": 0.5, "out": "shared"})
+        train({**TINY, "ema": 0.5, "out": "shared"})
         assert main(["evaluate", "shared", "--n", "4", "--attack", "autoattack:fast"]) == 0
         assert main(["report", "shared"]) == 0
         assert main(["export", "shared", "--route", "adv", "--out", "shared/adv.safetensors"]) == 0

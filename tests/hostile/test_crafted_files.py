@@ -16,37 +16,21 @@ from robustsabn.trainers import load_run_model, train
 from robustsabn.trainers.checkpoints.files import _digest, _sha256
 from tests.helpers.attacks.autoattack_case import attack
 from tests.helpers.attacks.networks import conv_case
-
-CONFIG: dict[str, Any] = {
-    "images": 32,
-    "batch_size": 16,
-    "steps": 1,
-    "attack": {"steps": 1},
-    "validation": {"images": 4, "steps": 1},
-    "test": {"images": 4, "steps": 1},
-    "device": "cpu",
-}
+from tests.helpers.runs import TINY
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("trained") / "run"
-    train({**CONFIG, "out": str(out)})
-    return out
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+def sign(checkpoint: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Alter the state of a checkpoint, with the right digest."""
+    file = checkpoint / "state.json"
+    state = json.loads(file.read_text())
+    del state["sha256"]
+    change(state)
+    file.write_text(json.dumps({**state, "sha256": _digest(state)}))
 
 
 def forge(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Alter the states of all checkpoints, with the right digests."""
-    for file in (run / "checkpoints").glob("*/state.json"):
-        state = json.loads(file.read_text())
-        del state["sha256"]
-        change(state)
-        file.write_text(json.dumps({**state, "sha256": _digest(state)}))
+    for checkpoint in (run / "checkpoints").iterdir():
+        sign(checkpoint, change)
 
 
 def forge_tensors(run: Path, name: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -54,17 +38,13 @@ def forge_tensors(run: Path, name: str, change: Callable[[dict[str, torch.Tensor
         tensors = load_file(file)
         change(tensors)
         save_file(tensors, file)
-    forge(
-        run,
-        lambda state: state["files"].update(
-            {f"{name}.safetensors": _sha256(run / "checkpoints" / "last" / f"{name}.safetensors")}
-        ),
-    )
+        digest = {file.name: _sha256(file)}
+        sign(file.parent, lambda state, digest=digest: state["files"].update(digest))  # type: ignore[misc]
 
 
 def refused(run: Path, loads: bool = False) -> None:
     """Whether going on is refused in one line; and whether loading is."""
-    more = {**CONFIG, "steps": 2, "out": str(run)}
+    more = {**TINY, "steps": 9, "out": str(run)}
     asked: list[Callable[[], Any]] = [lambda: train(more, resume=True)]
     for ask in asked + ([] if loads else [lambda: load_run_model(run)]):
         with pytest.raises(RobustsabnError) as caught:
@@ -76,35 +56,35 @@ def refused(run: Path, loads: bool = False) -> None:
     "key", ["step", "epoch", "best", "classes", "shape", "config", "ema", "files", "format"]
 )
 @pytest.mark.parametrize("value", [None, "1", -3, [], {"a": 1}, [["x"]], True, 1e400])
-def test_a_value_of_another_type(run: Path, key: str, value: Any) -> None:
+def test_a_value_of_another_type(ended: Path, key: str, value: Any) -> None:
     if (key, value) in (("config", {"a": 1}), ("epoch", True), ("epoch", 1e400), ("format", True)):
         value = ["neither"]
-    forge(run, lambda state: state.update({key: value}))
-    refused(run)
+    forge(ended, lambda state: state.update({key: value}))
+    refused(ended)
 
 
 @pytest.mark.parametrize("key", ["step", "epoch", "best", "classes", "shape", "config", "files", "format"])
-def test_a_value_that_is_missing(run: Path, key: str) -> None:
-    forge(run, lambda state: state.pop(key))
-    refused(run)
+def test_a_value_that_is_missing(ended: Path, key: str) -> None:
+    forge(ended, lambda state: state.pop(key))
+    refused(ended)
 
 
 @pytest.mark.parametrize(
     "name", ["../last/model.safetensors", "/etc/passwd", "model.pt", "a/b.safetensors", ""]
 )
-def test_files_elsewhere_or_of_another_kind(run: Path, name: str) -> None:
-    forge(run, lambda state: state["files"].update({name: "0" * 64}))
-    refused(run)
+def test_files_elsewhere_or_of_another_kind(ended: Path, name: str) -> None:
+    forge(ended, lambda state: state["files"].update({name: "0" * 64}))
+    refused(ended)
 
 
-def test_a_state_that_is_no_object_or_never_ends(run: Path) -> None:
+def test_a_state_that_is_no_object_or_never_ends(ended: Path) -> None:
     for text in ("[]", "3", '"x"', "null", "[" * 100_000, '{"a":' * 50_000, "NaN", "\0", "{}"):
-        for file in (run / "checkpoints").glob("*/state.json"):
+        for file in (ended / "checkpoints").glob("*/state.json"):
             file.write_text(text)
-        refused(run)
+        refused(ended)
 
 
-def test_tensors_that_are_not_those_of_the_run(run: Path, tmp_path: Path) -> None:
+def test_tensors_that_are_not_those_of_the_run(ended: Path, tmp_path: Path) -> None:
     changes: list[tuple[str, Callable[[dict[str, torch.Tensor]], Any], bool]] = [
         ("optimizer", lambda t: t.update({"x.momentum_buffer": torch.zeros(1)}), True),
         ("optimizer", lambda t: t.update({"999.momentum_buffer": torch.zeros(1)}), True),
@@ -114,7 +94,7 @@ def test_tensors_that_are_not_those_of_the_run(run: Path, tmp_path: Path) -> Non
         ("model", lambda t: t.update({"extra": torch.zeros(1)}), False),
     ]
     for index, (name, change, loads) in enumerate(changes):
-        there = Path(shutil.copytree(run, tmp_path / f"{index}"))
+        there = Path(shutil.copytree(ended, tmp_path / f"{index}"))
         forge_tensors(there, name, change)
         refused(there, loads)
 
@@ -222,7 +202,7 @@ def test_other_files_of_a_journal(tmp_path: Path) -> None:
     refuse("cannot be read")
 
 
-def test_a_checkpoint_named_in_the_message(run: Path) -> None:
-    forge(run, lambda state: state.update(shape=[1, "8", 8]))
+def test_a_checkpoint_named_in_the_message(ended: Path) -> None:
+    forge(ended, lambda state: state.update(shape=[1, "8", 8]))
     with pytest.raises(CheckpointError, match=r"is not the state of a run: shape is"):
-        load_run_model(run)
+        load_run_model(ended)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,15 @@ from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.runs.metrics import read_records
 from robustsabn.trainers.runs.monitor import Monitor
+from tests.helpers.runs import TINY
 
 CONFIG: dict[str, Any] = {
-    "images": 48,
-    "batch_size": 16,
+    **TINY,
     "steps": 3,
     "checkpoint_every": 1,
     "ema": 0.9,
-    "attack": {"eps": 0.1, "steps": 1},
-    "validation": {"images": 10, "steps": 1},
     "test": {"images": 10, "steps": 1},
-    "device": "cpu",
+    "log_every": 10,
 }
 
 
@@ -46,11 +45,17 @@ class Stops(AdversarialTraining):
         raise MemoryError
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train({**CONFIG, "out": str(folder)})
+    return folder
+
+
 @pytest.fixture
-def ended(tmp_path: Path) -> dict[str, Any]:
-    config = {**CONFIG, "out": str(tmp_path / "run")}
-    train(config)
-    return config
+def config(trained: Path, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of a run that has ended."""
+    return {**CONFIG, "out": str(shutil.copytree(trained, tmp_path / "run"))}
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -66,10 +71,10 @@ def test_its_tables_are_shown_and_nothing_is_computed_or_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
-    ended = {**CONFIG, "out": str(folder)}
-    train(ended)
+    config = {**CONFIG, "out": str(folder)}
+    train(config)
     before, first = contents(folder), capsys.readouterr().out
-    result = resume(ended)
+    result = resume(config)
     said = capsys.readouterr().out
     assert f"{folder} has ended: its 3 steps and closing evaluations are done, nothing is computed" in said
     rows = [line for line in first.splitlines() if "clean images" in line or "pgd-1 through" in line]
@@ -81,16 +86,16 @@ def test_its_tables_are_shown_and_nothing_is_computed_or_written(
     assert (result.steps, result.folder) == (3, folder)
 
 
-def test_settings_that_change_nothing_still_compute_nothing(ended: dict[str, Any]) -> None:
+def test_settings_that_change_nothing_still_compute_nothing(config: dict[str, Any]) -> None:
     for more in ({"log_every": 1}, {"steps": 2}, {"download": True}, {"checkpoint_every": 3}):
-        assert resume(ended, **more).steps == 3
+        assert resume(config, **more).steps == 3
 
 
 def test_another_closing_evaluation_is_said_and_done(
-    ended: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    config: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = Path(ended["out"])
-    asked = {**ended, "test": {"images": 6, "steps": 2}, "log_every": 7}
+    folder = Path(config["out"])
+    asked = {**config, "test": {"images": 6, "steps": 2}, "log_every": 7}
     with pytest.raises(MemoryError):
         run(load(TrainConfig, asked), Stops, resume=True)
     said = capsys.readouterr().out
@@ -109,9 +114,9 @@ def test_another_closing_evaluation_is_said_and_done(
 
 
 def test_a_run_that_goes_on_keeps_its_table_and_is_not_taken_for_ended(
-    ended: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    config: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, longer = Path(ended["out"]), {**ended, "steps": 6}
+    folder, longer = Path(config["out"]), {**config, "steps": 6}
 
     with pytest.raises(MemoryError):
         run(load(TrainConfig, longer), Stops, resume=True)
@@ -129,15 +134,15 @@ def test_a_run_that_goes_on_keeps_its_table_and_is_not_taken_for_ended(
     assert len(compare([folder]).runs) == 1
 
 
-def test_an_earlier_version_did_not_say_what_was_asked(ended: dict[str, Any]) -> None:
-    metrics = Path(ended["out"], "metrics.jsonl")
+def test_an_earlier_version_did_not_say_what_was_asked(config: dict[str, Any]) -> None:
+    metrics = Path(config["out"], "metrics.jsonl")
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     metrics.write_text(
         "".join(json.dumps({k: v for k, v in r.items() if k != "asked"}) + "\n" for r in records)
     )
-    resume(ended)
+    resume(config)
     with pytest.raises(AssertionError, match="computed"):
-        resume(ended, test={"images": 6, "steps": 1})
+        resume(config, test={"images": 6, "steps": 1})
 
 
 def _without_tables(folder: Path) -> None:
@@ -150,17 +155,17 @@ def _with_a_damaged_last(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [_without_tables, _with_a_damaged_last])
-def test_what_is_incomplete_is_done_again(ended: dict[str, Any], harm: Callable[[Path], None]) -> None:
-    harm(Path(ended["out"]))
+def test_what_is_incomplete_is_done_again(config: dict[str, Any], harm: Callable[[Path], None]) -> None:
+    harm(Path(config["out"]))
     with pytest.raises(AssertionError, match="computed"):
-        resume(ended)
+        resume(config)
 
 
 @pytest.mark.parametrize("place", ["evaluation.json", "index.html"])
 def test_an_old_result_stays_where_the_disk_is_full(
-    ended: dict[str, Any], place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: dict[str, Any], place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = Path(ended["out"])
+    folder = Path(config["out"])
     verb = (
         ["evaluate", str(folder), "--attack", "pgd-1", "--n", "8"]
         if "json" in place

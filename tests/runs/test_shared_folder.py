@@ -20,6 +20,7 @@ from robustsabn.trainers import sweep, train
 from robustsabn.trainers.adversarial.evaluation.reported import attack_run
 from robustsabn.trainers.runs.folder import RunFolder
 from tests.helpers import ROOT
+from tests.helpers.runs import TINY
 
 HOLD = """
 import sys
@@ -29,16 +30,6 @@ with locked(Path(sys.argv[1]), *sys.argv[2:]):
     print("held", flush=True)
     sys.stdin.read()
 """
-CONFIG: dict[str, Any] = {
-    "images": 32,
-    "batch_size": 16,
-    "steps": 1,
-    "attack": {"steps": 1},
-    "validation": {"images": 4, "steps": 1},
-    "test": {"images": 4, "steps": 1},
-    "device": "cpu",
-}
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
 
 
@@ -51,18 +42,6 @@ def holder(folder: Path, *name: str) -> Iterator[int]:
         assert process.stdout.readline() == "held\n"
         yield process.pid
         process.kill()
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("trained") / "run"
-    train({**CONFIG, "out": str(out)})
-    return out
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def words(run: Path) -> dict[str, tuple[list[str], Path, tuple[str, ...]]]:
@@ -102,20 +81,20 @@ VERBS = ("train", "train --resume", "a sweep", "autoattack", "evaluate", "report
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_folder_in_use_is_refused_by_every_verb(
-    run: Path, verb: str, capsys: pytest.CaptureFixture[str]
+    ended: Path, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command, folder, name = words(run)[verb]
-    before = sorted(path for path in run.rglob("*") if path.is_file())
+    command, folder, name = words(ended)[verb]
+    before = sorted(path for path in ended.rglob("*") if path.is_file())
     with locked(folder, *name):
         assert main(command) == 2
         captured = capsys.readouterr()
         assert f"{folder} is in use by process {os.getpid()} on " in captured.err
         assert captured.err.count("\n") == 1
-    assert sorted(path for path in run.rglob("*") if path.is_file()) == before
+    assert sorted(path for path in ended.rglob("*") if path.is_file()) == before
 
 
-def test_another_process_is_named_until_it_is_killed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command, folder, name = words(run)["evaluate"]
+def test_another_process_is_named_until_it_is_killed(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command, folder, name = words(ended)["evaluate"]
     with holder(folder, *name) as number:
         assert main(command) == 2
         assert f"in use by process {number} on " in capsys.readouterr().err
@@ -124,31 +103,31 @@ def test_another_process_is_named_until_it_is_killed(run: Path, capsys: pytest.C
     assert not (folder / LOCK).exists()
 
 
-def test_autoattack_in_python_and_a_report_of_a_run(run: Path, tmp_path: Path) -> None:
+def test_autoattack_in_python_and_a_report_of_a_run(ended: Path, tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).eval()
     attack = AutoAttack(ThreatModel("Linf", 0.1), version="fast", folder=tmp_path / "here")
     x = torch.rand(2, 1, 8, 8)
     with locked(tmp_path / "here" / "journal"), pytest.raises(FolderInUseError, match="journal is in use by"):
         attack(model, x, model(x).argmax(1))
     assert attack(model, x, model(x).argmax(1)).n == 2
-    with locked(run / "report" / "autoattack-fast-adv"), pytest.raises(FolderInUseError):
-        attack_run(run, "autoattack:fast", route="adv", n=2)
-    assert not (run / "report" / "autoattack-fast-adv").exists()
+    with locked(ended / "report" / "autoattack-fast-adv"), pytest.raises(FolderInUseError):
+        attack_run(ended, "autoattack:fast", route="adv", n=2)
+    assert not (ended / "report" / "autoattack-fast-adv").exists()
 
 
-def test_a_folder_of_another_verb_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    attack, evaluated, _ = words(run)["autoattack"]
+def test_a_folder_of_another_verb_is_refused(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    attack, evaluated, _ = words(ended)["autoattack"]
     assert main([*attack, "--attacks", "apgd-ce"]) == 0
     for begin in (train, sweep):
         with pytest.raises(ConfigError, match="holds an evaluation by autoattack"):
-            begin({**CONFIG, "out": str(evaluated)})
+            begin({**TINY, "out": str(evaluated)})
     capsys.readouterr()
-    for place, said in ((run, "is not empty"), (run / "checkpoints", "is not empty")):
+    for place, said in ((ended, "is not empty"), (ended / "checkpoints", "is not empty")):
         assert main([*attack[:-3], str(place)]) == 2
         assert said in capsys.readouterr().err
-    best = run / "checkpoints" / "best" / "model.safetensors"
+    best = ended / "checkpoints" / "best" / "model.safetensors"
     before = best.read_bytes()
-    assert main(["export", str(run), "--route", "adv", "--out", str(best)]) == 2
+    assert main(["export", str(ended), "--route", "adv", "--out", str(best)]) == 2
     assert "is a checkpoint of a run" in capsys.readouterr().err
     assert best.read_bytes() == before
 
@@ -171,14 +150,14 @@ def test_who_is_quicker_gets_the_default_folder(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_run_that_came_and_went_in_between_is_not_written_over(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = RunFolder.choose
 
     def choose(*given: Any) -> RunFolder:
         folder = chosen(*given)
         if not folder.path.exists():
-            shutil.copytree(trained, folder.path)
+            shutil.copytree(ended_once, folder.path)
         return folder
 
     monkeypatch.setattr(RunFolder, "choose", staticmethod(choose))
