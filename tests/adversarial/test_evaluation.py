@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from robustsabn.attacks import PGD, ThreatModel
 from robustsabn.cli import main
 from robustsabn.data import load_test
-from robustsabn.errors import ConfigError
+from robustsabn.errors import CheckpointError, ConfigError, RouteError
 from robustsabn.routing import route
 from robustsabn.trainers import evaluate, evaluate_run, load_run_model, train
+from robustsabn.trainers.adversarial.config import Attack
 from robustsabn.trainers.adversarial.evaluation.evaluation import parse_attack
+from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
 from robustsabn.trainers.loop.draws import generator
 
 CONFIG: dict[str, Any] = {
@@ -178,3 +180,42 @@ def test_a_broken_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert said.count("warning:") == 2
     assert main(["evaluate", str(tmp_path / "run"), "--n", "5", "--attack", "pgd-1"]) == 0
     assert "for 5 of 5 images" in capsys.readouterr().out
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(ended_once: Path) -> None:
+    assert evaluate_run(ended_once, n=50, batch_size=50) == evaluate_run(ended_once, n=50, batch_size=7)
+
+
+def test_evaluation_leaves_modes_alone() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.5).eval())
+    found = evaluate(model, load_test("digits", 20), build_attack(Attack(eps=0.1), 2))
+    assert found.routes == ("all",)
+    assert model.training
+    assert not model[2].training
+
+
+def test_shards_of_an_evaluation_add_up(ended_once: Path) -> None:
+    model, images = load_run_model(ended_once), load_test("digits", 31)
+    attack = build_attack(Attack(eps=0.1), 3)
+    shares: list[torch.Tensor] = []
+
+    def added(share: torch.Tensor) -> torch.Tensor:
+        shares.append(share)
+        return torch.stack(shares).sum(0)
+
+    sharded = [evaluate(model, images, attack, rank=rank, world=2, reduce=added) for rank in (0, 1)]
+    assert sharded[1] == evaluate(model, images, attack)
+    assert sharded[0] != sharded[1]
+
+
+def test_wrong_evaluations(ended_once: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="write pgd-STEPS"):
+        evaluate_run(ended_once, attack="pgd")
+    with pytest.raises(RouteError, match="clean, adv"):
+        evaluate_run(ended_once, route="advv")
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        evaluate_run(tmp_path)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        evaluate_run(ended_once, checkpoint="swa")
+    with pytest.raises(CheckpointError, match="start it without --resume"):
+        train({**CONFIG, "out": str(tmp_path)}, resume=True)

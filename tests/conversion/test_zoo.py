@@ -22,7 +22,8 @@ from tests.helpers.randomise import randomise, through
 @torch.no_grad()
 def test_converted_baked_and_loaded(name: str) -> None:
     norm = list(PRESETS)[1 + list(ZOO).index(name) % 4]
-    model = randomise(build(name), 0.1)
+    fresh = build(name)
+    model = randomise(copy.deepcopy(fresh), 0.1)
     wake(model)
     x: Tensor = torch.rand(2, 3, ZOO[name][0], ZOO[name][0])
     expected = model(x)
@@ -34,7 +35,6 @@ def test_converted_baked_and_loaded(name: str) -> None:
     assert not torch.allclose(clean, adv)
     baked = bake(model, "adv")
     assert not any(isinstance(module, RoutedNorm) for module in baked.modules())
-    fresh = build(name)
     assert [type(module) for module in fresh.modules()] == [type(module) for module in baked.modules()]
     fresh.load_state_dict(baked.state_dict(), strict=True)
     torch.testing.assert_close(fresh(x), adv, rtol=0, atol=1e-6)

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.state import PartialState
 
 from robustsabn.errors import ConfigError
+from robustsabn.trainers import TrainConfig
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.processes.distributed import accelerator, launch_note
+from robustsabn.trainers.processes.distributed import accelerator, launch_note, start
 from tests.helpers.launch import accelerate_launch, launch, perform
 from tests.helpers.runs import TINY, same
 
@@ -101,3 +103,9 @@ def test_a_launch_that_splits_the_parameters_is_refused(kind: str, monkeypatch: 
     monkeypatch.setattr("robustsabn.trainers.processes.distributed.Accelerator", lambda **options: found)
     with pytest.raises(ConfigError, match=f"set up for {kind}; attacks need whole parameters"):
         accelerator(cpu=True)
+
+
+def test_the_device_of_a_run_is_not_that_of_the_run_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    PartialState()
+    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("meta"))
+    assert start(TrainConfig(device="cpu")).device == torch.device("cpu")

@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 import torch
 
-from robustsabn.trainers import Interrupted, sweep, train
+from robustsabn.config import load
+from robustsabn.trainers import Interrupted, TrainConfig, sweep, train
 from robustsabn.trainers.adversarial.evaluation.validation import Validator
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.processes import stopping
 from robustsabn.trainers.processes.signals import Signals, noted
 from tests.helpers import ROOT
-from tests.helpers.runs import TINY, metrics
+from tests.helpers.runs import TINY, metrics, same
 
 SHORT = {**TINY, "steps": 4, "ema": 0.9, "validation": {"images": 10, "steps": 1}}
 
@@ -67,6 +70,26 @@ def test_closing_evaluations_end_at_once_and_are_done_again(
     train(config, resume=True)
     assert [entry["kind"] for entry in metrics(whole)[-2:]] == ["test", "test_ema"]
     assert metrics(tmp_path / "run") == metrics(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_the_run_resumes_to_the_same_end(
+    tmp_path: Path, ended_once: Path, number: signal.Signals
+) -> None:
+    config, handler = {**TINY, "out": str(tmp_path / "cut")}, signal.getsignal(number)
+
+    class Signalled(AdversarialTraining):
+        def step(self, step: int) -> dict[str, torch.Tensor]:
+            if step == 5:
+                os.kill(os.getpid(), number)
+            return super().step(step)
+
+    with pytest.raises(Interrupted):
+        run(load(TrainConfig, config), Signalled)
+    assert signal.getsignal(number) == handler
+    assert read(tmp_path / "cut" / "checkpoints", "last").state["step"] == 6
+    train(config, resume=True)
+    same(tmp_path / "cut", ended_once)
 
 
 def test_a_sweep_ends_with_the_run_that_is_interrupted(
