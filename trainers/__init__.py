@@ -1,4 +1,4 @@
-"""Training loops on Accelerate: methods, exact resume, checkpoints, monitoring.
+"""Training on Accelerate: tasks and methods, exact resume, checkpoints, logs.
 
 Names are loaded on first use: importing this package does not import torch.
 """
@@ -56,12 +56,24 @@ def train(
     overrides: Sequence[str] = (),
     resume: bool = False,
 ) -> RunResult[Any]:
-    """Train a classifier, evaluate its best checkpoint, and leave both in a run folder.
+    """Train, evaluate the best checkpoint, and write both to a run folder.
 
-    `config`: a YAML file, the name of a packaged recipe, a mapping or a TrainConfig; `overrides` such as
-    "attack.eps=4/255" are laid over it. `resume` continues from the last checkpoint of the run folder, exactly.
-    SIGINT, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; the closing evaluations end at once. The caller's global random state is restored.
-    Raises ConfigError, DataError, ModelError, CheckpointError or TrainingError, each in one line.
+    - config: a YAML file, the name of a packaged recipe, a mapping or a `TrainConfig`.
+    - overrides: such as "attack.eps=4/255"; they override `config`.
+    - resume: continue exactly from the last checkpoint of the run folder.
+
+    SIGINT, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; the final evaluations stop at
+    once. The caller's global random state is restored. Raises ConfigError, DataError, ModelError,
+    CheckpointError or TrainingError, each in one line.
+
+    Example:
+
+        >>> from robustsabn.trainers import train
+        >>> tiny = ["steps=2", "batch_size=8", "device=cpu", "validation.steps=1", "validation.gap=false",
+        ...         "test.images=16", "test.steps=1", "test.autoattack=none"]
+        >>> result = train("digits", [*tiny, "out=runs/tiny"])
+        >>> result.folder.name, result.steps
+        ('tiny', 2)
     """
     from robustsabn.trainers.loop.loop import run
     from robustsabn.trainers.runs.folder import run_name

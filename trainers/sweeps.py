@@ -68,10 +68,20 @@ def sweep(
     seeds: Sequence[int] = (0, 1, 2),
     resume: bool = False,
 ) -> Comparison:
-    """Train with each of `seeds`, one after the other, into OUT/seed-0, OUT/seed-1, …, and compare what they reach.
+    """Train with each of `seeds`, one after the other, in OUT/seed-0, OUT/seed-1, …, and compare the results.
 
-    OUT is the configuration's `out`, or the next free one of runs/NAME, runs/NAME-2, …. `resume` leaves ended runs as they
-    are, continues the one that was interrupted and begins the others. Raises what `train` raises.
+    OUT is `out` of the configuration, or the next free one of runs/NAME, runs/NAME-2, …. `resume` skips
+    finished runs, continues the interrupted one and starts the others. Other arguments and errors are those
+    of `train`.
+
+    Example:
+
+        >>> from robustsabn.trainers import sweep
+        >>> tiny = ["steps=1", "batch_size=8", "device=cpu", "validation.steps=1", "validation.gap=false",
+        ...         "test.images=16", "test.steps=1", "test.autoattack=none"]
+        >>> comparison = sweep("digits", [*tiny, "out=runs/seeds"], seeds=(0, 1))
+        >>> [len(group.runs) for group in comparison.groups]
+        [2]
     """
     if not isinstance(seeds, Sequence) or any(whole(seed) is None for seed in seeds):
         raise ConfigError(f"seeds are {quote(seeds)}; give distinct whole numbers from 0, such as [0, 1, 2]")

@@ -33,12 +33,12 @@ __all__ = ["Attack", "RobustValidation", "Test", "TrainConfig"]
 class Attack:
     """The attack of training: PGD in the `norm` ball of radius `eps`, in units of images in [0, 1].
 
-    `steps`, `start` and `loss` left out are those of the method; evaluation then starts uniformly and maximises the
-    cross-entropy. `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says what batch normalisation does during
-    the attack: `eval` running statistics; `train` batch statistics, and the running ones follow (as the official code);
-    `frozen` batch statistics, the running ones untouched. With `fold` an attack in `eval` mode searches on a copy of the
-    network with batch norms folded away, brought up to date every step, where one can be made safely (float32 alone).
-    """
+    `steps`, `start` and `loss` left out are those of the method; evaluation then starts uniformly and
+    maximises the cross-entropy. `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says
+    what batch normalisation does during the attack: `eval` running statistics; `train` batch statistics, and
+    the running ones follow (as the official code); `frozen` batch statistics, the running ones untouched.
+    With `fold` an attack in `eval` mode searches on a copy of the network with batch norms folded away,
+    brought up to date every step, where one can be made safely (float32 alone)."""
 
     norm: Literal["Linf", "L2", "L1"] = "Linf"
     eps: float = 8 / 255
@@ -63,11 +63,12 @@ class Attack:
 
 @dataclass(frozen=True)
 class RobustValidation(Validation):
-    """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training images.
+    """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training
+    images.
 
-    The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on the first,
-    by default for the method `standard` alone; the other one decides between equals. With `gap`, also PGD accuracy on as many training images, for as much time again.
-    """
+    The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on
+    the first, by default for the method `standard` alone; the other one decides between equals. With `gap`,
+    also PGD accuracy on as many training images, for as much time again."""
 
     steps: int = 10
     select: Literal["robust", "clean"] | None = None
@@ -104,13 +105,26 @@ class Test:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
-    """A training run.
+    """The configuration of a run of adversarial training; docs/training.md describes every key.
 
-    `model` is a name of the registry or a model specification, `model_options` its arguments, `weights` a file to start
-    from, all but the last layer with `fresh_head`. `norm` is a preset of routed normalisation, or `none` for the model as it is. The run is `epochs` long, or
-    `steps` when given. `batch_size` counts all processes together; the last images of an epoch that do not fill a batch
-    wait for the next one. Each process takes its share in `accumulate` parts one after the other. `ema` is the decay of an average of the weights, `swa` says of which epochs to take an equal
-    average; both are evaluated and kept besides. `images` trains on a fixed subset of that size, and `download` fetches a published set that is missing.
+    - model: a registered name or a model specification, with `model_options`; weights: a file to start from,
+      without its last layer with `fresh_head`.
+    - norm, routes, init: a preset of routed normalisation with its routes, or "none" for the model as it is.
+    - epochs, or steps: the length of the run. batch_size counts all processes; an incomplete last batch is
+      dropped.
+    - accumulate: each process computes its share of a batch in so many parts, one after the other.
+    - ema: decay of an average of the weights; swa: which epochs have an equal average. Both are evaluated and
+      kept.
+    - images: number of training images; download: download a public set that is missing.
+
+    Raises ConfigError for a value that is not allowed.
+
+    Example:
+
+        >>> from robustsabn.trainers import TrainConfig
+        >>> config = TrainConfig(norm="sabn", epochs=5)
+        >>> config.routes, config.attack.norm
+        (('clean', 'adv'), 'Linf')
     """
 
     model: str = field(default="resnet-digits", metadata=fixed())

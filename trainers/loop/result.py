@@ -1,4 +1,4 @@
-"""What a run ends with."""
+"""The result of a run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +11,20 @@ __all__ = ["RunResult"]
 
 @dataclass(frozen=True)
 class RunResult(Generic[M]):
-    """What a run ends with: its folder, its length, the closing evaluations of the best checkpoint, of the last one
-    where that is another, and, by name, of averaged weights."""
+    """The result of a run.
+
+    - folder: the run folder; steps: number of steps; best_step: step of the best checkpoint.
+    - evaluation: the final evaluation of the best checkpoint; last: that of the last one, if it is another.
+    - averages: final evaluations of averaged weights, by name ("ema", "swa").
+
+    Example:
+
+        >>> from pathlib import Path
+        >>> from robustsabn.trainers import RunResult
+        >>> result = RunResult(Path("runs/tiny"), steps=100, best_step=80, evaluation=None)
+        >>> result.best_step < result.steps, result.averages
+        (True, {})
+    """
 
     folder: Path
     steps: int

@@ -8,12 +8,21 @@ from types import FrameType
 
 __all__ = ["Interrupted", "Signals", "noted"]
 
-# schedulers of clusters send SIGTERM, or SIGUSR1 where asked to, a while before they kill; Windows has no SIGUSR1
+# schedulers of clusters send SIGTERM, or SIGUSR1 where asked to, a while before they kill; Windows has no
+# SIGUSR1
 _STOP = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop (SIGINT, SIGTERM, SIGUSR1), and saved its state."""
+    """A run was stopped by a signal (SIGINT, SIGTERM, SIGUSR1) and has saved its state; `resume` continues
+    it.
+
+    Example:
+
+        >>> from robustsabn.trainers import Interrupted
+        >>> issubclass(Interrupted, KeyboardInterrupt)
+        True
+    """
 
 
 class Signals:

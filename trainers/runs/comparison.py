@@ -49,9 +49,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups in the order of their first runs, what to know before reading the numbers, and what was left out.
+    """The comparison of several runs, see `compare`.
 
-    `columns` are the numbers to show, `curves` the courses to draw, each with its heading.
+    - groups: runs that differ only in the seed, in the order of their first runs. `group.spread(name)` gives
+      mean and sample deviation of a number.
+    - warnings: lines to know before reading the numbers; skipped: a line for each run that was left out.
+    - columns, curves: the numbers to show and the curves to draw, each with its heading.
+
+    Example, after that of `train`:
+
+        >>> from robustsabn.trainers import compare
+        >>> comparison = compare(["runs/tiny"])
+        >>> len(comparison.groups), len(comparison.runs), sorted(comparison.to_dict())
+        (1, 1, ['groups', 'skipped', 'warnings'])
     """
 
     groups: tuple[Group, ...]
@@ -144,8 +154,8 @@ def _warnings(groups: Sequence[Group]) -> Iterator[str]:
             measured.setdefault(run.evaluation.protocol, []).append(group.name)
             if run.seed in seeds:
                 yield (
-                    f"{group.name}: {seeds[run.seed]} and {run.folder} are the same run, with seed {run.seed}; "
-                    "the spread is too small, leave one out"
+                    f"{group.name}: {seeds[run.seed]} and {run.folder} are the same run, with seed "
+                    f"{run.seed}; the spread is too small, leave one out"
                 )
             seeds[run.seed] = run.folder
             if run.evaluation.warning:

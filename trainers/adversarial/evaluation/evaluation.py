@@ -44,8 +44,8 @@ __all__ = [
 ]
 
 _VOTED = (
-    "the model is random, the same images get other logits when asked again: what is right, clean and attacked, is what "
-    f"most of {LEAST} to {MOST} fresh answers say"
+    "the model is random, the same images get other logits when asked again: what is right, clean and "
+    f"attacked, is what most of {LEAST} to {MOST} fresh answers say"
 )
 
 
@@ -53,10 +53,22 @@ _VOTED = (
 class Evaluation(Measured):
     """Accuracies in [0, 1] on `n` images.
 
-    `clean[r]`: clean images through route r. `robust[a][r]`: images attacked through route a, scored through route r.
-    A model without routes has the one route "all". Logits with NaN or +inf, met on `unusable` of the images, count as wrong.
-    `autoattack[r]`, where it was asked for: the first `autoattack_n` images, attacked by AutoAttack through the last route
-    and scored through r; `same_images[r]`: those under `attack`, where there are more of them. `notes` are lines on the images and accuracies that a reader should see first.
+    - clean[r]: clean images through route r. The only route of a model without routes is called "all".
+    - robust[a][r]: images attacked through route a, scored through route r.
+    - attack, norm, eps, step_size: the attack, its threat model and step size in image units.
+    - unusable: images with NaN or +inf logits, which count as wrong.
+    - autoattack[r], if measured: the first `autoattack_n` images, attacked by AutoAttack through the last
+      route and scored through r. same_images[r]: the same images under `attack`, if there are more than
+      these.
+    - notes: lines about images and accuracies that a reader should see first.
+
+    Example:
+
+        >>> from robustsabn.trainers import Evaluation
+        >>> clean, robust = {"clean": 0.99, "adv": 0.98}, {"adv": {"clean": 0.41, "adv": 0.75}}
+        >>> measured = Evaluation(355, clean, robust, attack="pgd-20", norm="Linf", eps=0.15)
+        >>> measured.clean_accuracy, measured.robust_accuracy
+        (0.99, 0.75)
     """
 
     n: int
@@ -148,11 +160,30 @@ def evaluate(
 ) -> Evaluation:
     """Clean accuracy and accuracy under `attack` of `model` on `device`, in float32 and eval mode.
 
-    Attacks go through the routes `attacked`, scores through `routes`, all by default. An image counts as right through
-    a route if it is right in each of `restarts` runs of the attack. Of several, a model that answers otherwise when asked
-    again is judged by majority, once, on the clean image and on that of the runs with the lowest margin. The starting
-    perturbation of an image depends on (seed, its id in the set, run) alone. With several processes each takes every
-    `world`-th image and `reduce` sums a tensor over them. Modules keep their modes.
+    - images: an `ImageSet`, such as `robustsabn.data.load("digits").test`.
+    - restarts: runs of the attack; an image counts if it is classified correctly in all of them. With
+      several, a random model is judged once by majority, on the clean image and on the run with the lowest
+      margin.
+    - attacked, routes: the routes that are attacked, and those through which images are scored; all by
+      default.
+    - seed: the random start of an image depends only on (seed, its id in the set, run).
+    - rank, world, reduce: with several processes each takes every `world`-th image, and `reduce` sums a
+      tensor over them.
+
+    Modules keep their modes. Raises RouteError for unknown routes, and InputError for outputs that are not
+    logits.
+
+    Example:
+
+        >>> from robustsabn.attacks import PGD, ThreatModel
+        >>> from robustsabn.data import load
+        >>> from robustsabn.models import build
+        >>> from robustsabn.trainers import evaluate
+        >>> images = load("digits").test.sample(16)
+        >>> model = build("resnet-digits", num_classes=10, in_channels=1).eval()
+        >>> measured = evaluate(model, images, PGD(ThreatModel("Linf", 0.1), steps=1))
+        >>> measured.attack, list(measured.clean), measured.n
+        ('pgd-1', ['all'], 16)
     """
     scored = known_routes(model, routes)
     through = known_routes(model, attacked if attacked is not None else routes)
@@ -210,9 +241,20 @@ def evaluate_run(
 ) -> Evaluation:
     """Clean and PGD accuracy of a run on `n` test images of its data set (all by default), or of `data`.
 
-    `route` is a route's name, or "all" that the method trains; the ball, and unless given the step size, are those of the run's training. Raises
-    ConfigError for an attack other than pgd-STEPS or pgd-STEPS-RESTARTS, and CheckpointError, DataError or RouteError
-    for what cannot be read or is not there.
+    - checkpoint: "best", "last", "ema" or "swa".
+    - route: the name of a route, or "all" routes that the method trains.
+    - attack: "pgd-STEPS" or "pgd-STEPS-RESTARTS", with the threat model of the training.
+    - step_size: in image units; by default that of the training.
+
+    Raises ConfigError for another attack, and CheckpointError, DataError or RouteError for a run, data or
+    route that does not exist or cannot be read.
+
+    Example, after that of `train`:
+
+        >>> from robustsabn.trainers import evaluate_run
+        >>> measured = evaluate_run("runs/tiny", attack="pgd-1", n=16)
+        >>> measured.attack, list(measured.robust)
+        ('pgd-1', ['clean', 'adv'])
     """
     batch_size = a_whole_number("batch_size", batch_size, ConfigError)
     seed = a_whole_number("seed", seed, ConfigError, 0, LARGEST)
@@ -225,8 +267,8 @@ def evaluate_run(
     training = config.attack if step_size is None else replace(config.attack, step_size=step_size)
     if restarts > 1 and training.start == "none":
         raise ConfigError(
-            f"attack {attack}: this run's attack starts at the image itself (attack.start: none), so restarts "
-            f"would repeat one run; use pgd-{steps}"
+            f"attack {attack}: this run's attack starts at the image itself (attack.start: none), so "
+            f"restarts would repeat one run; use pgd-{steps}"
         )
     device = torch.device(
         chosen_device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
@@ -273,7 +315,8 @@ def parse_attack(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"pgd-([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", text) if isinstance(text, str) else None
     if match is None:
         raise ConfigError(
-            f"attack {quote(text)} is unknown; write pgd-STEPS or pgd-STEPS-RESTARTS, for example pgd-20 or pgd-50-10"
+            f"attack {quote(text)} is unknown; write pgd-STEPS or pgd-STEPS-RESTARTS, for example pgd-20 or "
+            "pgd-50-10"
         )
     return int(match[1]), int(match[2] or 1)
 

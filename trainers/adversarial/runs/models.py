@@ -82,9 +82,17 @@ def build_model(
 
 
 def load_run_config(folder: str | Path) -> TrainConfig:
-    """The configuration of a run; CheckpointError where there is none.
+    """The configuration of a run of adversarial training.
 
-    Its method may be one that this process does not know: it can be read and told, not trained with.
+    A method of the user's own code is not imported: the configuration can be read and shown, but not trained
+    with. Raises CheckpointError if there is no run, or one of another task.
+
+    Example, after that of `train`:
+
+        >>> from robustsabn.trainers import load_run_config
+        >>> config = load_run_config("runs/tiny")
+        >>> config.norm, config.steps
+        ('saauxbn', 2)
     """
     place = RunFolder(folder)
     _check_task(place)
@@ -105,8 +113,8 @@ def _check_task(place: RunFolder) -> None:
     )
     if other:
         raise CheckpointError(
-            f"{place.path} is a run of the task {quote(task)}, not of adversarial training; `robustsabn compare` and "
-            "`robustsabn report` read it"
+            f"{place.path} is a run of the task {quote(task)}, not of adversarial training; `robustsabn "
+            "compare` and `robustsabn report` read it"
         )
 
 
@@ -132,17 +140,29 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
         load_state(model, stored.tensors["model"])
     except Exception as error:  # whatever modules of the user raise
         raise CheckpointError(
-            f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)} of its config.yaml; "
-            "has the model's code changed since, or the file been edited?"
+            f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)} of its "
+            "config.yaml; has the model's code changed since, or the file been edited?"
         ) from error
     held = stored.state.get("content", {}).get("data")
     return LoadedRun(config, model.eval(), classes, shape, stored.state["step"], held)
 
 
 def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:
-    """The network that a run trained, on the CPU and in eval mode, with its routes.
+    """The network that a run trained, with its routes, on the CPU and in eval mode.
 
-    Raises CheckpointError when there is no such run or checkpoint, or a file is truncated or altered.
+    `checkpoint`: "best", "last", "ema" or "swa". It takes images (N, C, H, W) in [0, 1] and returns logits
+    (N, K). Raises CheckpointError if there is no such run or checkpoint, or if a file is truncated or
+    altered.
+
+    Example, after that of `train`:
+
+        >>> import torch
+        >>> from robustsabn import route
+        >>> from robustsabn.trainers import load_run_model
+        >>> model = load_run_model("runs/tiny")
+        >>> with route(model, "adv"):
+        ...     model(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     return load_run(folder, checkpoint).model
 
