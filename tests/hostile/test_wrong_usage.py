@@ -20,16 +20,9 @@ from robustsabn.data import load, load_test
 from robustsabn.errors import RobustsabnError
 from robustsabn.models import build, load_weights, resolve
 from robustsabn.trainers import TrainConfig, evaluate_run, train
+from tests.helpers.runs import TINY
 
-TINY: dict[str, Any] = {
-    "images": 32,
-    "batch_size": 32,
-    "steps": 1,
-    "attack": {"eps": 0.1, "steps": 1},
-    "validation": {"images": 10, "steps": 1},
-    "test": {"images": 10, "steps": 1},
-    "device": "cpu",
-}
+SETTINGS: dict[str, Any] = {**TINY, "model": "resnet-digits", "batch_size": 32, "steps": 1}
 BALL = ThreatModel("Linf", 0.1)
 X = torch.linspace(0, 1, 4 * 64).reshape(4, 1, 8, 8)
 Y = torch.tensor([0, 1, 2, 0])
@@ -56,11 +49,11 @@ def forward(selection: Any) -> Tensor:
 
 
 def config(*overrides: str) -> TrainConfig:
-    return robustsabn.config.load(TrainConfig, TINY, overrides)
+    return robustsabn.config.load(TrainConfig, SETTINGS, overrides)
 
 
 def run(folder: Path, **changes: Any) -> object:
-    return train({**TINY, "out": str(folder / "new"), **changes})
+    return train({**SETTINGS, "out": str(folder / "new"), **changes})
 
 
 CONFIGURATION = [
@@ -296,7 +289,7 @@ COMMANDS = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that cannot be used, one run that can, and two that were damaged."""
     w = tmp_path_factory.mktemp("wrong")
-    train({**TINY, "out": str(w / "run")})
+    train({**SETTINGS, "out": str(w / "run")})
     for name in ("cut", "edited"):
         (w / name / "checkpoints" / "best").mkdir(parents=True)
         for file in ("config.yaml", "checkpoints/best/state.json", "checkpoints/best/model.safetensors"):

@@ -15,8 +15,8 @@ import robustsabn.trainers as rt
 from robustsabn import config, data, models
 from robustsabn.attacks.adapters import foreign, official
 from robustsabn.conversion.export import export
+from tests.helpers.hostile.case import Case
 from tests.helpers.hostile.files import TINY, network
-from tests.helpers.hostile.server import Case
 
 X = torch.linspace(0, 1, 4 * 64).reshape(4, 1, 8, 8)
 Y = torch.tensor([0, 1, 2, 0])

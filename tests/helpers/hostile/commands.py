@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from robustsabn.trainers import TrainConfig
-from tests.helpers.hostile.server import Case
+from tests.helpers.hostile.case import Case
 
 TEXTS = (
     "",

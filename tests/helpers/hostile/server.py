@@ -11,30 +11,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from robustsabn.__main__ import main
 from robustsabn.errors import RobustsabnError
+from tests.helpers.hostile.case import Case
 
 LIMIT = 30
 """Seconds after which a case hangs."""
 LONGEST = 400
 """Characters of a message."""
 CHILDREN = 2
-
-
-@dataclass(frozen=True)
-class Case:
-    """A command line or a call. `right` also lets it succeed: then it must not complain."""
-
-    name: str
-    do: list[str] | Callable[[], object]
-    environment: dict[str, str] = field(default_factory=dict)
-    right: bool = False
 
 
 def run_all(cases: list[Case], folder: Path) -> dict[str, str]:
