@@ -239,7 +239,7 @@ def test_folders_without_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cat has no images"):
         load(f"imagefolder:{tmp_path}")
     write_images(tmp_path / "train", {"a": 2})
-    with pytest.raises(DataError, match="has train only"):
+    with pytest.raises(DataError, match="has only train"):
         load(f"imagefolder:{tmp_path}")
     with pytest.raises(DataError, match="no test part"):
         load_test(f"imagefolder:{tmp_path}")
