@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from robustsabn.errors import ConfigError
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_model, train
 from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.loop.averages import Ema
+from robustsabn.trainers.loop.averages import Ema, EmaStatistics
 from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.loop.standing import cumulative
 from tests.helpers.runs import TINY, die, same
 
 DECAY = 0.6
@@ -58,6 +60,38 @@ def test_weights_are_exchanged_and_come_back_whatever_happens() -> None:
     assert model.weight is parameter
     assert torch.equal(model.weight, before)
     assert torch.equal(ema.values["0.weight"], 2 * before)
+
+
+def test_running_statistics_may_be_averaged_too_or_be_the_average_s_own() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3))
+    emas = {name: Ema(model, 0.3, name) for name in get_args(EmaStatistics)}
+    trace = [model[0].running_mean.clone()]
+    for step in range(12):
+        model(torch.randn(8, 3) + step)
+        trace.append(model[0].running_mean.clone())
+        for ema in emas.values():
+            ema.update(step)
+    assert list(emas["live"].values) == ["0.weight", "0.bias"]
+    averages = emas["averaged"].values
+    assert [name for name in averages if "running" in name or "num" in name] == [
+        "0.running_mean",
+        "0.running_var",
+    ]
+    torch.testing.assert_close(
+        averages["0.running_mean"].double(), averaged(trace, 0.3), rtol=1e-5, atol=1e-6
+    )
+
+    standing, live = emas["standing"], {name: b.clone() for name, b in model.named_buffers()}
+    with standing.in_place(), cumulative(model):
+        assert torch.equal(model[0].running_mean, live["0.running_mean"])  # to begin with
+        for shift in (1.0, 3.0):
+            model(torch.randn(8, 3) + shift)
+    assert all(torch.equal(buffer, live[name]) for name, buffer in model.named_buffers())
+    assert int(standing.values["0.num_batches_tracked"]) == 2
+    assert (standing.values["0.running_mean"] - live["0.running_mean"]).abs().min() > 1
+    standing.evaluated = standing.count
+    with standing.in_place():
+        assert int(model[0].num_batches_tracked) == 2  # what was estimated stays while weights do
 
 
 @pytest.fixture(scope="module")
