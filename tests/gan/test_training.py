@@ -14,6 +14,7 @@ from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.gan.sampling import load_generator, sample
 from robustsabn.trainers.gan.task import GanTraining
 from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.pages import write_run_page
 from robustsabn.trainers.tasks import load_config
 from tests.helpers.gan_case import MakeNpz, tiny
 from tests.helpers.launch import launch
@@ -55,6 +56,15 @@ def test_a_run_keeps_both_networks_is_compared_and_samples_without_its_data(tmp_
         images, sample(loaded.generator, torch.tensor([3, 3, 7]), seed=5, batch_size=1)
     )
     assert not torch.equal(images, sample(loaded.generator, torch.tensor([3, 3, 7]), seed=6))
+
+    page = write_run_page(tmp_path / "run").read_text()
+    for words in (
+        "generated images",
+        "averaged weights",
+        "A row for each class",
+        "From one class to the next",
+    ):
+        assert words in page
 
 
 @pytest.mark.parametrize(
@@ -210,7 +220,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
 def alike(one: Any, other: Any) -> None:
     """Weights and statistics after a step of Adam are equal up to the order of sums.
 
-    But for biases that a norm takes away again: their gradient is zero up to rounding, and Adam makes a step of it.
+    But for biases that a norm takes away again: their gradient is rounding, of which Adam makes a step.
     """
     gone = {f"blocks.0.{layer}.bias" for layer in ("conv1", "conv2", "shortcut")}
     for network in ("generator", "discriminator"):

@@ -13,7 +13,7 @@ from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
 from robustsabn.trainers.adversarial.evaluation.trained_routes import untrained_note
 from robustsabn.trainers.adversarial.evaluation.validation import Validator
 from robustsabn.trainers.adversarial.runs.data import load_data, load_extra_data
-from robustsabn.trainers.adversarial.runs.models import build_model, check_classifier
+from robustsabn.trainers.adversarial.runs.models import build_model
 from robustsabn.trainers.adversarial.runs.results import RESULTS
 from robustsabn.trainers.adversarial.step.accumulation import check_accumulation, parts
 from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
@@ -21,6 +21,7 @@ from robustsabn.trainers.adversarial.step.averages import averages
 from robustsabn.trainers.adversarial.step.bn_statistics import estimate_statistics
 from robustsabn.trainers.adversarial.step.first_batch import try_network
 from robustsabn.trainers.adversarial.step.weight_perturbation import layer_weights
+from robustsabn.trainers.checkpoints.state import check_images
 from robustsabn.trainers.loop.batches import Batch, Batches
 from robustsabn.trainers.loop.compiling import compile_network
 from robustsabn.trainers.loop.draws import derive
@@ -51,7 +52,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         if config.test.images is not None:  # said now rather than after hours
             check_fit(config.test.images, len(self.data.test))
         if run.found is not None:
-            check_classifier(run.found.stored.state, run.folder.checkpoints)
+            check_images(run.found.stored.state, run.folder.checkpoints)
             named = {"data": config.data, "extra": None if config.extra is None else config.extra.data}
             check_content(run.folder.path, run.found.stored, named, self.data, self.content)
             if "content" not in run.found.stored.state:

@@ -13,7 +13,7 @@ from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column, Measured
 from robustsabn.trainers.runs.metrics import Point, Record
-from robustsabn.trainers.runs.page import Page, Tile, loss_chart
+from robustsabn.trainers.runs.page import Page, Tile, series
 from robustsabn.trainers.runs.results import EndedRun, Results
 
 __all__ = ["AVERAGED", "RESULTS", "GanEvaluation"]
@@ -27,6 +27,10 @@ COLUMNS = {
 }
 OF_REAL = {name: f"real_{name}" for name in ("distance", "class_accuracy", "diversity")}
 AVERAGED = "ema"
+TRAINING = {
+    "loss": {"loss": "generator", "discriminator_loss": "discriminator"},
+    "score of the discriminator": {"real_score": "real images", "fake_score": "generated images"},
+}
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,9 @@ class GanResults(Results[GanConfig, GanEvaluation]):
             for name, value in (last.numbers() if last else {}).items()
             if name in COLUMNS
         ]
-        charts = [_chart(records, name) for name in ("distance", "class_accuracy")]
-        drawn = [(plot, text) for plot, text in charts if plot is not None]
-        return replace(page, tiles=tiles, charts=[*drawn, *loss_chart(records)])
+        measured = [_measured_chart(records, name) for name in ("distance", "class_accuracy")]
+        charts = [*measured, *(_training_chart(records, what, names) for what, names in TRAINING.items())]
+        return replace(page, tiles=tiles, charts=[(plot, text) for plot, text in charts if plot is not None])
 
 
 def _beside(found: GanEvaluation | None, name: str) -> str:
@@ -122,7 +126,7 @@ def _beside(found: GanEvaluation | None, name: str) -> str:
     return "" if real is None else f"real images {COLUMNS[name].text(real)}"
 
 
-def _chart(records: Sequence[Record], name: str) -> tuple[Plot | None, str]:
+def _measured_chart(records: Sequence[Record], name: str) -> tuple[Plot | None, str]:
     """A number of the validations over steps, of the weights as they are and of averaged ones."""
     column, kinds = COLUMNS[name], {"validation": "weights", AVERAGED: "averaged weights"}
     courses: dict[str, list[Point]] = {}
@@ -133,6 +137,13 @@ def _chart(records: Sequence[Record], name: str) -> tuple[Plot | None, str]:
             )
     plot = lines(courses, f"validation, {column.heading}", "step", column.axis)
     return plot, f"{column.heading.capitalize()} at each validation."
+
+
+def _training_chart(records: Sequence[Record], what: str, names: dict[str, str]) -> tuple[Plot | None, str]:
+    """A number of both networks, or of both kinds of images, over training."""
+    found = series(records, "train", lambda name: name in names)
+    courses = {names[name.replace(" ", "_")]: points for name, points in found.items()}
+    return lines(courses, f"training, {what}", "step", what), f"{what.capitalize()} in training."
 
 
 RESULTS = GanResults(

@@ -47,14 +47,15 @@ class LoadedGenerator:
 
 
 def load_generator(folder: str | Path, checkpoint: str | None = None) -> LoadedGenerator:
-    """The generator of a GAN's run, from its checkpoint `ema` where it has one, else from `best`.
+    """The generator of a GAN's run, from its checkpoint `ema` where it has one, else from `best`, else from `last`.
 
     Raises CheckpointError where there is no such run or checkpoint, where the run trained something else than a GAN, and
     where a file is truncated or altered.
     """
     place = RunFolder(folder)
     config = _config(place)
-    chosen = checkpoint or ("ema" if (place.checkpoints / "ema").is_dir() else "best")
+    kept = [name for name in ("ema", "best") if (place.checkpoints / name).is_dir()]
+    chosen = checkpoint or (kept or ["last"])[0]
     stored = read(place.checkpoints, chosen)
     check_images(checked(stored.state, place.checkpoints / chosen), place.checkpoints / chosen)
     channels, height, width = stored.state["shape"]

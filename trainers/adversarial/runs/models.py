@@ -18,7 +18,7 @@ from robustsabn.text import quote
 from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.checkpoints.edited import trained_with
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.checkpoints.state import check_state, checked, is_whole
+from robustsabn.trainers.checkpoints.state import check_images, checked
 from robustsabn.trainers.methods import Method, elsewhere
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.tasks import TASKS
@@ -26,7 +26,6 @@ from robustsabn.trainers.tasks import TASKS
 __all__ = [
     "LoadedRun",
     "build_model",
-    "check_classifier",
     "load_run",
     "load_run_config",
     "load_run_model",
@@ -131,7 +130,7 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
     config = load_run_config(folder)
     stored = read(RunFolder(folder).checkpoints, checkpoint)
     place = RunFolder(folder).checkpoints / checkpoint
-    check_classifier(checked(stored.state, place), place)
+    check_images(checked(stored.state, place), place)
     channels, height, width = stored.state["shape"]
     classes, shape = tuple(stored.state["classes"]), (channels, height, width)
     with torch.random.fork_rng([]):
@@ -165,16 +164,3 @@ def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:
         torch.Size([2, 10])
     """
     return load_run(folder, checkpoint).model
-
-
-def check_classifier(state: dict[str, Any], file: Path) -> None:
-    """CheckpointError, which names `file`, unless `state` tells classes and the shape of images."""
-    check_state(state, file, {"classes": _names, "shape": _shape})
-
-
-def _shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(is_whole(size, 1) for size in value)
-
-
-def _names(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(name, str) for name in value)
