@@ -19,6 +19,8 @@ __all__ = ["Frechet", "enough", "inception_score", "kernel_distance", "require_t
 SUBSETS = 100
 SUBSET = 1000
 SPLITS = 10
+ALONE: dict[str, Any] = {"sync_on_compute": False}
+"""A process measures what it has: torchmetrics would wait for the others of a run."""
 
 
 class _Passed(nn.Module):
@@ -41,7 +43,9 @@ class Frechet:
     def __init__(self, real: Tensor, what: str = "real images") -> None:
         enough(*real.shape, what)
         with _library("fid") as library:
-            self.metric = library.FrechetInceptionDistance(_Passed(real.shape[1]), reset_real_features=False)
+            self.metric = library.FrechetInceptionDistance(
+                _Passed(real.shape[1]), reset_real_features=False, **ALONE
+            )
         self.metric.update(real.double(), real=True)
 
     def __call__(self, features: Tensor, what: str = "images") -> float:
@@ -73,6 +77,7 @@ def kernel_distance(features: Tensor, real: Tensor, seed: int = 0) -> tuple[Spre
             _Passed(real.shape[1]),
             subsets=1 if size == len(features) == len(real) else SUBSETS,
             subset_size=size,
+            **ALONE,
         )
         metric.update(real, real=True)
         metric.update(features, real=False)
@@ -86,7 +91,7 @@ def inception_score(logits: Tensor, seed: int = 0, splits: int = SPLITS) -> Spre
     Salimans et al. 2016, "Improved Techniques for Training GANs".
     """
     with _library("inception", seed) as library:
-        metric = library.InceptionScore(_Passed(logits.shape[1]), splits=splits)
+        metric = library.InceptionScore(_Passed(logits.shape[1]), splits=splits, **ALONE)
         metric.update(logits.double())
         mean, deviation = metric.compute()
     return Spread(float(mean), float(deviation) if splits > 1 else 0.0)
