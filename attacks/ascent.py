@@ -35,10 +35,16 @@ class Batch(NamedTuple):
     def select(self, index: Tensor) -> "Batch":
         """The samples `index`."""
         size = self.size[index] if self.size.ndim else self.size
-        return Batch(self.x[index], self.y[index], self.goal[index], size, self.threat.select(index))
+        return Batch(
+            x=self.x[index],
+            y=self.y[index],
+            goal=self.goal[index],
+            size=size,
+            threat=self.threat.select(index),
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ascent:
     """Options of the loop; see `PGD`."""
 

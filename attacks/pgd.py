@@ -174,22 +174,22 @@ class PGD:
         logits_of = Gate(model, x, check_values(x, y, threat) if self.check else -1)
         loss = self.loss if callable(self.loss) else LOSSES.get(self.loss, kl)
         ascend = Ascent(
-            logits_of,
-            loss,
-            self.targeted,
-            self.steps,
-            self.keep == "best",
-            self.early_stop,
-            self.fraction,
-            gradient_scale(model, x),
-            self.check,
+            logits_of=logits_of,
+            loss=loss,
+            targeted=self.targeted,
+            steps=self.steps,
+            keep_best=self.keep == "best",
+            early_stop=self.early_stop,
+            fraction=self.fraction,
+            scale=gradient_scale(model, x),
+            check=self.check,
         )
         size = threat.eps * 2.5 / self.steps if self.step_size is None else self.step_size
         goal = y
         if self.loss == "kl":
             with torch.enable_grad():  # autocast may reuse the weights cast here in a training forward
                 goal = logits_of(x).detach().clone()
-        batch = Batch(x, y, goal, radius_like(size, x), threat)
+        batch = Batch(x=x, y=y, goal=goal, size=radius_like(size, x), threat=threat)
         x_adv = (
             threat.random_start(x, self.start, generator) if delta0 is None else threat.project(x + delta0, x)
         )

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from robustsabn.files import write_text
 
-__all__ = ["FRAGILE", "AttackCost", "Flag", "Report"]
+__all__ = ["FRAGILE", "AttackCost", "Flag", "ProgressEvent", "Report"]
 
 FRAGILE = 1e-4
 """A margin of at most this size may change its sign when float32 sums run in another order."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttackCost:
     """What one attack did and cost.
 
@@ -47,7 +47,7 @@ class AttackCost:
     checks: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flag:
     """A finding of an evaluation, in words.
 
@@ -67,6 +67,35 @@ class Flag:
     count: int
     ids: tuple[int, ...]
     message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgressEvent:
+    """The progress of an evaluation, over all processes together.
+
+    - attack, index, attacks: name and number of the current attack, and how many there are.
+    - left, total: points that this attack has still to finish, and all of its points.
+    - robust, n: points that are still robust, and all points of the evaluation.
+    - seconds: wall time of this attack so far.
+
+    Example:
+
+        >>> from robustsabn.attacks import ProgressEvent
+        >>> event = ProgressEvent(
+        ...     attack="apgd-t", index=1, attacks=4, left=30, total=90, robust=85, n=100, seconds=2.5
+        ... )
+        >>> f"{event.attack}: {event.total - event.left} of {event.total} points done"
+        'apgd-t: 60 of 90 points done'
+    """
+
+    attack: str
+    index: int
+    attacks: int
+    left: int
+    total: int
+    robust: int
+    n: int
+    seconds: float
 
 
 @dataclass(frozen=True)

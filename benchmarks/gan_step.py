@@ -80,7 +80,9 @@ def ours(norm: Any, width: int, d_width: int, x: Tensor, y: Tensor, channels_las
             strict=True,
         )
     )
-    run: Run[GanConfig] = Run(config, Accelerator(cpu=not x.is_cuda), folder=None, signals=None)  # type: ignore[arg-type]
+    run: Run[GanConfig] = Run(
+        config=config, accelerator=Accelerator(cpu=not x.is_cuda), folder=None, signals=None
+    )  # type: ignore[arg-type]
     chosen = {"generator": config.generator, "discriminator": config.discriminator}
     for network in pair.values():
         if channels_last:

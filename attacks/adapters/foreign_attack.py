@@ -78,7 +78,14 @@ class ForeignAttack:
         with undisturbed(network, x.device, seed):
             with torch.no_grad():
                 classes = network(x[:1]).shape[1]
-            setting = Setting(self.kind, network, self.threat, classes, self.options, seed)
+            setting = Setting(
+                cls=self.kind,
+                network=network,
+                threat=self.threat,
+                classes=classes,
+                options=self.options,
+                seed=seed,
+            )
             try:
                 return torch.as_tensor(self.library.run(setting, x.clone(), y.clone()))
             except (RobustsabnError, MemoryError, torch.OutOfMemoryError):

@@ -26,7 +26,7 @@ __all__ = ["LIBRARIES", "Library", "Setting", "find", "options_of", "version_of"
 _ORDER = {"Linf": math.inf, "L2": 2, "L1": 1, "L0": 0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """What an attack is built from: its class, the network, the threat model, and the user's options."""
 
@@ -79,7 +79,7 @@ def _build(setting: Setting, standard: Mapping[str, Any]) -> Any:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Library:
     """`module` holds the attacks, `run` makes adversarial images; users cannot set the options `decided`."""
 
@@ -93,17 +93,19 @@ LIBRARIES = {
     library.name: library
     for library in (
         Library(
-            "advertorch",
-            "advertorch.attacks",
-            _advertorch,
-            frozenset(["predict", "norm", "ord", "num_classes", "eps", "clip_min", "clip_max", "targeted"]),
+            name="advertorch",
+            module="advertorch.attacks",
+            run=_advertorch,
+            decided=frozenset(
+                ["predict", "norm", "ord", "num_classes", "eps", "clip_min", "clip_max", "targeted"]
+            ),
         ),
-        Library("foolbox", "foolbox.attacks", _foolbox, frozenset()),
+        Library(name="foolbox", module="foolbox.attacks", run=_foolbox, decided=frozenset()),
         Library(
-            "torchattacks",
-            "torchattacks",
-            _torchattacks,
-            frozenset(["model", "eps", "norm", "n_classes", "seed"]),
+            name="torchattacks",
+            module="torchattacks",
+            run=_torchattacks,
+            decided=frozenset(["model", "eps", "norm", "n_classes", "seed"]),
         ),
     )
 }

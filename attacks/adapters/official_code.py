@@ -71,7 +71,10 @@ def official(
             network.eval()
             tally.take(name, rows, *_attack(engine, package, name, x[rows], y[rows], batch_size))
         messages += [line for line in printed.getvalue().splitlines() if line.lower().startswith("warning")]
-    flags = tuple(Flag("official", "warning", 0, (), line) for line in dict.fromkeys(messages))
+    flags = tuple(
+        Flag(name="official", severity="warning", count=0, ids=(), message=line)
+        for line in dict.fromkeys(messages)
+    )
     return tally.report(
         engine="official",
         version=version,
@@ -142,7 +145,7 @@ def _square_alone(tally: Tally, ids: Tensor | None) -> tuple[Flag, ...]:
         f"Square broke {len(rows)} images that gradient attacks could not break: gradients may be masked. "
         "Run Square longer, or an attack made for this defence."
     )
-    return (Flag("square-only", "warning", len(rows), numbers, message),)
+    return (Flag(name="square-only", severity="warning", count=len(rows), ids=numbers, message=message),)
 
 
 @contextmanager

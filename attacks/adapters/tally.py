@@ -86,7 +86,16 @@ class Tally:
         self.broken_by[broken] = len(self.costs)
         accuracy = int(self.robust.sum()) / len(self.y)
         self.costs.append(
-            AttackCost(name, len(rows), len(broken), accuracy, forwards, backwards, seconds, checks)
+            AttackCost(
+                name=name,
+                points=len(rows),
+                broken=len(broken),
+                robust_accuracy=accuracy,
+                forwards=forwards,
+                backwards=backwards,
+                seconds=seconds,
+                checks=checks,
+            )
         )
         self.network.costs()
 
@@ -133,7 +142,16 @@ class Tally:
                 "check the norm."
             )
             most = 2 * self.outside > sum(cost.points for cost in self.costs)
-            flags = (*flags, Flag("outside", "warning" if most else "note", self.outside, (), message))
+            flags = (
+                *flags,
+                Flag(
+                    name="outside",
+                    severity="warning" if most else "note",
+                    count=self.outside,
+                    ids=(),
+                    message=message,
+                ),
+            )
         nothing = torch.full_like(self.y, -1).cpu()
         return Report(
             norm=self.threat.norm,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robustsabn import __version__
-from robustsabn.attacks.autoattack.ensemble import Ensemble, ProgressEvent
+from robustsabn.attacks.autoattack.ensemble import Ensemble
 from robustsabn.attacks.autoattack.flags import by_attacks, by_kind, by_majority, in_train_mode, seen_on
 from robustsabn.attacks.autoattack.verdicts import Verdicts
 from robustsabn.attacks.autoattack.versions import attacks_of
@@ -28,7 +28,7 @@ from robustsabn.attacks.model.inputs import check_batch, check_classes, check_th
 from robustsabn.attacks.model.logits import Model
 from robustsabn.attacks.model.mode import attack_mode
 from robustsabn.attacks.model.verifier import Verifier, device_of
-from robustsabn.attacks.report import FRAGILE, Report
+from robustsabn.attacks.report import FRAGILE, ProgressEvent, Report
 from robustsabn.attacks.search.base import Search
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -141,8 +141,20 @@ class AutoAttack:
             half = "half-precision" in {flag.name for flag in flags}
             answers = Answers(clean, randomised=randomised, half=half)
             with self._journal(model, attacks, x, y, ids, answers, workers) as journal:
-                random, shared = rand or randomised, (workers, journal, self.progress)
-                ensemble = Ensemble(search, verifier, x, y, ids, clean, threat, verdicts, random, *shared)
+                ensemble = Ensemble(
+                    search=search,
+                    verifier=verifier,
+                    x=x,
+                    y=y,
+                    ids=ids,
+                    clean=clean,
+                    threat=threat,
+                    verdicts=verdicts,
+                    random=rand or randomised,
+                    workers=workers,
+                    journal=journal,
+                    progress=self.progress,
+                )
                 earlier, verdicts = ensemble.run(attacks), ensemble.verdicts
             x_adv, draws, clean_prediction = verdicts.adversarial(x), (1, 1), clean.argmax(1)
             first, last = ensemble.clean_votes, ensemble.final_votes

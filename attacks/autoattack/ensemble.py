@@ -16,41 +16,15 @@ from robustsabn.attacks.journal.journal import Journal
 from robustsabn.attacks.model.counted import CountedModel
 from robustsabn.attacks.model.logits import Model
 from robustsabn.attacks.model.verifier import Verifier
+from robustsabn.attacks.report import ProgressEvent
 from robustsabn.attacks.search.base import Points, Search, State
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
-__all__ = ["Ensemble", "ProgressEvent"]
+__all__ = ["Ensemble"]
 
 
-@dataclass(frozen=True)
-class ProgressEvent:
-    """The progress of an evaluation, over all processes together.
-
-    - attack, index, attacks: name and number of the current attack, and how many there are.
-    - left, total: points that this attack has still to finish, and all of its points.
-    - robust, n: points that are still robust, and all points of the evaluation.
-    - seconds: wall time of this attack so far.
-
-    Example:
-
-        >>> from robustsabn.attacks import ProgressEvent
-        >>> event = ProgressEvent("apgd-t", 1, 4, left=30, total=90, robust=85, n=100, seconds=2.5)
-        >>> f"{event.attack}: {event.total - event.left} of {event.total} points done"
-        'apgd-t: 60 of 90 points done'
-    """
-
-    attack: str
-    index: int
-    attacks: int
-    left: int
-    total: int
-    robust: int
-    n: int
-    seconds: float
-
-
-@dataclass
+@dataclass(kw_only=True)
 class Ensemble:
     """What the attacks of one evaluation share; `x` and `y` may be on another device than the verifier.
 

@@ -39,11 +39,11 @@ def in_train_mode(model: Model) -> list[Flag]:
     some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return [
         Flag(
-            "train-mode",
-            "warning",
-            len(names),
-            (),
-            f"{len(names)} modules were in train mode ({some}); the attack ran all of them in eval mode and "
+            name="train-mode",
+            severity="warning",
+            count=len(names),
+            ids=(),
+            message=f"{len(names)} modules were in train mode ({some}); the attack ran all of them in eval mode and "
             "restored them afterwards. If you deploy eval mode, call model.eval() first; if you deploy "
             "train mode, these numbers are not those of your model",
         )
@@ -62,22 +62,22 @@ def by_kind(
             "verdicts are those of this half-precision model; evaluate model.float() to measure the "
             "weights in float32"
         )
-        flags.append(Flag("half-precision", "note", 1, (), words))
+        flags.append(Flag(name="half-precision", severity="note", count=1, ids=(), message=words))
     if x.ndim != 4 and any(attack.name == "square" for attack in attacks):
         words = f"inputs of shape {tuple(x.shape[1:])} are not images (C, H, W): Square was left out"
-        flags.append(Flag("not-images", "note", 1, (), words))
+        flags.append(Flag(name="not-images", severity="note", count=1, ids=(), message=words))
     if version not in ("standard", "plus", "rand"):
         words = (
             f"version {version} is not a published one: do not compare it with numbers of AutoAttack standard"
         )
-        flags.append(Flag("non-standard", "note", 1, (), words))
+        flags.append(Flag(name="non-standard", severity="note", count=1, ids=(), message=words))
     if autocast:
         words = (
             "the search ran in bfloat16: every success was verified in float32, but a coarser search may "
             "miss some, which makes the robust accuracy too high; leave autocast out for the standard "
             "number"
         )
-        flags.append(Flag("autocast", "note", 1, (), words))
+        flags.append(Flag(name="autocast", severity="note", count=1, ids=(), message=words))
     return flags
 
 
@@ -97,11 +97,11 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
     if count := int(differ.sum()):
         flags.append(
             Flag(
-                "randomised",
-                "note" if rand else "warning",
-                count,
-                (),
-                f"{count} of {len(x)} images gave other logits in a second forward: the model is random, "
+                name="randomised",
+                severity="note" if rand else "warning",
+                count=count,
+                ids=(),
+                message=f"{count} of {len(x)} images gave other logits in a second forward: the model is random, "
                 "and a single forward says little. "
                 + ("Verdicts are by majority" if rand else "Use version rand (--version rand)"),
             )
@@ -109,11 +109,11 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
     elif count := int(_depends_on_batch(verifier, x, first).sum()):
         flags.append(
             Flag(
-                "batch-dependent",
-                "warning",
-                count,
-                (),
-                f"{count} of {len(x)} images got other logits in another order and among other images: the "
+                name="batch-dependent",
+                severity="warning",
+                count=count,
+                ids=(),
+                message=f"{count} of {len(x)} images got other logits in another order and among other images: the "
                 "logits of an image depend on its batch (statistics of the batch, noise with a fixed "
                 "seed), so these verdicts hold only in their batches. Normalise with running statistics, "
                 "draw new noise in each forward, or evaluate the batches that you deploy",
@@ -121,15 +121,15 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
         )
     if kind := kind_in_words(int(looks_like(first, verifier.precision)), verifier.differentiable, x):
         name, words = kind
-        flags.append(Flag(name, "warning", len(x), (), words))
+        flags.append(Flag(name=name, severity="warning", count=len(x), ids=(), message=words))
     if calls:
         flags.append(
             Flag(
-                "gradient-in-forward",
-                "warning",
-                len(calls),
-                (),
-                "the forward pass computes gradients itself (a defence that optimises at test time); "
+                name="gradient-in-forward",
+                severity="warning",
+                count=len(calls),
+                ids=(),
+                message="the forward pass computes gradients itself (a defence that optimises at test time); "
                 "standard attacks may be too weak for it. Evaluate it with an adaptive attack as well",
             )
         )
@@ -143,14 +143,16 @@ def by_majority(clean: Votes, final: Votes, ids: Tensor) -> list[Flag]:
         f"verdicts, on clean and on adversarial images, are by majority over {least} to {most} new "
         f"forwards: until the vote is {CLEAR:g} standard deviations from a tie, {MOST} forwards at most"
     )
-    flags = [Flag("majority", "note", len(ids), (), words)]
+    flags = [Flag(name="majority", severity="note", count=len(ids), ids=(), message=words)]
     if close := ids[clean.close | final.close].tolist():
         words = (
             f"{len(close)} samples were not clear after {MOST} forwards: the model is about as often right "
             "as wrong on them, and another vote may end differently"
         )
         severity: Literal["warning", "note"] = "warning" if len(close) > max(1, _MANY * len(ids)) else "note"
-        flags.append(Flag("close-vote", severity, len(close), tuple(close), words))
+        flags.append(
+            Flag(name="close-vote", severity=severity, count=len(close), ids=tuple(close), message=words)
+        )
     return flags
 
 
@@ -162,7 +164,13 @@ def by_attacks(verdicts: Verdicts, ids: Tensor, clean_logits: Tensor, fragile: T
         numbers = ids[rows].tolist()
         if numbers:
             flags.append(
-                Flag(name, "warning" if severe else "note", len(numbers), tuple(numbers), words(len(numbers)))
+                Flag(
+                    name=name,
+                    severity="warning" if severe else "note",
+                    count=len(numbers),
+                    ids=tuple(numbers),
+                    message=words(len(numbers)),
+                )
             )
 
     count = len(ids)

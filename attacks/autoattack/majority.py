@@ -21,7 +21,7 @@ SCREEN, LEAD = 501, 31
 """For a success claimed by the search: forwards at most, and the surplus of wrong ones that it needs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Votes:
     """Votes of a random model on images with known labels, one row per image, on the CPU.
 
@@ -123,8 +123,8 @@ def _ask(
         lead, clear = 2 * errors[unclear] - len(margins), CLEAR * len(margins) ** 0.5
         unclear = unclear[undecided(lead, clear)]
     if chosen is None:  # no images
-        return Votes(asked.cpu(), errors.cpu(), y.cpu(), y.cpu().float())
+        return Votes(asked=asked.cpu(), errors=errors.cpu(), prediction=y.cpu(), margin=y.cpu().float())
     others = chosen.scatter(1, y[:, None], -1).argmax(1)
     prediction = torch.where(2 * errors > asked, others, y)
     median = torch.stack(margins).nanmedian(0).values
-    return Votes(asked.cpu(), errors.cpu(), prediction.cpu(), median.cpu())
+    return Votes(asked=asked.cpu(), errors=errors.cpu(), prediction=prediction.cpu(), margin=median.cpu())

@@ -12,7 +12,7 @@ from robustsabn.attacks.search.base import State
 __all__ = ["Finished", "Verdicts"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Finished:
     """Points that attack number `attack` has finished: one row per point, on the CPU.
 
@@ -38,7 +38,7 @@ class Finished:
         names = ("broken", "flat", "strange", "undefined", "aimed", "at", "forwards", "backwards", "checks")
         columns = {name: getattr(state, name).cpu() for name in names}
         broken = state.x_adv[state.broken].float().cpu()
-        return cls(attack, seconds, torch.tensor(numbers), images=broken, **columns)
+        return cls(attack=attack, seconds=seconds, numbers=torch.tensor(numbers), images=broken, **columns)
 
     @property
     def hit(self) -> Tensor:
@@ -111,14 +111,14 @@ class Verdicts:
         standing = int(self.clean.sum())
         return tuple(
             AttackCost(
-                name,
-                int(self._finished[i].sum()),
-                broken[i],
-                (standing - sum(broken[: i + 1])) / count,
-                int(self._forwards[i]),
-                int(self._backwards[i]),
-                self._seconds[i],
-                int(self._checks[i]),
+                name=name,
+                points=int(self._finished[i].sum()),
+                broken=broken[i],
+                robust_accuracy=(standing - sum(broken[: i + 1])) / count,
+                forwards=int(self._forwards[i]),
+                backwards=int(self._backwards[i]),
+                seconds=self._seconds[i],
+                checks=int(self._checks[i]),
             )
             for i, name in enumerate(self.names)
         )

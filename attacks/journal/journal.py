@@ -129,7 +129,7 @@ class Journal:
         for name in ("broken", "flat", "strange", "undefined"):
             columns[name] = columns[name].bool()
         images = torch.from_numpy(np.frombuffer(pixels, dtype=np.float32).copy()).view(-1, *self.shape)
-        finished = Finished(attack, float(seconds), images=images, **columns)
+        finished = Finished(attack=attack, seconds=float(seconds), images=images, **columns)
         numbers, count = finished.numbers, int(finished.broken.sum())
         consistent = attack in range(self.attacks) and seconds >= 0 and len(images) == count
         consistent &= all(column.shape == numbers.shape for column in columns.values()) and numbers.ndim == 1

@@ -2,10 +2,10 @@
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from robustsabn.attacks.report import Report
 from robustsabn.attacks.reporting.words import comparable, headline, threat_text
+from robustsabn.report.console import result_table
 from robustsabn.report.numbers import duration, percent
 
 __all__ = ["console_table", "tell"]
@@ -13,15 +13,12 @@ __all__ = ["console_table", "tell"]
 
 def console_table(report: Report) -> Table:
     """Robust accuracy and cost after each attack."""
-    table = Table(title=f"{report.version}, {threat_text(report)}")
-    table.add_column("attack")
-    for name in ("images", "broken", "accuracy", "forwards", "backwards", "time"):
-        table.add_column(name, justify="right")
-    table.add_row("clean", str(report.n), "", percent(report.clean_accuracy), "", "", "")
+    head = ["attack", "images", "broken", "accuracy", "forwards", "backwards", "time"]
+    rows = [["clean", str(report.n), "", percent(report.clean_accuracy), "", "", ""]]
     for a in report.attacks:
-        counts = (f"{a.forwards:,}", f"{a.backwards:,}", duration(a.seconds))
-        table.add_row(Text(a.name), str(a.points), str(a.broken), percent(a.robust_accuracy), *counts)
-    return table
+        costs = [f"{a.forwards:,}", f"{a.backwards:,}", duration(a.seconds)]
+        rows.append([a.name, str(a.points), str(a.broken), percent(a.robust_accuracy), *costs])
+    return result_table(f"{report.version}, {threat_text(report)}", head, rows)
 
 
 def tell(report: Report, console: Console | None = None) -> None:

@@ -15,7 +15,7 @@ __all__ = ["Example", "drawable", "examples", "png"]
 LARGEST = 224  # pixels of a side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """One broken sample: its row in the report, and PNGs as data URIs."""
 
@@ -46,7 +46,7 @@ def examples(report: Report, x: Tensor, count: int = 8) -> list[Example]:
         gain = 0.5 / max(delta.abs().max().item(), 1e-12)
         shown = ((clean - low) / (high - low), (adversarial - low) / (high - low), 0.5 + gain * delta)
         before, after, difference = map(png, shown)
-        pictures.append(Example(row, before, after, difference, gain))
+        pictures.append(Example(row=row, clean=before, adversarial=after, difference=difference, gain=gain))
     return pictures
 
 

@@ -2,35 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from robustsabn.attacks.report import ProgressEvent
+from robustsabn.report.console import progress_bar
 from robustsabn.report.numbers import duration, percent
 
-__all__ = ["Display", "Event", "live"]
-
-
-class Event(Protocol):
-    """Progress: attack number `index` of `attacks` has `left` of its `total` images to finish."""
-
-    @property
-    def attack(self) -> str: ...
-    @property
-    def index(self) -> int: ...
-    @property
-    def attacks(self) -> int: ...
-    @property
-    def left(self) -> int: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def robust(self) -> int: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
+__all__ = ["Display", "live"]
 
 
 @contextmanager
@@ -47,20 +26,11 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.last: Event | None = None
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self.last: ProgressEvent | None = None
+        self.bar = progress_bar(console)
         self.task = self.bar.add_task("clean images", total=None, note="")
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: ProgressEvent) -> None:
         if self.last is None or self.last.index != event.index:
             self.close()
             self.bar.reset(self.task, total=event.total)

@@ -36,7 +36,7 @@ def checkpoints(steps: int, norm: str = "Linf") -> list[int]:
     return iterations
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ApgdState(State):
     """`x_cur` is evaluated next; `x_best`, `g_best`, `best`: image, gradient and loss of the best iterate."""
 
@@ -211,12 +211,9 @@ class APGD(Search[ApgdState]):
         flag = torch.zeros_like(old.broken)
         nothing = torch.zeros_like(points.eps)
         return ApgdState(
-            points,
-            run,
-            torch.zeros_like(old.it),
-            *(old.broken, old.done, old.flat, old.strange, old.undefined),
-            *(old.forwards, old.backwards, old.checks),
-            *(old.x_adv, old.aimed, old.at),
+            **old.kept(),
+            run=run,
+            it=torch.zeros_like(old.it),
             x_cur=start,
             x_prev=start.clone(),
             x_best=start.clone(),

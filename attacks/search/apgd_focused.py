@@ -13,7 +13,7 @@ from robustsabn.attacks.threat import ThreatModel
 __all__ = ["FocusedAPGDT"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FocusedState(ApgdState):
     """`reached` (S, T): the highest loss of the short run for each target."""
 

@@ -6,8 +6,8 @@ no random number of a row depends on the other rows."""
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
-from typing import Generic, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -73,6 +73,9 @@ def update(held: Tensor, rows: Tensor, new: Tensor) -> Tensor:
     return held
 
 
+R = TypeVar("R", bound="Rows")
+
+
 @dataclass
 class Rows:
     """A group of tensors, or of other Rows, that all have one row per point."""
@@ -97,7 +100,7 @@ class Rows:
         return type(self)(**(values | taken))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Points(Rows):
     """The points to attack.
 
@@ -114,21 +117,30 @@ class Points(Rows):
     reachable: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor, ids: Tensor, threat: ThreatModel, clean: Tensor, most: int = 9) -> Self:
+    def of(
+        cls, x: Tensor, y: Tensor, ids: Tensor, threat: ThreatModel, clean: Tensor, most: int = 9
+    ) -> "Points":
         """Points from a batch with the clean logits `clean` (N, K), with at most `most` targets each."""
         order = clean.argsort(dim=1, descending=True, stable=True)
         label_last = (order == y[:, None]).byte().argsort(dim=1, stable=True)
         targets = order.gather(1, label_last)[:, : min(most, clean.shape[1] - 1)]
         reachable = (clean.gather(1, targets) != -torch.inf).sum(1).clamp_min(1)
         eps = threat.eps if isinstance(threat.eps, Tensor) else x.new_full((len(x),), threat.eps)
-        return cls(x.clone(), y.clone(), ids.clone(), eps.to(x).clone(), targets, reachable)
+        return cls(
+            x=x.clone(),
+            y=y.clone(),
+            ids=ids.clone(),
+            eps=eps.to(x).clone(),
+            targets=targets,
+            reachable=reachable,
+        )
 
     def target(self, rank: Tensor) -> Tensor:
         """Target number `rank` (S,) of each row; the last reachable one where there are fewer."""
         return self.targets.gather(1, torch.minimum(rank, self.reachable - 1)[:, None])[:, 0]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class State(Rows):
     """The progress of each row.
 
@@ -156,7 +168,7 @@ class State(Rows):
     x_adv: Tensor
     aimed: Tensor
     at: Tensor
-    countdown: int = field(default=0, kw_only=True)
+    countdown: int = 0
 
     def put(self, rows: Tensor, other: Rows) -> None:
         super().put(rows, other)
@@ -200,6 +212,11 @@ class State(Rows):
             aimed=zeros() - 1,
             at=zeros() - 1,
         )
+
+    def kept(self) -> dict[str, Any]:
+        """What a row keeps when its next run begins."""
+        again = ("run", "it", "countdown")
+        return {entry.name: getattr(self, entry.name) for entry in fields(State) if entry.name not in again}
 
 
 S = TypeVar("S", bound=State)

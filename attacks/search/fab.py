@@ -19,7 +19,7 @@ _ORDER = {"Linf": float("inf"), "L2": 2.0, "L1": 1.0}
 _ALPHA_MAX, _ETA, _BETA, _TINY = 0.1, 1.05, 0.9, 1e-8
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FabState(State):
     """`v`: where the boundary is linearised next; `best`: the smallest distance of a misclassified image."""
 
@@ -120,13 +120,8 @@ class FAB(Search[FabState]):
             unit = raw / per_row(threat.distance(raw, torch.zeros_like(raw)), raw)
             noisy = torch.clamp(x + per_row(old.points.eps / 2, x) * unit, *threat.box(x.dtype))
             v = torch.where(per_row(run % self.restarts > 0, x), noisy, x)
-        fields = {
-            key: value
-            for key, value in vars(old).items()
-            if key not in ("run", "it", "v", "best", "countdown")
-        }
         best = torch.full_like(old.points.eps, 1e10)
-        return FabState(**fields, run=run, it=torch.zeros_like(run), v=v.clone(), best=best)
+        return FabState(**old.kept(), run=run, it=torch.zeros_like(run), v=v.clone(), best=best)
 
     def _boundary(self, s: FabState, counted: CountedModel) -> tuple[Tensor, Tensor, Tensor, int]:
         """Logit difference (S,) to the class of the nearest boundary, its gradient (S, D), the rows where

@@ -19,7 +19,7 @@ from robustsabn.errors import InputError
 __all__ = ["Square"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SquareState(State):
     """`x_best` has the highest margin so far, `best`; `key` is the key of the point's random numbers."""
 

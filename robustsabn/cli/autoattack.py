@@ -155,8 +155,10 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
     from robustsabn.attacks.reporting import tell, write, write_robustbench
     from robustsabn.cli.support.evaluation import command
 
-    doubts = [Flag("doubtful", "warning", 0, (), doubt) for doubt in subject.doubts]
-    notes = [Flag("data", "note", 0, (), note) for note in subject.notes]
+    doubts = [
+        Flag(name="doubtful", severity="warning", count=0, ids=(), message=doubt) for doubt in subject.doubts
+    ]
+    notes = [Flag(name="data", severity="note", count=0, ids=(), message=note) for note in subject.notes]
     report = replace(report, flags=(*doubts, *notes, *report.flags))
     about = {**subject.about, "command": command(args.argv)}
     tell(report)  # first, so that the number is not lost if files cannot be written

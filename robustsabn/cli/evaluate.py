@@ -64,10 +64,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace, data: str) -> None:
-    from rich.console import Console
-
     from robustsabn.cli.support.arguments import above_zero, device
     from robustsabn.files import write_text
+    from robustsabn.report.console import output
     from robustsabn.trainers import evaluate_run
     from robustsabn.trainers.adversarial.evaluation.tables import results_table
     from robustsabn.trainers.checkpoints.files import read_facts
@@ -95,7 +94,7 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
         _warn(measured)
     else:
         measured = _reported(args, data)
-    Console().print(results_table(measured, f"{args.checkpoint} checkpoint, {measured.setting}"))
+    output().print(results_table(measured, f"{args.checkpoint} checkpoint, {measured.setting}"))
     if measured.warning:
         print(f"warning: {measured.warning}")
     report: Path = args.run_folder / "report" / "evaluation.json"

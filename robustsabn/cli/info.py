@@ -41,8 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print one line `name  value` for each."""
     import torch
+    from rich.text import Text
 
     from robustsabn import __version__
+    from robustsabn.report.console import output
 
     lines = {"robustsabn": __version__, "python": sys.version.split()[0], "system": platform.platform()}
     lines |= {name: _version(name) or "missing" for name in REQUIRED}
@@ -57,9 +59,9 @@ def run(args: argparse.Namespace) -> None:
         lines["cuda"] = "no device" if torch.version.cuda else "not in this build of torch"
     for name, extra in OPTIONAL.items():
         lines[name] = _version(name) or f"not installed (pip install 'robustsabn[{extra}]')"
-    width = max(map(len, lines))
+    width, console = max(map(len, lines)), output()
     for name, value in lines.items():
-        print(f"{name:{width}}  {value}")
+        console.print(Text(f"{name:{width}}  ", style="bold"), Text(value), sep="")
 
 
 def _version(package: str) -> str | None:

@@ -13,7 +13,7 @@ __all__ = ["Mixing", "Mixture", "draw_mixing"]
 Mixture = Literal["cutmix", "mixup"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mixing:
     """How m images of a batch are mixed, each with a partner.
 
@@ -61,7 +61,7 @@ def draw_mixing(
     rows, (own, other) = torch.unique(pairs, return_inverse=True)
     share = source.beta(alpha, alpha, n)
     if kind == "mixup":
-        return Mixing(rows, own, other, torch.from_numpy(share[part]).float())
+        return Mixing(rows=rows, own=own, other=other, share=torch.from_numpy(share[part]).float())
     edges = []
     for side in size:
         half = (side * np.sqrt(1 - share)).astype(np.int64) // 2
@@ -70,4 +70,4 @@ def draw_mixing(
     top, bottom, left, right = edges
     share = 1 - (bottom - top) * (right - left) / (size[0] * size[1])
     box = torch.from_numpy(np.stack(edges, 1)[part])
-    return Mixing(rows, own, other, torch.from_numpy(share[part]).float(), box)
+    return Mixing(rows=rows, own=own, other=other, share=torch.from_numpy(share[part]).float(), box=box)

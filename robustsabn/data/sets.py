@@ -105,7 +105,7 @@ class ArraySet:
         return ArraySet(self.images.to(device), self.labels.to(device), self.ids)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Data:
     """The parts of one data set; no image of `validation` or `test` is in `train`, and label k is
     `classes[k]`.

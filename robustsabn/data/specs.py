@@ -81,7 +81,15 @@ def load(
     train = train.sample(n, seed)
     notes = (*source.notes, *missing_classes(train, classes, "training"))
     notes += tuple(missing_classes(parts["test"], classes, "test"))
-    return Data(train, parts["validation"], parts["test"], classes, spec, held, notes)
+    return Data(
+        train=train,
+        validation=parts["validation"],
+        test=parts["test"],
+        classes=classes,
+        name=spec,
+        digest=held,
+        notes=notes,
+    )
 
 
 def load_extra(spec: str, like: Data, *, download: bool = False, notes: list[str] | None = None) -> ImageSet:

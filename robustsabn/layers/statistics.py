@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from robustsabn.layers.base import RoutedNorm, Tied
 from robustsabn.layers.moments import Moments, approach, wide
 from robustsabn.routing import Resolved
 
+S = TypeVar("S", bound="RunningStatistics")
 Update = Literal["none", "move", "again"]
 
 __all__ = ["RunningStatistics", "Update"]

@@ -7,7 +7,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["progress_bar", "result_table"]
+__all__ = ["output", "progress_bar", "result_table"]
+
+
+def output() -> Console:
+    """The terminal; a file, which has no margin, takes at least 200 characters to a line."""
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 200)
+    return console
 
 
 def result_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -44,11 +44,17 @@ def test_collapse_is_pgd_below_half_of_fgsm(robust: float, fgsm: float, fallen: 
     assert collapsed(robust, fgsm) == fallen
 
 
-SOUND = [Reading(10, 0.3, 0.34, 0.31), Reading(20, 0.44, 0.5, 0.48)]
+SOUND = [
+    Reading(step=10, robust=0.3, fgsm=0.34, train_robust=0.31),
+    Reading(step=20, robust=0.44, fgsm=0.5, train_robust=0.48),
+]
 
 
 def test_a_collapse_is_told_with_its_onset_and_what_was_before() -> None:
-    fallen = [Reading(30, 0.03, 0.8, 0.02, True), Reading(40, 0.0, 0.9, 0.0, True)]
+    fallen = [
+        Reading(step=30, robust=0.03, fgsm=0.8, train_robust=0.02, collapsed=True),
+        Reading(step=40, robust=0.0, fgsm=0.9, train_robust=0.0, collapsed=True),
+    ]
     said = collapse([*SOUND, *fallen], kept=True)
     assert said is not None
     assert said.startswith("at step 30 accuracy is 80.0 % under one step (FGSM) and 3.0 % under PGD")
@@ -57,7 +63,13 @@ def test_a_collapse_is_told_with_its_onset_and_what_was_before() -> None:
     assert "which was" not in (collapse(fallen, kept=True) or "")
     assert collapse(SOUND, kept=True) is None
     again = collapse(
-        [*SOUND, *fallen, Reading(50, 0.5, 0.6), Reading(60, 0.1, 0.7, collapsed=True)], kept=True
+        [
+            *SOUND,
+            *fallen,
+            Reading(step=50, robust=0.5, fgsm=0.6),
+            Reading(step=60, robust=0.1, fgsm=0.7, collapsed=True),
+        ],
+        kept=True,
     )
     assert again is not None
     assert again.startswith("at step 60")
@@ -67,12 +79,12 @@ def test_a_collapse_is_told_with_its_onset_and_what_was_before() -> None:
 def test_a_decline_is_told_where_it_is_beyond_noise() -> None:
     assert decline([], kept=True) is None
     assert decline(SOUND, kept=True) is None
-    assert decline([*SOUND, Reading(30, 0.42)], kept=True) is None
-    assert decline([*SOUND, Reading(30, 0.4, 0.5, 0.8)], kept=True) == (
+    assert decline([*SOUND, Reading(step=30, robust=0.42)], kept=True) is None
+    assert decline([*SOUND, Reading(step=30, robust=0.4, fgsm=0.5, train_robust=0.8)], kept=True) == (
         "robust validation accuracy was best at step 20 with 44.0 % and ended at 40.0 %: 4.0 points lost, "
         "while it ended at 80.0 % on training images; the best checkpoint is the one kept"
     )
-    assert decline([*SOUND, Reading(30, 0.4)], kept=False) == (
+    assert decline([*SOUND, Reading(step=30, robust=0.4)], kept=False) == (
         "robust validation accuracy was best at step 20 with 44.0 % and ended at 40.0 %: 4.0 points lost"
     )
 
@@ -83,7 +95,7 @@ def test_validations_of_older_runs_lack_what_was_not_measured() -> None:
         {"kind": "validation", "step": 5, "clean": {"all": 1}, "robust": {"all": {"all": 0.5}}},
         {"kind": "ema", "step": 5, "clean": {"all": 1}, "robust": {"all": {"all": 0.6}}},
     ]
-    assert course(records) == [Reading(5, 0.5)]
+    assert course(records) == [Reading(step=5, robust=0.5)]
 
 
 NET = """

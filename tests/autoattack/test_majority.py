@@ -158,7 +158,7 @@ def test_nan_is_wrong_on_clean_images_and_no_success_on_others() -> None:
 
 def test_votes_of_several_processes_are_put_in_order() -> None:
     rows = torch.arange(7)
-    whole = Votes(rows, rows % 2, rows * 3, rows.float() / 2)
+    whole = Votes(asked=rows, errors=rows % 2, prediction=rows * 3, margin=rows.float() / 2)
     parts = [whole.take(rows[start::3]) for start in range(3)]
     together = Votes.interleaved(parts)
     assert all(torch.equal(column, whole.columns()[name]) for name, column in together.columns().items())

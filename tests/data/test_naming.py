@@ -133,7 +133,7 @@ def test_numbers_that_are_sorted_as_text() -> None:
 
 def test_digits_and_letters_do_not_mix() -> None:
     digits = load("digits").train
-    letters = Data(digits, digits, digits, tuple("abcdefghij"), "letters")
+    letters = Data(train=digits, validation=digits, test=digits, classes=tuple("abcdefghij"), name="letters")
     with pytest.raises(
         DataError, match="has images of '0', '1', '2', '3', '4' and 5 more, which letters does not know"
     ):

@@ -211,6 +211,6 @@ def test_a_run_resumed_before_the_average_was_evaluated_has_the_same(
 
 def test_a_network_without_batch_norm_has_nothing_to_estimate() -> None:
     model = nn.Linear(3, 2)
-    swa = Swa(model, 0, 1, 1)
+    swa = Swa(model=model, start=0, stride=1, total=1)
     assert list(swa.values) == ["weight", "bias"]
     estimate_statistics(METHODS["standard"](), bench_for(model, 8), cast(Batches, None), 0, 3)

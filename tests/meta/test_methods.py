@@ -49,7 +49,11 @@ def steps_of(acc: Accelerator, method: Any, y: Tensor, optim: Optim = SGD, **att
         classes=3,
     )
     update = Update(acc, build_optimizer(model, optim), optim, Cosine(), {"model": Network(model, model)})
-    averages: list[Average] = [Ema(model, 0.99), Ema(model, 0.99, "averaged"), Swa(model, 0, 1, TOTAL)]
+    averages: list[Average] = [
+        Ema(model, 0.99),
+        Ema(model, 0.99, "averaged"),
+        Swa(model=model, start=0, stride=1, total=TOTAL),
+    ]
     guard = Guard(acc, Path(), [model], lambda step: {}, "")
     x = torch.empty(N, 1, 4, 4, device=META)
     for step in (0, 11) if isinstance(method, Awp) else (0,):

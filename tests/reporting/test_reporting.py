@@ -213,12 +213,21 @@ def test_robustbench_takes_its_fields_and_its_version_only() -> None:
     with pytest.raises(InputError, match="'fast'"):
         robustbench_json(replace(report, version="fast"), "cifar10")
     with pytest.raises(InputError, match="float32"):
-        robustbench_json(replace(report, flags=(Flag("autocast", "note", 0, (), "half"),)), "cifar10")
+        robustbench_json(
+            replace(report, flags=(Flag(name="autocast", severity="note", count=0, ids=(), message="half"),)),
+            "cifar10",
+        )
 
 
 def test_the_terminal_tells_numbers_and_flags() -> None:
     report, _ = report_case()
-    report = replace(report, flags=(*report.flags, Flag("markup", "note", 0, (), "[bold]as it is[/bold]")))
+    report = replace(
+        report,
+        flags=(
+            *report.flags,
+            Flag(name="markup", severity="note", count=0, ids=(), message="[bold]as it is[/bold]"),
+        ),
+    )
     console = printed()
     tell(report, console)
     said = output(console)
@@ -302,7 +311,10 @@ def test_only_the_standard_version_of_autoattack_is_comparable() -> None:
     assert "RobustBench" in comparable(report)
     assert "do not compare" in comparable(replace(report, version="fast"))
     assert "upper bound" in comparable(replace(report, engine="foolbox", version="LinfPGD"))
-    half = replace(report, flags=(Flag("autocast", "note", 1, (), "Searched in bfloat16."),))
+    half = replace(
+        report,
+        flags=(Flag(name="autocast", severity="note", count=1, ids=(), message="Searched in bfloat16."),),
+    )
     assert "searched in bfloat16: compare it with RobustBench only after" in comparable(half)
     assert "numbers are comparable" not in comparable(half)
     assert "do not compare" in comparable(replace(half, version="fast"))

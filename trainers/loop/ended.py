@@ -46,7 +46,14 @@ def ended_run(folder: RunFolder, config: C, task: type[Task[C, M]]) -> RunResult
     if len(known) < len(wanted):
         return None
     closed = {name: known[f"test_{name}"] for name in averages}
-    return RunResult(folder.path, step, best, known["test"], known.get("test_last"), closed)
+    return RunResult(
+        folder=folder.path,
+        steps=step,
+        best_step=best,
+        evaluation=known["test"],
+        last=known.get("test_last"),
+        averages=closed,
+    )
 
 
 def _is_damaged(folder: RunFolder, name: str) -> bool:

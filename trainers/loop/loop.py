@@ -58,7 +58,7 @@ def run(config: C, task: type[Task[C, M]], name: str = "run", resume: bool = Fal
             return ended
         found = find(folder) if resume else None
         changes = [] if found is None else told_changes(folder, found.stored, config)
-        opened = Run(config, accelerator, folder, signals, found)
+        opened = Run(config=config, accelerator=accelerator, folder=folder, signals=signals, found=found)
         return Loop(opened, task(opened)).fit(changes, resume)
 
 
@@ -235,7 +235,14 @@ class Loop(Generic[C, M]):
         closed = {name: self._close_other(name, each.words) for name, each in self.task.averages.items()}
         self.accelerator.wait_for_everyone()
         known = {name: evaluation for name, evaluation in closed.items() if evaluation is not None}
-        return RunResult(self.folder.path, self.step, step, found, last, known)
+        return RunResult(
+            folder=self.folder.path,
+            steps=self.step,
+            best_step=step,
+            evaluation=found,
+            last=last,
+            averages=known,
+        )
 
     def _close_other(self, name: str, words: str) -> M | None:
         try:

@@ -9,7 +9,7 @@ from robustsabn.trainers.loop.task import M
 __all__ = ["RunResult"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunResult(Generic[M]):
     """The result of a run.
 

@@ -22,7 +22,7 @@ __all__ = ["Run"]
 C = TypeVar("C", bound=RunConfig)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run(Generic[C]):
     """Configuration, processes, folder and signals of a run, and the checkpoint that it goes on from."""
 

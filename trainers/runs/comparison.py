@@ -47,7 +47,7 @@ class Group:
         return Spread(statistics.fmean(values), deviation, len(values))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The comparison of several runs, see `compare`.
 
@@ -123,7 +123,11 @@ def compared(
         alike.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
     groups = _named(list(alike.values()))
     return Comparison(
-        groups, tuple(_warnings(groups)), tuple(skipped), results.columns(ended), results.curves(ended)
+        groups=groups,
+        warnings=tuple(_warnings(groups)),
+        skipped=tuple(skipped),
+        columns=results.columns(ended),
+        curves=results.curves(ended),
     )
 
 

@@ -5,10 +5,8 @@ from math import ceil, floor
 from pathlib import Path
 from statistics import fmean
 
-from rich.console import Console
-
 from robustsabn.files import write_text
-from robustsabn.report.console import result_table
+from robustsabn.report.console import output, result_table
 from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.runs.comparison import Comparison, Group
@@ -23,9 +21,7 @@ _SPREAD = "Mean ± standard deviation over the seeds"
 
 def tell_comparison(found: Comparison) -> None:
     """Print the table, and a line on each run that was left out and on whatever keeps numbers from being compared."""
-    console = Console(soft_wrap=True, highlight=False)
-    if not console.is_terminal:  # a file has no margin
-        console.width = max(console.width, 200)
+    console = output()
     console.print(result_table(_title(found), *_cells(found)))
     for group in _unnamed(found):
         console.print(f"{group.name}: {words(group.differing)}", markup=False)

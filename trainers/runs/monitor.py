@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TextIO
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
 from robustsabn.files import write_text, writing
+from robustsabn.report.console import progress_bar
 from robustsabn.trainers.runs.board import Board
 from robustsabn.trainers.runs.metrics import Record, parse_record
 
@@ -66,16 +66,7 @@ class Monitor:
         self.metrics = metrics
         self.file: TextIO = metrics.open("a", encoding="utf-8")
         self.board = Board(tb, start)
-        self.progress = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
+        self.progress = progress_bar(self.console)
         self.task = self.progress.add_task("training", total=total, completed=start, note="")
 
     @contextlib.contextmanager

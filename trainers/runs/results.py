@@ -156,4 +156,4 @@ class Results(Generic[C, M]):
             for title, found in numbers.items()
         ]
         head = ["weights", *(column.heading for column in columns.values())]
-        return PageTable("Closing evaluations", head, rows, closings[0][1].protocol)
+        return PageTable(title="Closing evaluations", head=head, rows=rows, note=closings[0][1].protocol)

@@ -25,7 +25,7 @@ _GLANCE = 128  # images to check whether the model is better than guessing
 _MOST = 100_000  # most classes of a network that is built by the largest label
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """A plain network in eval mode, and images x (N, C, H, W) in [0, 1] with labels y (N,) and numbers ids
     (N,).
@@ -94,7 +94,15 @@ def prepare(
             f"{model} has random weights; give the trained ones by --weights FILE",
         )
     return Subject(
-        network, x, y, images.ids, classes, about, torch.device(device), tested.notes, tuple(doubts)
+        model=network,
+        x=x,
+        y=y,
+        ids=images.ids,
+        classes=classes,
+        about=about,
+        device=torch.device(device),
+        notes=tested.notes,
+        doubts=tuple(doubts),
     )
 
 

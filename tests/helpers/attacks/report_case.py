@@ -6,12 +6,22 @@ from torch import Tensor
 from robustsabn.attacks.report import AttackCost, Flag, Report
 
 COSTS = (
-    AttackCost("apgd-ce", 9, 3, 0.6, 927, 909, 1.5),
-    AttackCost("square", 6, 1, 0.5, 30024, 0, 200.0),
+    AttackCost(
+        name="apgd-ce", points=9, broken=3, robust_accuracy=0.6, forwards=927, backwards=909, seconds=1.5
+    ),
+    AttackCost(
+        name="square", points=6, broken=1, robust_accuracy=0.5, forwards=30024, backwards=0, seconds=200.0
+    ),
 )
 FLAGS = (
-    Flag("randomised", "note", 0, (), "Two forwards agree."),
-    Flag("square-only", "warning", 1, (104,), "Square alone broke 1 image; <gradients> may be masked."),
+    Flag(name="randomised", severity="note", count=0, ids=(), message="Two forwards agree."),
+    Flag(
+        name="square-only",
+        severity="warning",
+        count=1,
+        ids=(104,),
+        message="Square alone broke 1 image; <gradients> may be masked.",
+    ),
 )
 
 

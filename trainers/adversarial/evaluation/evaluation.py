@@ -49,7 +49,7 @@ _VOTED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(Measured):
     """Accuracies in [0, 1] on `n` images.
 
@@ -214,14 +214,14 @@ def evaluate(
     rates = (torch.tensor(hits, dtype=torch.float64).view(shape) / len(images)).tolist()
     size = attack.threat.eps_max * 2.5 / attack.steps if attack.step_size is None else attack.step_size
     return Evaluation(
-        len(images),
-        dict(zip(scored, rates[0], strict=True)),
-        {a: dict(zip(scored, row, strict=True)) for a, row in zip(through, rates[1:], strict=True)},
-        f"pgd-{attack.steps}" + (f"-{restarts}" if restarts > 1 else ""),
-        attack.threat.norm,
-        attack.threat.eps_max,
-        float(size.max()) if isinstance(size, Tensor) else size,
-        unusable,
+        n=len(images),
+        clean=dict(zip(scored, rates[0], strict=True)),
+        robust={a: dict(zip(scored, row, strict=True)) for a, row in zip(through, rates[1:], strict=True)},
+        attack=f"pgd-{attack.steps}" + (f"-{restarts}" if restarts > 1 else ""),
+        norm=attack.threat.norm,
+        eps=attack.threat.eps_max,
+        step_size=float(size.max()) if isinstance(size, Tensor) else size,
+        unusable=unusable,
         notes=(_VOTED,) if voted else (),
     )
 

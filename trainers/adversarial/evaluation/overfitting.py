@@ -16,7 +16,7 @@ __all__ = ["Reading", "begins", "collapse", "collapsed", "course", "decline"]
 LOST = 0.03  # of robust accuracy; less is within the noise of a thousand images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """A validation: accuracies in [0, 1] through the last route, None where they were not measured."""
 
@@ -32,11 +32,11 @@ def course(found: Sequence[Record]) -> list[Reading]:
     validations = [record for record in found if record["kind"] == "validation"]
     return [
         Reading(
-            record["step"],
-            robust,
-            record.get("fgsm"),
-            record.get("train_robust"),
-            record.get("collapsed", False),
+            step=record["step"],
+            robust=robust,
+            fgsm=record.get("fgsm"),
+            train_robust=record.get("train_robust"),
+            collapsed=record.get("collapsed", False),
         )
         for record, (_, robust) in zip(validations, robust_course(validations), strict=True)
     ]

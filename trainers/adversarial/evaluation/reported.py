@@ -86,7 +86,9 @@ def attack_run(
             said |= {"step": str(loaded.step), **(about or {})}
             write(report, place, classes=loaded.classes, x=x.cpu(), about=said)
     clean = {name: _accuracy(model, name, x, y) for name in scored}
-    whole = Evaluation(len(y), clean, robust, attack, threat.norm, threat.eps_max)
+    whole = Evaluation(
+        n=len(y), clean=clean, robust=robust, attack=attack, norm=threat.norm, eps=threat.eps_max
+    )
     return whole.noted(found.notes, len(loaded.classes)), reports
 
 

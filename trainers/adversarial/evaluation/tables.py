@@ -1,9 +1,12 @@
 """What an evaluation looks like: a table of accuracies, a grid of attacked images."""
 
+from collections.abc import Mapping
+
 import torch
 from rich.table import Table
 from torch import Tensor
 
+from robustsabn.report.console import result_table
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
 
 __all__ = ["image_grid", "results_table"]
@@ -15,21 +18,20 @@ def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
     return torch.cat([torch.cat(list(row), dim=2) for row in (x, x_adv, difference)], dim=1).cpu()
 
 
-def results_table(evaluation: Evaluation, title: str) -> Table:
+def results_table(found: Evaluation, title: str) -> Table:
     """Clean accuracy per route, and accuracy under attack per route attacked (rows) and scored (columns)."""
-    table = Table(title=title)
-    table.add_column("accuracy %")
-    for name in evaluation.routes:
-        table.add_column(f"{name} route" if name != "all" else "model", justify="right")
-    table.add_row("clean images", *(f"{100 * v:.2f}" for v in evaluation.clean.values()))
-    for source, row in evaluation.robust.items():
+    head = ["accuracy %", *(f"{name} route" if name != "all" else "model" for name in found.routes)]
+    rows = [["clean images", *_percents(found.clean)]]
+    for source, row in found.robust.items():
         through = f" through {source}" if source != "all" else ""
-        table.add_row(f"{evaluation.attack}{through}", *(f"{100 * v:.2f}" for v in row.values()))
-    if evaluation.autoattack:
-        through = f" through {evaluation.routes[-1]}" if evaluation.routes[-1] != "all" else ""
-        fewer = f", {evaluation.autoattack_n} images" if evaluation.autoattack_n < evaluation.n else ""
-        both = {evaluation.attack: evaluation.same_images, "autoattack": evaluation.autoattack}
-        for name, row in both.items():
-            if row:
-                table.add_row(f"{name}{through}{fewer}", *(f"{100 * v:.2f}" for v in row.values()))
-    return table
+        rows.append([f"{found.attack}{through}", *_percents(row)])
+    if found.autoattack:
+        through = f" through {found.routes[-1]}" if found.routes[-1] != "all" else ""
+        fewer = f", {found.autoattack_n} images" if found.autoattack_n < found.n else ""
+        both = {found.attack: found.same_images, "autoattack": found.autoattack}
+        rows += [[f"{name}{through}{fewer}", *_percents(row)] for name, row in both.items() if row]
+    return result_table(title, head, rows)
+
+
+def _percents(accuracies: Mapping[str, float]) -> list[str]:
+    return [f"{100 * value:.2f}" for value in accuracies.values()]

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadedRun:
     """A trained network on the CPU in eval mode, for how many steps, and on what: classes, image shape (C, H, W), digest of the set."""
 
@@ -143,7 +143,14 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
             "config.yaml; has the model's code changed since, or the file been edited?"
         ) from error
     held = stored.state.get("content", {}).get("data")
-    return LoadedRun(config, model.eval(), classes, shape, stored.state["step"], held)
+    return LoadedRun(
+        config=config,
+        model=model.eval(),
+        classes=classes,
+        shape=shape,
+        step=stored.state["step"],
+        digest=held,
+    )
 
 
 def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:

@@ -145,7 +145,7 @@ def _table(title: str, found: Record) -> PageTable:
         through = f" through {source}" if source != "all" else ""
         rows.append([f"{found['attack']}{through}", *(percent(row[name]) for name in routes)])
     what = f"{found['n']} test images, {found['norm']} eps {eps_text(found['eps'])}"
-    return PageTable(title, head, rows, what)
+    return PageTable(title=title, head=head, rows=rows, note=what)
 
 
 def _reports(report: Path) -> list[tuple[str, Record]]:
@@ -164,7 +164,7 @@ def _attacks(report: Path) -> list[Report]:
             f"{content['version']}"
         )
         warnings = ", ".join(flag["name"] for flag in content["flags"] if flag["severity"] == "warning")
-        rows.append(Report(name, f"{quote(name)}/report.html", text, warnings))
+        rows.append(Report(name=name, link=f"{quote(name)}/report.html", text=text, warnings=warnings))
     return rows
 
 

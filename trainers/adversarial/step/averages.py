@@ -14,5 +14,7 @@ def averages(config: TrainConfig, model: nn.Module, per_epoch: int, total: int) 
     if config.ema is not None:
         found["ema"] = Ema(model, config.ema)
     if config.swa is not None:
-        found["swa"] = Swa(model, config.swa.start * total, config.swa.every * per_epoch, total)
+        found["swa"] = Swa(
+            model=model, start=config.swa.start * total, stride=config.swa.every * per_epoch, total=total
+        )
     return found
