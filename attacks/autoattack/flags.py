@@ -43,9 +43,9 @@ def in_train_mode(model: Model) -> list[Flag]:
             severity="warning",
             count=len(names),
             ids=(),
-            message=f"{len(names)} modules were in train mode ({some}); the attack ran all of them in eval mode and "
-            "restored them afterwards. If you deploy eval mode, call model.eval() first; if you deploy "
-            "train mode, these numbers are not those of your model",
+            message=f"{len(names)} modules were in train mode ({some}); the attack ran all of them in "
+            "eval mode and restored them afterwards. If you deploy eval mode, call model.eval() "
+            "first; if you deploy train mode, these numbers are not those of your model",
         )
     ]
 
@@ -101,8 +101,8 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 severity="note" if rand else "warning",
                 count=count,
                 ids=(),
-                message=f"{count} of {len(x)} images gave other logits in a second forward: the model is random, "
-                "and a single forward says little. "
+                message=f"{count} of {len(x)} images gave other logits in a second forward: the model is "
+                "random, and a single forward says little. "
                 + ("Verdicts are by majority" if rand else "Use version rand (--version rand)"),
             )
         )
@@ -113,9 +113,9 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 severity="warning",
                 count=count,
                 ids=(),
-                message=f"{count} of {len(x)} images got other logits in another order and among other images: the "
-                "logits of an image depend on its batch (statistics of the batch, noise with a fixed "
-                "seed), so these verdicts hold only in their batches. Normalise with running statistics, "
+                message=f"{count} of {len(x)} images got other logits in another order and among other "
+                "images: the logits of an image depend on its batch (statistics of the batch, noise with "
+                "a fixed seed), so these verdicts hold only in their batches. Normalise with running statistics, "
                 "draw new noise in each forward, or evaluate the batches that you deploy",
             )
         )

@@ -142,7 +142,8 @@ def _nested(cls: type, layers: Sequence[Layer], old: Any, at: str) -> Any:
 def _choose(registry: Registry, layers: Sequence[Layer], old: Any, at: str) -> Any:
     """One of the dataclasses of `registry`: another name than before starts from its own defaults."""
     allowed = ", ".join([*registry, *getattr(registry, "also", ())])
-    base, cls, mappings = (old, type(old), list[Layer]()) if is_dataclass(old) else (None, None, [])
+    base, mappings = old if is_dataclass(old) else None, list[Layer]()
+    cls: Any = None if base is None else type(base)
     for value, place in layers:
         if type(value) in registry.values():
             base, cls, mappings = value, type(value), []
@@ -159,10 +160,12 @@ def _choose(registry: Registry, layers: Sequence[Layer], old: Any, at: str) -> A
         if chosen is not cls:
             base, cls, mappings = None, chosen, []
         for key, item in given.items():
+            if key == "name":
+                continue
             where = place_of(given, key, place)
-            if key != "name" and key not in fields_of(cls):  # now: another name may follow, and drop it
+            if key not in fields_of(cls):  # now: another name may follow, and drop it
                 unknown(cls, key, join(at, key), where)
-            mappings += [({key: item}, where)] * (key != "name")
+            mappings.append(({key: item}, where))
     return build(cls, base, mappings, at)
 
 

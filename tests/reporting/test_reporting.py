@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from robustsabn.attacks.report import Flag
+from robustsabn.attacks.report import Flag, ProgressEvent
 from robustsabn.attacks.reporting import document, live, robustbench_json, tell, write, write_robustbench
 from robustsabn.attacks.reporting.files import COLUMNS
 from robustsabn.attacks.reporting.words import comparable
@@ -237,31 +237,25 @@ def test_the_terminal_tells_numbers_and_flags() -> None:
     assert "[bold]as it is[/bold]" in said
 
 
-@dataclass(frozen=True)
-class Happening:
-    attack: str
-    index: int
-    left: int
-    robust: int
-    total: int = 9
-    attacks: int = 2
-    n: int = 10
-    seconds: float = 1.0
+def event(attack: str, index: int, left: int, robust: int, total: int = 9) -> ProgressEvent:
+    return ProgressEvent(
+        attack=attack, index=index, attacks=2, left=left, total=total, robust=robust, n=10, seconds=1.0
+    )
 
 
 EVENTS = [
-    Happening("apgd-ce", 0, 9, 9),
-    Happening("apgd-ce", 0, 0, 6),
-    Happening("square", 1, 6, 6, 6),
-    Happening("square", 1, 0, 5, 6),
+    event("apgd-ce", 0, 9, 9),
+    event("apgd-ce", 0, 0, 6),
+    event("square", 1, 6, 6, 6),
+    event("square", 1, 0, 5, 6),
 ]
 
 
 def test_progress_is_one_line_an_attack_where_there_is_no_terminal() -> None:
     console = printed()
     with live(console) as show:
-        for event in EVENTS:
-            show(event)
+        for each in EVENTS:
+            show(each)
     assert output(console).splitlines() == [
         "apgd-ce: robust accuracy 60.00 % after 9 images, 1.0 s",
         "square: robust accuracy 50.00 % after 6 images, 1.0 s",
