@@ -115,8 +115,8 @@ def seen_on(verifier: Verifier, x: Tensor, *, rand: bool = False) -> list[Flag]:
                 ids=(),
                 message=f"{count} of {len(x)} images got other logits in another order and among other "
                 "images: the logits of an image depend on its batch (statistics of the batch, noise with "
-                "a fixed seed), so these verdicts hold only in their batches. Normalise with running statistics, "
-                "draw new noise in each forward, or evaluate the batches that you deploy",
+                "a fixed seed), so these verdicts hold only in their batches. Normalise with "
+                "running statistics, draw new noise in each forward, or evaluate the batches that you deploy",
             )
         )
     if kind := kind_in_words(int(looks_like(first, verifier.precision)), verifier.differentiable, x):
