@@ -86,7 +86,7 @@ class ArraySet:
         return len(self.labels)
 
     def batch(self, indices: Tensor, device: Device = "cpu") -> tuple[Tensor, Tensor]:
-        indices = indices.to(self.images.device)
+        indices = indices.to(self.images.device, non_blocking=True)  # or each step would wait for the last
         # copy bytes to the device, and convert to float there
         images = self.images[indices].to(device, non_blocking=True)
         return images.float().div_(255), self.labels[indices].to(device, non_blocking=True)

@@ -19,7 +19,10 @@ META = torch.device("meta")
 
 
 class Copies(TorchFunctionMode):
-    """Records calls inside the block that copy from the host to the device, for which a GPU would wait."""
+    """Records calls inside the block that copy from the host to the device, for which a GPU would wait.
+
+    Copies with `non_blocking` are not among them.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,6 +43,7 @@ class Copies(TorchFunctionMode):
             isinstance(result, Tensor)
             and result.is_meta
             and name not in ("__get__", "empty_like", "new_empty")
+            and not (kwargs or {}).get("non_blocking")
         ):
             made = name in ("tensor", "as_tensor", "new_tensor", "asarray")
             if made or any(t.is_cpu and (t.ndim or name in ("to", "cuda", "copy_", "type")) for t in tensors):

@@ -134,6 +134,7 @@ NONE: dict[str, Callable[[Tensor], object]] = {
     "fill": lambda t: t.select(0, 1).fill_(0.5),
     "number": lambda t: torch.where(t > 0.5, t * 2.0, 0.0),
     "number in a tensor": lambda t: t + torch.tensor(1.0),
+    "to, not waited for": lambda t: torch.ones(3).to(META, non_blocking=True),
     "made there": lambda t: torch.arange(3, device=META),
     "indices from there": lambda t: t[torch.arange(2, device=META)],
     "moved there": lambda t: t.to(torch.float64),
