@@ -1,4 +1,4 @@
-"""Quality of generated images: distances in the features of a named extractor, and what a classifier says of them."""
+"""Quality of generated images: distances in the features of a named extractor, and labels by a classifier."""
 
 from robustsabn.metrics.before_head import BeforeHead
 from robustsabn.metrics.extractor import Extractor

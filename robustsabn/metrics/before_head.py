@@ -1,4 +1,4 @@
-"""Any classifier as an extractor: its features are what its last linear layer takes."""
+"""Any classifier as an extractor: its features are the input of its last linear layer."""
 
 from typing import Any
 
@@ -20,7 +20,8 @@ class BeforeHead(nn.Module):
         layers = [module for module in classifier.modules() if isinstance(module, nn.Linear)]
         if not layers:
             raise ModelError(
-                f"{type(classifier).__name__} has no linear layer; return a network that gives features, or features and logits"
+                f"{type(classifier).__name__} has no linear layer; return a network that gives features, or "
+                "features and logits"
             )
         self.classifier = classifier
         self._seen: list[Tensor] = []

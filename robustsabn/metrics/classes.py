@@ -1,4 +1,4 @@
-"""Class by class: distance to the real images of the class, spread within it, and whether a classifier recognises it."""
+"""Numbers of each class: distance to its real images, spread within it, and labels by a classifier."""
 
 import torch
 from torch import Tensor
@@ -16,22 +16,23 @@ PAIRED = 2000
 
 
 def per_class(labels: Tensor, classes: int, what: str) -> list[Tensor]:
-    """The places of each class; InputError where a class has fewer than two images or a label is out of range."""
+    """The indices of each class; InputError for a class of fewer than two images, or a label out of range."""
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise InputError(
-            f"{what} have labels from {int(labels.min())} to {int(labels.max())}, the real images have classes 0 to "
-            f"{classes - 1}"
+            f"{what} have labels from {int(labels.min())} to {int(labels.max())}, the real images have "
+            f"classes 0 to {classes - 1}"
         )
     counts = labels.bincount(minlength=classes)
     if (few := (counts < 2).nonzero().flatten().tolist()) != []:
         raise InputError(
-            f"{what}: class {few[0]} has {int(counts[few[0]])} images; give at least two of every class, 0 to {classes - 1}"
+            f"{what}: class {few[0]} has {int(counts[few[0]])} images; give at least two of every class, 0 "
+            f"to {classes - 1}"
         )
     return [(labels == k).nonzero().flatten() for k in range(classes)]
 
 
 def by_class(fake: Features, real: Features, what: str = "the images") -> tuple[ByClass, list[str]]:
-    """Numbers of each class, and notes on what too few images leave out."""
+    """Numbers of each class, and notes about numbers that need more images."""
     assert fake.labels is not None
     assert real.labels is not None
     classes = int(real.labels.max()) + 1
@@ -44,7 +45,10 @@ def by_class(fake: Features, real: Features, what: str = "the images") -> tuple[
     width = fake.features.shape[1]
     least = min(map(len, ours + theirs))
     if least <= width:
-        note = f"no distances by class: they need more than {width} images of each on both sides, one has {least}"
+        note = (
+            f"no distances by class: they need more than {width} images of each on both sides, one has "
+            f"{least}"
+        )
         return ByClass(within, real_within), [note]
     pairs = zip(ours, theirs, strict=True)
     distances = tuple(Frechet(real.features[there])(fake.features[here]) for here, there in pairs)
@@ -52,15 +56,15 @@ def by_class(fake: Features, real: Features, what: str = "the images") -> tuple[
 
 
 def judged(fake: Features, judge: Extractor) -> Judged:
-    """Shares of the images that `judge`, which made `fake`, gives their label."""
+    """Shares of the images to which `judge`, the extractor of `fake`, gives their label."""
     assert fake.labels is not None
     if fake.logits is None:
         raise InputError(f"the judge {judge.name} gives no logits; return a pair of features and logits")
     classes = fake.logits.shape[1]
     if not 0 <= int(fake.labels.min()) <= int(fake.labels.max()) < classes:
         raise InputError(
-            f"labels go from {int(fake.labels.min())} to {int(fake.labels.max())}, the judge {judge.name} knows classes 0 to "
-            f"{classes - 1}"
+            f"labels go from {int(fake.labels.min())} to {int(fake.labels.max())}, the judge {judge.name} "
+            f"knows classes 0 to {classes - 1}"
         )
     right = fake.logits.argmax(1) == fake.labels
     present = fake.labels.unique().tolist()
@@ -69,6 +73,6 @@ def judged(fake: Features, judge: Extractor) -> Judged:
 
 
 def _spread(features: Tensor) -> float:
-    """Mean distance of two images' features."""
+    """Mean distance between the features of two images."""
     step = -(-len(features) // PAIRED)
     return float(torch.pdist(features[::step].double()).mean())

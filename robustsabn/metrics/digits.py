@@ -1,4 +1,4 @@
-"""Two classifiers of scikit-learn's digits, trained here in seconds: one gives features, the other judges."""
+"""Two classifiers of scikit-learn's digits, trained in seconds: one for features, the other for labels."""
 
 import contextlib
 import hashlib
@@ -72,11 +72,12 @@ DIGITS = {
 
 
 def digits(which: str = "digits") -> Extractor:
-    """The classifier "digits" or "digits-judge": trained at the first use, then kept in the user's cache folder.
+    """The classifier "digits" or "digits-judge", trained at the first use and kept in the user's cache
+    folder.
 
-    Trained on the training and validation parts of the digits, in `EPOCHS` epochs of AdamW with small rotations, scalings
-    and shifts. Weights differ in their last bits between processors; the extractor's digest says so.
-    """
+    It is trained on the training and validation parts of the digits, for `EPOCHS` epochs of AdamW with small
+    rotations, scalings and shifts. Weights differ in their last bits between processors, and so does the
+    extractor's digest."""
     recipe = DIGITS[which]
     with _one_thread(), torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
@@ -122,7 +123,7 @@ def _train(network: Classifier, seed: int) -> None:
 
 
 def _moved(images: Tensor) -> Tensor:
-    """Images rotated by up to 10 degrees, scaled by 10 %, sheared by 0.15 and shifted by one pixel, each on its own."""
+    """Each image with its own random rotation (10 degrees), scale (10 %), shear (0.15) and shift (one pixel)."""
     turn, across, along, shear, right, down = (2 * torch.rand(6, len(images)) - 1) * torch.tensor(
         [[0.17], [0.1], [0.1], [0.15], [0.25], [0.25]]
     )
@@ -136,7 +137,7 @@ def _moved(images: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the number of threads."""
+    """One thread inside the block, so that sums always run in the same order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

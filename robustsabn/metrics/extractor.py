@@ -1,4 +1,4 @@
-"""A frozen network that turns images into features, known by its name and by a digest of what it holds."""
+"""A frozen network that computes features of images, with its name and a digest of its contents."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["Extractor", "Output", "content_of"]
 
 
 class Output(NamedTuple):
-    """Features (N, D), and logits (N, K) where the network classifies."""
+    """Features (N, D), and logits (N, K) if the network is a classifier."""
 
     features: Tensor
     logits: Tensor | None
@@ -22,9 +22,10 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Extractor:
-    """Images (N, C, H, W) float32 in [0, 1] to features (N, D), and logits (N, K) if the network gives a pair.
+    """Images (N, C, H, W) float32 in [0, 1] to features (N, D), and logits (N, K) if the network gives a
+    pair.
 
-    `digest` changes with the weights. `channels` and `size` are what the network takes, None where it takes any.
+    `digest` changes with the weights. `channels` and `size` are those that the network takes; None for any.
     """
 
     name: str
@@ -34,18 +35,19 @@ class Extractor:
     size: int | None = None
 
     def to(self, device: torch.device | str) -> "Extractor":
-        """The same, its network on `device` and in eval mode."""
+        """The same extractor with its network on `device` and in eval mode."""
         self.network.to(device).eval()
         return self
 
     def __call__(self, images: Tensor) -> Output:
-        """Features and logits of a batch. Raises ModelError where the network fails or gives something else."""
+        """Features and logits of a batch. Raises ModelError if the network fails or returns anything else."""
         try:
             with torch.no_grad():
                 given: Any = self.network(images)
         except Exception as error:  # whatever modules of the user raise
             raise ModelError(
-                f"the extractor {self.name} failed on images of shape {tuple(images.shape)}: {one_line(error)}"
+                f"the extractor {self.name} failed on images of shape {tuple(images.shape)}: "
+                f"{one_line(error)}"
             ) from error
         features, logits = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         self._check("features", features, len(images))
@@ -62,13 +64,13 @@ class Extractor:
         ):
             got = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else quote(found)
             raise ModelError(
-                f"the extractor {self.name} gave {what} {got} for {n} images; it must return floats ({n}, D), or a pair "
-                "of features and logits"
+                f"the extractor {self.name} gave {what} {got} for {n} images; it must return floats ({n}, "
+                "D), or a pair of features and logits"
             )
 
 
 def content_of(network: nn.Module, source: bytes = b"") -> str:
-    """16 hexadecimal digits of BLAKE2b over a network's structure and tensors, and the `source` of its code."""
+    """16 hexadecimal digits of a BLAKE2b hash of a network's structure, tensors and code `source`."""
     found = hashlib.blake2b(repr(network).encode() + source, digest_size=8)
     for name, tensor in sorted(network.state_dict().items()):
         plain = tensor.detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Features of many images, extracted once for every metric; those of real images are kept on the disk."""
+"""Features of many images, extracted once for all metrics; those of real images are cached on disk."""
 
 import contextlib
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ __all__ = ["Extraction", "Features", "extract", "extract_cached"]
 
 @dataclass(frozen=True)
 class Extraction:
-    """Where and how features are taken; `progress` shows a bar."""
+    """Device and batch size of the extraction; `progress` shows a bar."""
 
     device: Device = "cpu"
     batch_size: int = 256
@@ -52,7 +52,7 @@ class Features:
 def extract(
     images: Images, labels: Tensor | None, extractors: Sequence[Extractor], what: str, way: Extraction
 ) -> list[Features]:
-    """What each of `extractors` makes of the images, in one pass over them.
+    """The features of each of `extractors`, in one pass over the images.
 
     Raises InputError as `batches` and `fitted` do, and for features that are not finite.
     """
@@ -83,9 +83,10 @@ def extract(
 def extract_cached(
     images: Images, labels: Tensor | None, extractor: Extractor, what: str, way: Extraction
 ) -> Features:
-    """`extract` with one extractor; what it finds of a set in memory or a folder is kept in the user's cache folder.
+    """`extract` with one extractor; features of a set in memory or a folder are kept in the user's cache
+    folder.
 
-    Its file is named by the digests of images and extractor.
+    The file is named by the digests of images and extractor.
     """
     file = _file(images, extractor, str(way.device)) if labels is None else None
     if file is not None and (kept := _kept(file)) is not None:

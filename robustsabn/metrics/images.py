@@ -1,4 +1,4 @@
-"""Images from wherever they come, as checked batches: never the whole set at once."""
+"""Images from tensors, sets or iterables, as checked batches and never the whole set at once."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -15,19 +15,19 @@ from robustsabn.text import quote
 __all__ = ["Batch", "Images", "batches", "count", "fitted", "is_set"]
 
 Images = Tensor | ImageSet | Iterable[Tensor | tuple[Tensor, Tensor]]
-"""A tensor (N, C, H, W), a set of `robustsabn.data` (labels of -1 are unknown), or any iterable of batches of images, with
-labels or without."""
+"""A tensor (N, C, H, W), a set of `robustsabn.data` (labels of -1 are unknown), or any iterable of batches of
+images, with labels or without."""
 
 
 class Batch(NamedTuple):
-    """Images (n, C, H, W) float32 in [0, 1], of 256 levels, and labels (n,) where they are known."""
+    """Images (n, C, H, W) float32 in [0, 1], of 256 levels, and labels (n,) if known."""
 
     images: Tensor
     labels: Tensor | None
 
 
 def count(images: Images) -> int | None:
-    """How many images there are, None where that shows at the end."""
+    """Number of images; None if it is known only at the end."""
     if isinstance(images, Tensor) or is_set(images):
         return len(cast(ImageSet, images))
     return None
@@ -43,12 +43,11 @@ def is_set(images: object) -> bool:
 def batches(
     images: Images, labels: Tensor | None = None, *, what: str, size: int = 256, device: Device = "cpu"
 ) -> Iterator[Batch]:
-    """Batches of at most `size` images on `device`; `what` is what errors call them.
+    """Batches of at most `size` images on `device`; errors call them `what`.
 
-    Images are uint8, or floats in [0, 1], which are rounded to 256 levels as a file would hold them: a number does not depend
-    on whether images were written before they were measured. Raises InputError for everything else, and where images differ
-    in shape.
-    """
+    Images are uint8, or floats in [0, 1] that are rounded to 256 levels as in a file, so that a number does
+    not depend on whether the images were saved first. Raises InputError for everything else, and for images
+    of different shapes."""
     shape: tuple[int, ...] | None = None
     for found, y in _pieces(images, labels, what, size, device):
         x = _checked(found, what)
@@ -57,7 +56,8 @@ def batches(
         shape = tuple(x.shape[1:])
         if y is not None and (y.shape != x.shape[:1] or y.dtype.is_floating_point):
             raise InputError(
-                f"labels of {what} must be integers ({len(x)},), one per image, not {tuple(y.shape)} {y.dtype}"
+                f"labels of {what} must be integers ({len(x)},), one per image, not {tuple(y.shape)} "
+                f"{y.dtype}"
             )
         yield Batch(x.to(device), None if y is None else y.long().cpu())
     if shape is None:
@@ -65,13 +65,15 @@ def batches(
 
 
 def fitted(x: Tensor, channels: int | None, size: int | None, name: str) -> Tensor:
-    """Images with the channels that the extractor `name` takes: grey repeated, or colours dropped that are all grey.
+    """Images with the channels that the extractor `name` takes: grey is repeated, and equal channels become
+    one.
 
-    Raises InputError for colours that an extractor of grey images would lose, and for another size than it takes.
+    Raises InputError for colour images if the extractor takes grey ones, and for another size than it takes.
     """
     if size is not None and tuple(x.shape[2:]) != (size, size):
         raise InputError(
-            f"the extractor {name} takes images of {size} x {size} pixels, not {x.shape[2]} x {x.shape[3]}; choose another"
+            f"the extractor {name} takes images of {size} x {size} pixels, not {x.shape[2]} x {x.shape[3]}; "
+            "choose another"
         )
     if channels is None or x.shape[1] == channels:
         return x
@@ -80,7 +82,8 @@ def fitted(x: Tensor, channels: int | None, size: int | None, name: str) -> Tens
     if channels == 1 and (x == x[:, :1]).all():
         return x[:, :1]
     raise InputError(
-        f"the extractor {name} takes images of {channels} channels, these have {x.shape[1]}; choose another extractor"
+        f"the extractor {name} takes images of {channels} channels, these have {x.shape[1]}; choose another "
+        "extractor"
     )
 
 

@@ -20,7 +20,7 @@ WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 
 
 class _Inception(nn.Module):
-    """Images (N, 3, H, W) in [0, 1], resized to 299 x 299 as TensorFlow 1 did, to 2048 features and 1008 logits."""
+    """Images (N, 3, H, W) in [0, 1], resized to 299 x 299 as in TensorFlow 1, to 2048 features, 1008 logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -32,17 +32,17 @@ class _Inception(nn.Module):
 
 
 def inception(path: str | Path | None = None) -> Extractor:
-    """Inception v3 of 2015-12-05 with the weights at `path`, by default where torch-fidelity and torchmetrics keep them.
+    """Inception v3 of 2015-12-05 with the weights at `path`; by default those of torch-fidelity and
+    torchmetrics.
 
-    Nothing is downloaded. Raises ModelError where the weights are missing or are others, MissingExtraError without
-    torch-fidelity.
-    """
+    Nothing is downloaded. Raises ModelError if the weights are missing or are other ones, and
+    MissingExtraError without torch-fidelity."""
     usual = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
     file = usual if path is None else given_path(path, "the Inception weights", ModelError)
     if not file.is_file():
         raise ModelError(
-            f"there are no Inception weights at {file}; put {WEIGHTS} of torch-fidelity's release v0.2.0 there, or write "
-            "inception:FILE"
+            f"there are no Inception weights at {file}; put {WEIGHTS} of torch-fidelity's release v0.2.0 "
+            "there, or write inception:FILE"
         )
     _torchvision.load()  # torch-fidelity imports it
     try:

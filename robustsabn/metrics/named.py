@@ -1,4 +1,4 @@
-"""Extractors by name: the digits classifiers, Inception, own code, a trained run, a network given as it is."""
+"""Extractors by name: the digits classifiers, Inception, the user's code, a trained run, or a network."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ SPECS = (*DIGITS, "inception[:FILE]", "path/to/file.py:FUNCTION", "package.modul
 
 
 def extractor(spec: "str | nn.Module | Extractor") -> Extractor:
-    """The extractor that `spec` names: one of `SPECS`, or a network that gives features, or features and logits.
+    """The extractor that `spec` names: one of `SPECS`, or a network that returns features, or features and
+    logits.
 
-    FUNCTION returns an `nn.Module`: images (N, C, H, W) in [0, 1] to features (N, D), or to a pair of features and logits
-    (N, K); of a classifier, `BeforeHead(classifier)` does. Of a run of ours the features before the last layer are taken.
-    Networks are put into eval mode. Raises ModelError for anything else.
-    """
+    FUNCTION returns an `nn.Module` from images (N, C, H, W) in [0, 1] to features (N, D), or to a pair of
+    features and logits (N, K), such as `BeforeHead(classifier)`. The features of a trained run are those
+    before its last layer. Networks are put into eval mode. Raises ModelError for anything else."""
     if isinstance(spec, Extractor):
         return spec
     if isinstance(spec, nn.Module):

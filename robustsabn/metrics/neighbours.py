@@ -1,4 +1,4 @@
-"""Whether images lie among the real ones, and real ones among them: by distances to nearest neighbours in the features."""
+"""Overlap of images and real ones in the features, by distances to nearest neighbours."""
 
 import torch
 from torch import Tensor
@@ -12,12 +12,12 @@ CHUNK = 2000
 
 
 def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tuple[float, float]:
-    """Shares of images (N, D) inside the manifold of the real ones (M, D), and of real ones inside that of the images.
+    """Precision and recall: shares of images (N, D) in the manifold of real ones (M, D), and of real ones in
+    theirs.
 
-    A manifold is the union of balls that reach to the `neighbours`-th nearest image of the same kind. By torch-fidelity.
-    Kynkaanniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models". Raises
-    MissingExtraError without torch-fidelity.
-    """
+    A manifold is the union of balls that reach to the `neighbours`-th nearest image of the same kind.
+    Computed by torch-fidelity; raises MissingExtraError without it. Kynkaanniemi et al. 2019, "Improved
+    Precision and Recall Metric for Assessing Generative Models"."""
     _torchvision.load()  # torch-fidelity imports it
     try:
         from torch_fidelity.metric_prc import prc_features_to_metric
@@ -32,12 +32,11 @@ def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tup
 
 
 def density_coverage(features: Tensor, real: Tensor, neighbours: int = 5) -> tuple[float, float]:
-    """density = how many real balls hold an image (N, D), by `neighbours`, on average; coverage = the share of real images
-    (M, D) whose ball holds one at least.
+    """Density: mean number of real balls around an image (N, D), divided by `neighbours`; and coverage.
 
-    A ball reaches to the `neighbours`-th nearest real image. Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics
-    for Generative Models".
-    """
+    Coverage is the share of real images (M, D) whose ball contains an image. A ball reaches to the
+    `neighbours`-th nearest real image. Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for
+    Generative Models"."""
     inside, covered = 0, 0
     for part in real.split(CHUNK):
         radius = (

@@ -1,4 +1,4 @@
-"""What was measured of generated images: numbers that name their extractor, counts and reference."""
+"""The quality of generated images: numbers that name their extractor, counts and reference."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Basis:
-    """What numbers are based on: the extractor, its digest and its features; how many images; the reference and its split."""
+    """The basis of numbers: extractor with digest and features, image counts, reference and its split."""
 
     extractor: str
     digest: str
@@ -42,7 +42,7 @@ class Basis:
 
 @dataclass(frozen=True)
 class ByClass:
-    """Numbers of each class: Fréchet distance to the real images of the class, and mean distance of features within it."""
+    """Numbers of each class: Fréchet distance to its real images, and mean distance of features within it."""
 
     diversity: tuple[float, ...]
     real_diversity: tuple[float, ...]
@@ -51,7 +51,7 @@ class ByClass:
 
 @dataclass(frozen=True)
 class Judged:
-    """How a classifier that training did not see labels the images: share of right labels, all and of each class."""
+    """Share of images that an independent classifier labels correctly, over all and for each class."""
 
     judge: str
     digest: str
@@ -61,11 +61,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Quality:
-    """The quality of `basis.fake` images beside `basis.real` real ones; what was not asked for, or cannot be told, is None.
+    """The quality of `basis.fake` images against `basis.real` real ones; numbers that were not measured are
+    None.
 
-    `fid` is the Fréchet distance in the features of `basis.extractor`; `floor` that of `floor_images` real images which are
-    not of the reference. `kid` the kernel distance, over subsets of `kid_subset` images.
-    """
+    `fid` is the Fréchet distance in the features of `basis.extractor`, and `floor` that of `floor_images`
+    real images that are not in the reference. `kid` is the kernel distance, over subsets of `kid_subset`
+    images."""
 
     basis: Basis
     fid: float | None = None
@@ -84,7 +85,7 @@ class Quality:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The numbers that there are, one a metric, means where there are several."""
+        """The measured numbers, one per metric; means if there are several."""
         found: dict[str, float | None] = {
             name: getattr(self, name)
             for name in ("fid", "floor", "precision", "recall", "density", "coverage")
@@ -99,7 +100,7 @@ class Quality:
         return {name: value for name, value in found.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
+        """All numbers as plain values for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Real images made ready to be compared with, again and again."""
+"""Features of real images, prepared for many comparisons."""
 
 from collections.abc import Collection
 from functools import cached_property
@@ -31,13 +31,16 @@ MOST = 50_000
 class Reference:
     """The features of real images; `measure` compares other images with them.
 
-    real: a tensor (N, C, H, W) with `labels`, or a set of `robustsabn.data`; at most `n` of it, drawn by seed 0, 50,000 by
-    default. extractor, judge: as for `robustsabn.metrics.extractor`; the judge is a classifier independent of the extractor,
-    for the digits the second one by default. held_out: other real images, whose distance is the floor; without them the
-    floor is the distance of two halves of `real`. name, split: what the numbers call the real images.
+    - real: a tensor (N, C, H, W) with `labels`, or a set of `robustsabn.data`; at most `n` images of it,
+      drawn by seed 0 (50,000 by default).
+    - extractor, judge: as for `robustsabn.metrics.extractor`. The judge is a classifier independent of the
+      extractor; for the digits it is the second classifier by default.
+    - held_out: other real images, whose distance is the floor. Without them the floor is that of two halves
+      of `real`.
+    - name, split: names of the real images in the numbers.
 
-    Features are taken on `device`, `batch_size` images at a time, and kept in the user's cache folder. Raises MissingExtraError
-    without torchmetrics.
+    Features are computed on `device`, `batch_size` images at a time, and kept in the user's cache folder.
+    Raises MissingExtraError without torchmetrics.
     """
 
     def __init__(
@@ -82,11 +85,13 @@ class Reference:
     ) -> Quality:
         """The quality of `images` (N, C, H, W), uint8 or floats in [0, 1], or of batches of them.
 
-        labels: the classes (N,) that images were made for, where a set or batches do not bring them; without labels nothing
-        is told by class. only: some of `METRICS`, all that can be told by default. seed: of random subsets. Raises InputError
-        for images that are no images, for another shape than the real ones, for a class without images, and for fewer
-        images than features.
-        """
+        - labels: the classes (N,) of the images, if a set or batches do not have them; without labels there
+          are no numbers of classes.
+        - only: some of `METRICS`; by default all that can be measured.
+        - seed: that of random subsets.
+
+        Raises InputError for input that is no image, for another shape than that of the real images, for a
+        class without images, and for fewer images than features."""
         wanted = _wanted(only)
         judge = [self.judge] if self.judge is not None and "judged" in wanted else []
         if "fid" in wanted and (n := count(images)) is not None:
@@ -119,18 +124,18 @@ class Reference:
         return Quality(self._basis(fake), **told)
 
     def _check(self, fake: Features, what: str) -> None:
-        """InputError for images of another shape than the real ones, unless both are grey and the extractor knows what to do."""
+        """Raise InputError for another shape than that of the real images, unless both are grey."""
         ours, theirs = fake.shape, self.real.shape
         alike = self.extractor.channels is not None and fake.grey and self.real.grey
         if ours[1:] != theirs[1:] or (ours[0] != theirs[0] and not alike):
             raise InputError(
-                f"{what} are (C, H, W) {ours}, the real images {theirs}; make them alike: channels and the way of resizing "
-                "change every number"
+                f"{what} are (C, H, W) {ours}, the real images {theirs}; make them alike: channels and the "
+                "way of resizing change every number"
             )
 
     @property
     def width(self) -> int:
-        """The number of features: a Fréchet distance needs more images."""
+        """Number of features; a Fréchet distance needs more images than this."""
         return self.real.features.shape[1]
 
     @cached_property
@@ -140,7 +145,7 @@ class Reference:
 
     @cached_property
     def floor(self) -> tuple[float | None, int | None]:
-        """The Fréchet distance of real images to real images, and of how many; None where there are too few."""
+        """The Fréchet distance between real images, and their number; None if there are too few."""
         width = self.width
         if self.held_out is not None:
             if len(self.held_out) <= width:
@@ -173,9 +178,10 @@ def distance(
     *,
     split: str = "real",
 ) -> Quality:
-    """The Fréchet distance of `fake` to `real` images, named: `print` shows fid[EXTRACTOR, n=N, ref=SPLIT] and the number.
+    """The Fréchet distance of `fake` to `real` images; `print` shows fid[EXTRACTOR, n=N, ref=SPLIT] and the
+    number.
 
-    See `Reference` for the arguments and errors, and for everything else that can be measured.
+    For arguments, errors and other metrics see `Reference`.
     """
     return Reference(real, extractor, split=split).measure(fake, only=("fid",))
 

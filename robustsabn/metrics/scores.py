@@ -35,10 +35,10 @@ class _Passed(nn.Module):
 
 
 class Frechet:
-    """||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of features to the `real` ones (N, D), whose moments are kept.
+    """Fréchet distance ||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) to the `real` features (N, D).
 
-    Means and covariances are summed in float64. Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule".
-    """
+    The moments of the real features are kept; sums are float64. Heusel et al. 2017, "GANs Trained by a Two
+    Time-Scale Update Rule"."""
 
     def __init__(self, real: Tensor, what: str = "real images") -> None:
         enough(*real.shape, what)
@@ -49,7 +49,7 @@ class Frechet:
         self.metric.update(real.double(), real=True)
 
     def __call__(self, features: Tensor, what: str = "images") -> float:
-        """The distance; InputError where there are not more images than features."""
+        """The distance; InputError if there are not more images than features."""
         enough(*features.shape, what)
         self.metric.reset()
         self.metric.update(features.double(), real=False)
@@ -57,20 +57,20 @@ class Frechet:
 
 
 def enough(n: int, width: int, what: str) -> None:
-    """InputError where a covariance of `width` features of n images cannot have full rank."""
+    """Raise InputError if a covariance of `width` features of n images cannot have full rank."""
     if n <= width:
         raise InputError(
-            f"{what}: a Fréchet distance in {width} features needs more than {width} images, and there are {n}; "
-            "give more images, or an extractor of fewer features"
+            f"{what}: a Fréchet distance in {width} features needs more than {width} images, and there are "
+            f"{n}; give more images, or an extractor of fewer features"
         )
 
 
 def kernel_distance(features: Tensor, real: Tensor, seed: int = 0) -> tuple[Spread, int]:
-    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased, and the size of the subsets.
+    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased, and the size of the
+    subsets.
 
-    Mean and deviation over `SUBSETS` subsets of `SUBSET` images, or as many as there are, drawn by `seed`. Binkowski et
-    al. 2018, "Demystifying MMD GANs".
-    """
+    Mean and deviation over `SUBSETS` subsets of `SUBSET` images, or fewer if there are not as many, drawn by
+    `seed`. Binkowski et al. 2018, "Demystifying MMD GANs"."""
     size = min(SUBSET, len(features), len(real))
     with _library("kid", seed) as library:
         metric = library.KernelInceptionDistance(
@@ -86,7 +86,7 @@ def kernel_distance(features: Tensor, real: Tensor, seed: int = 0) -> tuple[Spre
 
 
 def inception_score(logits: Tensor, seed: int = 0, splits: int = SPLITS) -> Spread:
-    """exp of the mean KL divergence of p(y|x) from p(y); mean and deviation over `splits` parts drawn by `seed`.
+    """Inception score, exp(mean KL(p(y|x) || p(y))): mean and deviation over `splits` parts drawn by `seed`.
 
     Salimans et al. 2016, "Improved Techniques for Training GANs".
     """
@@ -99,7 +99,7 @@ def inception_score(logits: Tensor, seed: int = 0, splits: int = SPLITS) -> Spre
 
 @contextmanager
 def _library(name: str, seed: int = 0) -> Iterator[Any]:
-    """The module of torchmetrics, with torch's generator at `seed` inside the block; its advice on memory is left out."""
+    """The module of torchmetrics; in the block torch's generator starts at `seed`, without memory warnings."""
     require_torchmetrics()
     _torchvision.load()  # torchmetrics imports it
     with torch.random.fork_rng([]), warnings.catch_warnings():
@@ -109,6 +109,6 @@ def _library(name: str, seed: int = 0) -> Iterator[Any]:
 
 
 def require_torchmetrics() -> None:
-    """MissingExtraError where torchmetrics is not installed."""
+    """Raise MissingExtraError if torchmetrics is not installed."""
     if find_spec("torchmetrics") is None:
         raise MissingExtraError("torchmetrics is not installed; pip install 'robustsabn[gan]'")

@@ -31,9 +31,9 @@ PARTS = ("train", "validation", "test", "all")
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Images, their labels where those are kept apart, what they are called, and which part they are.
+    """Images with their name and part, and labels if these are separate.
 
-    `classes` names the labels, if anything does; `held_out` are images of another part of the same set.
+    `classes` names the labels, if known; `held_out` are images of another part of the same set.
     """
 
     images: Images
@@ -45,7 +45,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def numbered_as(self, real: "Source") -> "Source":
-        """The same with the labels that `real` has for the classes; without labels where it has other classes."""
+        """The same images with the labels of `real` for the classes; without labels if its classes differ."""
         if self.classes is None or real.classes is None or not is_set(self.images):
             return self
         images = cast(ImageSet, self.images)
@@ -59,7 +59,7 @@ class Source:
             return replace(self, images=unknown, notes=(*self.notes, note))
 
     def sample(self, n: int | None, seed: int = 0) -> "Source":
-        """`n` of the images, drawn by seed, all for None; DataError where there are fewer."""
+        """`n` images drawn by seed, or all for None; DataError if there are fewer."""
         if n is None:
             return self
         if is_set(self.images):
@@ -71,11 +71,12 @@ class Source:
 
 
 def source(spec: str, part: str | None = None) -> Source:
-    """The images that `spec` names: a folder of pictures or of class folders, an .npz file, or one of `data.SPECS`.
+    """The images that `spec` names: a folder of images or of class folders, an .npz file, or one of
+    `data.SPECS`.
 
-    part: of a set that has parts, the training part by default. An .npz file holds `images`, or `arr_0`, (N, H, W[, C]), uint8
-    or floats in [0, 1], and `labels` where they are known. Raises DataError for everything else, and for an empty folder.
-    """
+    part: that of a set with parts; training by default. An .npz file has `images` or `arr_0`, (N, H, W[, C])
+    uint8 or floats in [0, 1], and optionally `labels`. Raises DataError for everything else, and for an empty
+    folder."""
     if spec.partition(":")[0] in _SETS:
         found = data.read(spec)
         return _part(found, spec, part)
@@ -85,8 +86,8 @@ def source(spec: str, part: str | None = None) -> Source:
     if spec.endswith(".npz"):
         return _npz(place, spec, part)
     raise DataError(
-        f"{quote(spec)}: no such folder; give a folder of pictures, an .npz file, the run folder of a GAN, or a data set: "
-        f"{', '.join(data.SPECS)}"
+        f"{quote(spec)}: no such folder; give a folder of pictures, an .npz file, the run folder of a GAN, "
+        f"or a data set: {', '.join(data.SPECS)}"
     )
 
 
@@ -119,7 +120,7 @@ def _folder(place: Path, spec: str, part: str | None) -> Source:
 
 
 def _side(paths: list[Path]) -> int:
-    """The shorter side that the pictures have in common; DataError where they differ, of up to 1,000 that are looked at."""
+    """The shorter side of all images; DataError if it differs among the up to 1,000 that are tested."""
     seen: dict[int, Path] = {}
     for path in paths[:: len(paths) // 1000 + 1]:
         try:
@@ -130,7 +131,8 @@ def _side(paths: list[Path]) -> int:
     if len(seen) > 1:
         (a, first), (b, second) = list(seen.items())[:2]
         raise DataError(
-            f"{first} is {a} pixels on its shorter side, {second} is {b}; choose a size: imagefolder:PATH,size={min(a, b)}"
+            f"{first} is {a} pixels on its shorter side, {second} is {b}; choose a size: "
+            f"imagefolder:PATH,size={min(a, b)}"
         )
     return next(iter(seen))
 

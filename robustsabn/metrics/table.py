@@ -1,4 +1,4 @@
-"""What was measured, as a table for people."""
+"""The quality of images as a table."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ __all__ = ["quality_table"]
 
 
 def quality_table(found: Quality, title: str) -> Table:
-    """One line a number, each under its full name, with what it is to be read against."""
+    """One line per number, with its full name and the numbers to compare it with."""
     table = Table(title=Text(title), caption=Text(_caption(found)), caption_justify="left", box=SIMPLE)
     table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
@@ -51,6 +51,6 @@ def _caption(found: Quality) -> str:
     basis = found.basis
     real = "" if found.floor_images is None else f"; {found.floor_images:,} other real images"
     return (
-        f"extractor {basis.extractor} ({basis.features} features, digest {basis.digest}); {basis.fake:,} images against "
-        f"{basis.real:,} of {basis.reference} ({basis.split}){real}"
+        f"extractor {basis.extractor} ({basis.features} features, digest {basis.digest}); {basis.fake:,} "
+        f"images against {basis.real:,} of {basis.reference} ({basis.split}){real}"
     )

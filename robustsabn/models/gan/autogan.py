@@ -18,9 +18,8 @@ __all__ = ["AutoGANGenerator", "Cell"]
 class Cell(nn.Module):
     """h = conv1(up(relu(norm1(x)))) + sum of resized skips; out = conv2(relu(norm2(h))) + shortcut(up(x)).
 
-    Gives out and h: what later cells take as a skip is h with the skips of earlier cells in it. The published code comes to
-    that by adding in place to the tensor it returns. Gong et al. 2019, "AutoGAN".
-    """
+    Returns out and h: the skip for later cells is h, which includes the skips of earlier cells. The published
+    code gets this by adding in place to the tensor it returns. Gong et al. 2019, "AutoGAN"."""
 
     def __init__(self, width: int, norm: MakeNorm, mode: str, skips: int, *, shortcut: bool) -> None:
         super().__init__()
@@ -50,9 +49,8 @@ class Cell(nn.Module):
 class AutoGANGenerator(nn.Module):
     """Linear layer to 4x4, three cells that double the size, norm, ReLU, 3x3 convolution, tanh.
 
-    Latents z (N, latent_dim), standard normal, to images (N, image_channels, 32, 32) in [-1, 1]; the class of each image is
-    its route. Its discriminator is that of SNGAN.
-    """
+    Latents z (N, latent_dim), standard normal, to images (N, image_channels, 32, 32) in [-1, 1]. The class of
+    an image is its route. The discriminator is that of SNGAN."""
 
     def __init__(
         self,
@@ -79,7 +77,7 @@ class AutoGANGenerator(nn.Module):
             nn.init.normal_(self.norm.weight, 1.0, 0.02)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images of the classes in force."""
+        """Images of the selected classes."""
         check_latents(z, self.latent_dim)
         h, skip1 = self.cell1(self.linear(z).view(len(z), -1, BOTTOM, BOTTOM))
         h, skip2 = self.cell2(h, skip1)

@@ -24,14 +24,14 @@ __all__ = ["BigGANGenerator", "biggan32", "biggan128"]
 
 
 class BigGANGenerator(nn.Module):
-    """Linear layer to 4x4, residual blocks that double the size, norm, ReLU, 3x3 convolution, tanh, all spectrally normalised.
+    """Linear layer to 4x4, residual blocks that double the size, norm, ReLU, 3x3 convolution, tanh.
 
-    Latents z (N, latent_dim), standard normal, to images (N, image_channels, S, S) in [-1, 1], S = 4 * 2**B for B blocks
-    between the B + 1 `widths`. The class of each image is its route: with a row e_y of `embedding` and z in B + 1 chunks, the
-    first chunk goes into the linear layer, and the norms of block i are conditioned by the vector (e_y, z_i). With
-    `hierarchical=False` z goes whole into the linear layer, and the norms have tables of classes; `bn` is always so.
-    `attention` names the resolutions behind whose block there is self-attention. Brock et al. 2019, "Large Scale GAN Training".
-    """
+    Latents z (N, latent_dim), standard normal, to images (N, image_channels, S, S) in [-1, 1], S = 4 * 2**B
+    for B blocks between the B + 1 `widths`. All weights have spectral normalisation. The class of an image is
+    its route. z has B + 1 chunks: the first goes into the linear layer, and the norms of block i are
+    conditioned by the vector (e_y, z_i), with e_y a row of `embedding`. With `hierarchical=False`, and always
+    with `bn`, the whole z goes into the linear layer, and the norms have tables of classes. `attention`:
+    resolutions whose block is followed by self-attention. Brock et al. 2019, "Large Scale GAN Training"."""
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class BigGANGenerator(nn.Module):
         parts = len(widths) if hierarchical and norm != "bn" else 1
         if latent_dim % parts:
             raise ModelError(
-                f"latent_dim is {latent_dim}; BigGAN splits z into {parts} chunks, so give a multiple of {parts}"
+                f"latent_dim is {latent_dim}; BigGAN splits z into {parts} chunks, so give a multiple of "
+                f"{parts}"
             )
         self.chunk = latent_dim // parts
         self.linear = nn.Linear(self.chunk, widths[0] * BOTTOM**2)
@@ -70,7 +71,7 @@ class BigGANGenerator(nn.Module):
         normalise_spectrally(self, (nn.Conv2d, nn.Linear))  # of an embedding, it is said to hurt generators
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images of the classes in force."""
+        """Images of the selected classes."""
         check_latents(z, self.latent_dim)
         first, *chunks = z.split(self.chunk, 1)
         conditions = self._conditions(len(z), chunks)
@@ -82,7 +83,7 @@ class BigGANGenerator(nn.Module):
         return torch.tanh(self.conv(relu(self.norm(h))))
 
     def _conditions(self, samples: int, chunks: Sequence[Tensor]) -> list[Condition]:
-        """What the norms of each block see: the class, under route None zeros, and the block's chunk of the latent."""
+        """The vectors for the norms of each block: class (zeros with route None) and a chunk of the latent."""
         if self.embedding is None:
             return []
         of_class = self.embedding(samples)

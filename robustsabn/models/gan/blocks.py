@@ -13,8 +13,8 @@ __all__ = ["Attention", "DiscriminatorBlock", "GeneratorBlock"]
 class GeneratorBlock(nn.Module):
     """conv2(relu(norm2(conv1(up(relu(norm1(x))))))) + shortcut(up(x)), with nearest upsampling by 2.
 
-    (N, in_channels, H, W) to (N, out_channels, 2H, 2W). Miyato & Koyama 2018, "cGANs with Projection Discriminator".
-    """
+    (N, in_channels, H, W) to (N, out_channels, 2H, 2W). Miyato & Koyama 2018, "cGANs with Projection
+    Discriminator"."""
 
     def __init__(self, in_channels: int, out_channels: int, norm: MakeNorm) -> None:
         super().__init__()
@@ -34,9 +34,8 @@ class GeneratorBlock(nn.Module):
 class DiscriminatorBlock(nn.Module):
     """conv2(relu(conv1(relu(x)))) + shortcut(x), each pooled to half the size if `downsample`.
 
-    The first block of a discriminator sees pixels and has no activation before `conv1`. The shortcut is a 1x1 convolution
-    where shape changes. `hidden` is the number of channels between the convolutions.
-    """
+    The first block of a discriminator takes pixels and has no activation before `conv1`. The shortcut is a
+    1x1 convolution if the shape changes. `hidden` is the number of channels between the convolutions."""
 
     def __init__(
         self, in_channels: int, out_channels: int, hidden: int, *, downsample: bool, first: bool = False
@@ -57,10 +56,11 @@ class DiscriminatorBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """x + gamma * out(values softmax(keys^T queries)), over all positions; keys and values at half the resolution.
+    """x + gamma * out(values softmax(keys^T queries)) over all positions; keys and values at half the
+    resolution.
 
-    gamma starts at 0. (N, channels, H, W), even H and W, to the same shape. Zhang et al. 2019, "Self-Attention GAN".
-    """
+    gamma starts at 0. (N, channels, H, W), even H and W, to the same shape. Zhang et al. 2019,
+    "Self-Attention GAN"."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

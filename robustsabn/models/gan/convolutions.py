@@ -1,4 +1,4 @@
-"""A 3x3 convolution beside a change of resolution, as one convolution with a 4x4 kernel and 4/9 of the multiplications."""
+"""A 3x3 convolution and a change of resolution as one 4x4 convolution: 4/9 of the multiplications."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,10 +7,11 @@ __all__ = ["pooled_conv", "upsampled_conv"]
 
 
 def upsampled_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """`conv(upsample(x))` for nearest upsampling by 2 and a 3x3 kernel with padding 1; (N, C, H, W) to (N, D, 2H, 2W).
+    """`conv(upsample(x))` for nearest upsampling by 2, a 3x3 kernel and padding 1; (N, C, H, W) to (N, D, 2H,
+    2W).
 
-    Neighbours that are copies of one pixel share the sum of their weights: a transposed convolution of stride 2.
-    """
+    Neighbours that are copies of one pixel get the sum of their weights, in a transposed convolution of
+    stride 2."""
     kernel = _with_neighbour(conv.weight).flip(2, 3).transpose(0, 1)
     return F.conv_transpose2d(x, kernel, conv.bias, stride=2, padding=1)
 

@@ -31,12 +31,12 @@ class Stage(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """Residual blocks, ReLU, sum over the pixels h (N, C); scores `<w + e_y, h>`, with e_y the row of the class in force.
+    """Residual blocks, ReLU, sum over the pixels h (N, C); scores `<w + e_y, h>`, with e_y the row of the
+    class.
 
-    Images (N, image_channels, H, W) in [-1, 1] to scores (N,). Every weight is divided by its largest singular value.
-    Route None leaves e_y out. Miyato & Koyama 2018, "cGANs with Projection Discriminator".
-    `wide`: as many channels between the two convolutions of a block as behind it, else as before it.
-    """
+    Images (N, image_channels, H, W) in [-1, 1] to scores (N,). Every weight is divided by its largest
+    singular value. Route None omits e_y. Miyato & Koyama 2018, "cGANs with Projection Discriminator". `wide`:
+    between its two convolutions a block has as many channels as after it, otherwise as before it."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Discriminator(nn.Module):
         normalise_spectrally(self, (nn.Conv2d, nn.Linear, RoutedEmbedding))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores of the images as images of the classes in force."""
+        """Scores of the images for the selected classes."""
         check_images(x, self.image_channels, self.smallest)
         h = relu(self.blocks(x)).sum((2, 3))
         projection: Tensor = (self.embedding(len(h)) * h).sum(1)

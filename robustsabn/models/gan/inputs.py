@@ -1,4 +1,4 @@
-"""What generators and discriminators take, refused in words where it does not fit."""
+"""Checks of the inputs of generators and discriminators."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ __all__ = ["check_images", "check_latents"]
 
 
 def check_latents(z: Tensor, latent_dim: int) -> None:
-    """InputError unless z is (N, latent_dim)."""
+    """Raise InputError unless z is (N, latent_dim)."""
     if a_tensor("z", z, InputError).ndim != 2 or z.shape[1] != latent_dim:
         raise InputError(
             f"latents of shape {tuple(z.shape)}; this generator takes z (N, {latent_dim}), drawn from N(0, 1)"
@@ -17,9 +17,9 @@ def check_latents(z: Tensor, latent_dim: int) -> None:
 
 
 def check_images(x: Tensor, channels: int, least: int) -> None:
-    """InputError unless x is (N, channels, H, W) with H and W of at least `least`."""
+    """Raise InputError unless x is (N, channels, H, W) with H and W of at least `least`."""
     if a_tensor("x", x, InputError).ndim != 4 or x.shape[1] != channels or min(x.shape[2:]) < least:
         raise InputError(
-            f"images of shape {tuple(x.shape)}; this discriminator takes (N, {channels}, H, W) in [-1, 1], of at least "
-            f"{least}x{least}"
+            f"images of shape {tuple(x.shape)}; this discriminator takes (N, {channels}, H, W) in [-1, 1], "
+            f"of at least {least}x{least}"
         )

@@ -26,11 +26,11 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
 
 
 def norms(norm: str, router: Router, init: Init = "paper") -> MakeNorm:
-    """What makes the norms of a generator, all on one router; ModelError for an unknown name.
+    """A function that makes the norms of a generator, all with one router; ModelError for an unknown name.
 
-    bn: batch norm with one affine for all classes; ccbn: one affine per class; sabn: a shared affine, then one per class;
-    ccin, sain: the same with instance statistics. `init` "paper" draws the scales of classes from N(1, 0.02).
-    """
+    bn: batch norm with one affine for all classes; ccbn: one affine per class; sabn: a shared affine, then
+    one per class; ccin, sain: the same with instance statistics. `init` "paper" draws the scales of classes
+    from N(1, 0.02)."""
     if not isinstance(norm, str) or norm not in NORMS:
         raise ModelError(f"norm={quote(norm)}{nearest(norm, NORMS)}; allowed: {', '.join(NORMS)}")
     return partial(NORMS[norm], router=router, condition=router.condition, init=init)

@@ -1,4 +1,4 @@
-"""Weights of published class-conditional GANs: github.com/VITA-Group/Sandwich-Batch-Normalization and BigGAN-PyTorch."""
+"""Weights of published GANs: github.com/VITA-Group/Sandwich-Batch-Normalization, and BigGAN-PyTorch."""
 
 from __future__ import annotations
 
@@ -34,20 +34,23 @@ _LAYOUTS: dict[type[nn.Module], Callable[[nn.Module, State], State]] = {
 
 
 def load_official(network: N, weights: Mapping[str, Any] | str | Path) -> N:
-    """Load published weights into a generator or discriminator of `build`, all of them and no others, and return it.
+    """Load published weights into a generator or discriminator of `build`, strictly, and return it.
 
-    weights: a state dict, or the path of a torch file, read without running code that it may carry. In a whole checkpoint
-    of SaBN's code the averaged generator and the discriminator are found. Layouts: SNGAN and AutoGAN of SaBN's code, with
-    bn, ccbn or sabn, and their discriminators; BigGAN-PyTorch with norm ccbn, hierarchical with a shared embedding
-    (--hier --G_shared) or neither (hierarchical=False), and its discriminator; all with spectral normalisation as published.
-    Raises ModelError, the network unchanged, for a file that cannot be read, a network of another kind, and unknown,
-    missing or misshapen entries.
-    """
+    weights: a state dict, or the path of a torch file, whose code is never run. In a whole checkpoint of
+    SaBN's code the averaged generator and the discriminator are found. The layouts are:
+
+    - SNGAN and AutoGAN of SaBN's code, with bn, ccbn or sabn, and their discriminators;
+    - BigGAN-PyTorch with norm ccbn, hierarchical with a shared embedding (--hier --G_shared) or neither
+      (hierarchical=False), and its discriminator.
+
+    All have spectral normalisation as published. Raises ModelError, with the network unchanged, for a file
+    that cannot be read, a network of another kind, and unknown, missing or wrongly shaped entries."""
     a_module("the network", network, ModelError)
     layout = next((_LAYOUTS[kind] for kind in _LAYOUTS if isinstance(network, kind)), None)
     if layout is None:
         raise ModelError(
-            f"no published layout of weights is known for {type(network).__name__}; give a network of models.gan.build"
+            f"no published layout of weights is known for {type(network).__name__}; give a network of "
+            "models.gan.build"
         )
     _load(network, layout(network, _state_of(network, weights)))
     return network
@@ -71,7 +74,8 @@ def _state_of(network: nn.Module, weights: Any) -> State:
     for key, value in content.items():
         if not isinstance(value, Tensor) or not isinstance(key, str):
             raise ModelError(
-                f"the entry {quote(key)} is {type(value).__name__}, not a tensor; give the state dict of one network"
+                f"the entry {quote(key)} is {type(value).__name__}, not a tensor; give the state dict of "
+                "one network"
             )
     if all(key.startswith("module.") for key in content):  # of nn.DataParallel
         return {key.removeprefix("module."): value for key, value in content.items()}

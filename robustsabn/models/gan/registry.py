@@ -1,4 +1,4 @@
-"""The pairs of generator and discriminator that have a name."""
+"""The pairs of generator and discriminator that `build` knows by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["build", "names"]
 
 
 class Architecture(NamedTuple):
-    """What makes the two networks, and their widths by default."""
+    """Builders of the two networks, and their default widths."""
 
     generator: Callable[..., nn.Module]
     discriminator: Callable[..., nn.Module]
@@ -68,14 +68,19 @@ def build(
     hierarchical: bool | None = None,
     seed: int | None = None,
 ) -> tuple[Any, Any]:
-    """Generator and discriminator of a class-conditional GAN, with fresh weights; the class is a route in both.
+    """Generator and discriminator of a class-conditional GAN, with random weights; the class is a route in
+    both.
 
-    `with route(generator, y): images = generator(z)`, z (N, generator.latent_dim), images (N, C, H, W) in [-1, 1];
-    `with route(discriminator, y): scores = discriminator(images)`, scores (N,).
-    architecture: one of `names()`. norm: bn, ccbn, sabn, ccin or sain. width, d_width: channels of generator and
-    discriminator. init: xavier_uniform, normal (N(0, 0.02)) or orthogonal; affine_init: identity or paper. hierarchical:
-    whether BigGAN's norms see a part of the latent beside the class. What is None is as published. With a seed the weights are a function of it, and the state of torch's generators is left alone.
-    Raises ModelError for an unknown name or a size below 1.
+    `with route(generator, y): images = generator(z)`, z (N, generator.latent_dim), images (N, C, H, W) in
+    [-1, 1]; `with route(discriminator, y): scores = discriminator(images)`, scores (N,).
+
+    - architecture: one of `names()`; norm: bn, ccbn, sabn, ccin or sain.
+    - width, d_width: channels of generator and discriminator.
+    - init: xavier_uniform, normal (N(0, 0.02)) or orthogonal; affine_init: identity or paper.
+    - hierarchical: whether BigGAN's norms get a part of the latent in addition to the class.
+    - seed: the weights depend only on it, and torch's generators keep their state.
+
+    None means as published. Raises ModelError for an unknown name or a size below 1.
     """
     if not isinstance(architecture, str) or architecture not in _ARCHITECTURES:
         raise ModelError(

@@ -24,10 +24,9 @@ BOTTOM = 4
 class SNGANGenerator(nn.Module):
     """Linear layer to 4x4, residual blocks that double the size, norm, ReLU, 3x3 convolution, tanh.
 
-    Latents z (N, latent_dim), standard normal, to images (N, image_channels, S, S) in [-1, 1], S = 4 * 2**B for B blocks
-    between the B + 1 `widths`. The class of each image is its route; the last norm has one affine for all classes.
-    Miyato & Koyama 2018, "cGANs with Projection Discriminator".
-    """
+    Latents z (N, latent_dim), standard normal, to images (N, image_channels, S, S) in [-1, 1], S = 4 * 2**B
+    for B blocks between the B + 1 `widths`. The class of an image is its route; the last norm has one affine
+    for all classes. Miyato & Koyama 2018, "cGANs with Projection Discriminator"."""
 
     def __init__(
         self,
@@ -53,7 +52,7 @@ class SNGANGenerator(nn.Module):
             nn.init.normal_(self.norm.weight, 1.0, 0.02)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Images of the classes in force."""
+        """Images of the selected classes."""
         check_latents(z, self.latent_dim)
         h = self.blocks(self.linear(z).view(len(z), -1, BOTTOM, BOTTOM))
         return torch.tanh(self.conv(relu(self.norm(h))))

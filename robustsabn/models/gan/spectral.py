@@ -7,14 +7,15 @@ __all__ = ["normalise_spectrally"]
 
 
 def normalise_spectrally(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> None:
-    """Divide the weight of every layer of these kinds by its largest singular value, one power iteration a forward.
+    """Divide the weight of every layer of these kinds by its largest singular value.
 
-    Call it once the weights are drawn: the singular vectors start from them. Miyato et al. 2018.
-    """
-    # Torch's parametrisation and not its older hook. The hook's `weight` is no leaf after a forward, which deepcopy (an
-    # averaged network) refuses, and no Parameter, so what reads parameters by name loses it. Of the parametrisation the
-    # state dict has the plain matrix and two vectors (safetensors), a forward in train mode moves the vectors without
-    # communication (equal on all processes, as the weights are), and both are differentiated twice (gradient penalty).
+    It uses one power iteration per forward. Initialise the weights first, since the singular vectors start
+    from them. Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks"."""
+    # Torch's parametrisation and not its older hook. The hook's `weight` is no leaf after a forward, which
+    # deepcopy (an averaged network) refuses, and no Parameter, so what reads parameters by name loses it. Of
+    # the parametrisation the state dict has the plain matrix and two vectors (safetensors), a forward in
+    # train mode moves the vectors without communication (equal on all processes, as the weights are), and
+    # both are differentiated twice (gradient penalty).
     for layer in list(network.modules()):
         if isinstance(layer, kinds):
             spectral_norm(layer, eps=1e-12)
