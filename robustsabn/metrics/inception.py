@@ -20,7 +20,7 @@ WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 
 
 class _Inception(nn.Module):
-    """Images (N, 3, H, W) in [0, 1], resized to 299 x 299 as in TensorFlow 1, to 2048 features, 1008 logits."""
+    """Images (N, 3, H, W) in [0, 1], resized as in TensorFlow 1, to 2048 features and 1008 logits."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

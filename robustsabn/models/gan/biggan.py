@@ -83,7 +83,7 @@ class BigGANGenerator(nn.Module):
         return torch.tanh(self.conv(relu(self.norm(h))))
 
     def _conditions(self, samples: int, chunks: Sequence[Tensor]) -> list[Condition]:
-        """The vectors for the norms of each block: class (zeros with route None) and a chunk of the latent."""
+        """The vectors for the norms of each block: class (zeros for None) and a chunk of the latent."""
         if self.embedding is None:
             return []
         of_class = self.embedding(samples)

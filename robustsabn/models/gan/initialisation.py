@@ -19,7 +19,7 @@ INITS: dict[str, Callable[[Tensor], Any]] = {
 
 
 def initialise(network: nn.Module, init: str, kinds: tuple[type[nn.Module], ...]) -> None:
-    """Initialise the weights, not the biases, of the layers of these kinds; ModelError for an unknown `init`."""
+    """Initialise weights, not biases, of the layers of these kinds; ModelError for an unknown `init`."""
     if not isinstance(init, str) or init not in INITS:
         raise ModelError(f"init={quote(init)}{nearest(init, INITS)}; allowed: {', '.join(INITS)}")
     for layer in network.modules():
