@@ -123,7 +123,7 @@ def _train(network: Classifier, seed: int) -> None:
 
 
 def _moved(images: Tensor) -> Tensor:
-    """Each image with its own random rotation, scale, shear and shift, of about 10 degrees, 10 % and a pixel."""
+    """Each image with its own random rotation, scale, shear and shift (10 degrees, 10 %, a pixel)."""
     turn, across, along, shear, right, down = (2 * torch.rand(6, len(images)) - 1) * torch.tensor(
         [[0.17], [0.1], [0.1], [0.15], [0.25], [0.25]]
     )

@@ -99,7 +99,7 @@ def inception_score(logits: Tensor, seed: int = 0, splits: int = SPLITS) -> Spre
 
 @contextmanager
 def _library(name: str, seed: int = 0) -> Iterator[Any]:
-    """The module of torchmetrics; in the block torch's generator starts at `seed`, and its advice is silent."""
+    """The module of torchmetrics; inside the block torch's generator starts at `seed`."""
     require_torchmetrics()
     _torchvision.load()  # torchmetrics imports it
     with torch.random.fork_rng([]), warnings.catch_warnings():
