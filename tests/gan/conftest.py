@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def npz(tmp_path: Path) -> MakeNpz:
         shape = (len(labels), 8, 8) if channels == 1 else (len(labels), 8, 8, channels)
         images = draw.integers(0, 256, shape, dtype=np.uint8)
         names = np.array([str(k) for k in range(classes)])
-        parts = {
+        parts: dict[str, Any] = {
             f"{part}_{what}": value
             for part in ("train", "test")
             for what, value in (("images", images), ("labels", np.array(labels)))

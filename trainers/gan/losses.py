@@ -42,4 +42,5 @@ LOSSES: Mapping[str, GanLoss] = {
 def gradient_penalty(scores: Tensor, x: Tensor) -> Tensor:
     """mean (|grad_x D(x)|_2 - 1)^2 over images x (N, C, H, W) that require grad. Gulrajani et al., NeurIPS 2017."""
     (slope,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    found: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    return found

@@ -89,8 +89,7 @@ def _write_folder(out: Path, images: Tensor, labels: Tensor, names: Sequence[str
     with writing(out):
         try:
             for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-                name: str = names[label]
-                place = aside / name.replace("/", "-")
+                place = aside / str(names[label]).replace("/", "-")
                 place.mkdir(parents=True, exist_ok=True)
                 _image(image).save(place / f"{i:0{digits}}.png")
             if out.is_dir():
@@ -109,7 +108,7 @@ def _rows(images: Tensor, labels: Tensor) -> Tensor:
     for own in each:
         missing = -len(own) % width
         full = pad(own, (0, 0, 0, 0, 0, 0, 0, missing), value=1.0)
-        rows += list(full.split(width))
+        rows += list(full.view(-1, width, *full.shape[1:]))
     return torch.stack(rows)
 
 

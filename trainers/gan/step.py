@@ -45,7 +45,8 @@ class GanStep:
             share = self.run.draw(size, "between", at, _uniform)[:, :1, None, None]
             parts.append(torch.lerp(fake, x, share).requires_grad_())
             labels.append(y)
-        scores = self._scores(self.discriminator.wrapped, torch.cat(parts), torch.cat(labels)).split(len(x))
+        scores = self._scores(self.discriminator.wrapped, torch.cat(parts), torch.cat(labels))
+        scores = scores.view(len(parts), len(x))
         loss = self.loss.discriminator(scores[0], scores[1])
         logged = {"real_score": scores[0].mean(), "fake_score": scores[1].mean()}
         if penalised:
