@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from timing import alternate, write_table
 from torch import Tensor, nn
 from torch.nn.functional import relu
+from torch.utils.flop_counter import FlopCounterMode
 
 from robustsabn.models.gan import build
 from robustsabn.trainers.gan.config import GanConfig
@@ -106,21 +107,35 @@ def ours(norm: Any, width: int, d_width: int, x: Tensor, y: Tensor, channels_las
     return step
 
 
-def measure(norm: str, width: int, d_width: int, batch: int, rounds: int, warmup: int) -> list[object]:
+def sides(norm: str, width: int, d_width: int, batch: int) -> dict[str, Step]:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x, y = torch.rand(batch, 3, 32, 32, device=device) * 2 - 1, torch.randint(10, (batch,), device=device)
-    sides = {
+    return {
         "published": published(norm, width, d_width, x, y, lean=False),
         "lean": published(norm, width, d_width, x, y, lean=True),
         "ours": ours(norm, width, d_width, x, y, channels_last=False),
         "channels_last": ours(norm, width, d_width, x, y, channels_last=True),
     }
-    alone = device == "cpu" and torch.get_num_threads() == 1
-    found = alternate(sides, rounds, warmup, clock=time.process_time if alone else time.perf_counter)
+
+
+def operations(step: Step) -> float:
+    """Billions of floating-point operations of a step, in convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e9
+
+
+def measure(norm: str, width: int, d_width: int, batch: int, rounds: int, warmup: int) -> list[object]:
+    alone = not torch.cuda.is_available() and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    found = alternate(sides(norm, width, d_width, batch), rounds, warmup, clock)
     base, *others = found.values()
     times = (f"{value / 1000:.2f}" for value in found.values())
-    return [norm, f"{width}, {d_width}", batch, rounds, *times, *(f"{base / value:.2f}" for value in others)]
+    small = sides(norm, width, d_width, 2)
+    counted = (f"{operations(small[name]) * batch / 2:.0f}" for name in ("published", "lean", "ours"))
+    ratios = (f"{base / value:.2f}" for value in others)
+    return [norm, f"{width}, {d_width}", batch, rounds, *times, *ratios, *counted]
 
 
 def main() -> None:
@@ -149,7 +164,8 @@ def main() -> None:
         "ours",
         "channels_last",
     )
-    header = ("norm", "widths", "batch", "rounds", *columns)
+    counts = ("published GFLOP", "lean step GFLOP", "ours GFLOP")
+    header = ("norm", "widths", "batch", "rounds", *columns, *counts)
     write_table("A step of SNGAN-32 beside code as it is published", header, rows, args.out)
 
 
