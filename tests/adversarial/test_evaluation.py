@@ -18,15 +18,14 @@ from robustsabn.trainers.adversarial.config import Attack
 from robustsabn.trainers.adversarial.evaluation.evaluation import parse_attack
 from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
 from robustsabn.trainers.loop.draws import generator
+from tests.helpers.runs import TINY
 
 CONFIG: dict[str, Any] = {
-    "steps": 12,
+    **TINY,
+    "steps": 24,
     "images": 192,
     "batch_size": 32,
     "attack": {"eps": 0.25, "steps": 2, "step_size": 0.03},
-    "validation": {"images": 20, "steps": 1},
-    "test": {"images": 20, "steps": 1},
-    "device": "cpu",
 }
 
 
@@ -176,7 +175,7 @@ def test_a_broken_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
     assert result.evaluation.clean_accuracy == 0
     said = capsys.readouterr().out
-    assert "warning: NaN or infinite logits for 20 of 20 images" in said
+    assert "warning: NaN or infinite logits for 40 of 40 images" in said
     assert said.count("warning:") == 2
     assert main(["evaluate", str(tmp_path / "run"), "--n", "5", "--attack", "pgd-1"]) == 0
     assert "for 5 of 5 images" in capsys.readouterr().out
