@@ -16,8 +16,6 @@ from tests.helpers import ROOT
 
 __all__ = ["apart"]
 
-LIMIT = 300
-"""Seconds after which processes hang."""
 IMPORTED = [
     "robustsabn.trainers.adversarial.task",
     "tests.helpers.attacks.evaluate_worker",
@@ -49,7 +47,7 @@ def environments(processes: int) -> list[dict[str, str]]:
 
 
 def apart(
-    function: Callable[..., object], *arguments: Any, place: Path, processes: int = 1
+    function: Callable[..., object], *arguments: Any, place: Path, processes: int = 1, limit: float = 300
 ) -> tuple[int, str]:
     """`function(*arguments)` in several processes, set up as by torchrun: the first exit code but 0, and the
     output.
@@ -65,7 +63,7 @@ def apart(
         running[-1].start()
     waiting, code = {process.sentinel: process for process in running}, 0
     while waiting:
-        ended = connection.wait(list(waiting), timeout=LIMIT)
+        ended = connection.wait(list(waiting), timeout=limit)
         for sentinel in ended:
             process = waiting.pop(int(sentinel))  # type: ignore[arg-type]
             process.join()
@@ -73,7 +71,7 @@ def apart(
         if code or not ended:
             for process in waiting.values():
                 process.kill()
-        assert ended, f"no process has ended in {LIMIT} s: {output.read_text()}"
+        assert ended, f"no process has ended in {limit} s: {output.read_text()}"
     return code, output.read_text()
 
 

@@ -2,24 +2,21 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers.hostile.server import serve
+from tests.helpers.processes import apart
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 def outcome(folder: Path, every: int) -> dict[str, Any]:
     results = folder / "results.json"
-    module = "tests.helpers.hostile.server"
-    words = [sys.executable, "-m", module, str(folder / "work"), str(results), str(every)]
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    subprocess.run(words, cwd=ROOT, check=True, env=quiet, stdout=subprocess.DEVNULL, timeout=900)
+    code, output = apart(serve, folder / "work", results, every, place=folder, limit=900)
+    assert code == 0, output[-3000:]
     found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
     return found
 

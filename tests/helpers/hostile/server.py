@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def serve(folder: Path, results: Path, every: int) -> None:
     from tests.helpers.hostile import calls, commands, files
 
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     begun = time.monotonic()
     prepared = files.prepare(folder)
     cases = [*files.cases(prepared), *commands.cases(prepared), *calls.cases(prepared)]
