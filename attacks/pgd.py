@@ -7,7 +7,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from robustsabn.attacks.ascent import Ascent, Batch
 from robustsabn.attacks.counts import positive, share_of
 from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
 from robustsabn.attacks.model.inputs import (
@@ -23,6 +22,7 @@ from robustsabn.attacks.model.logits import Gate, Model, gradient_scale
 from robustsabn.attacks.model.mode import BatchNormMode, attack_mode, say_train_mode
 from robustsabn.attacks.model.outputs import say_probabilities
 from robustsabn.attacks.noise import Start
+from robustsabn.attacks.pgd_loop import Batch, PgdLoop
 from robustsabn.attacks.projections import Radius, radius_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
@@ -173,7 +173,7 @@ class PGD:
     ) -> Tensor:
         logits_of = Gate(model, x, check_values(x, y, threat) if self.check else -1)
         loss = self.loss if callable(self.loss) else LOSSES.get(self.loss, kl)
-        ascend = Ascent(
+        ascend = PgdLoop(
             logits_of=logits_of,
             loss=loss,
             targeted=self.targeted,

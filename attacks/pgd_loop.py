@@ -6,7 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustsabn.attacks.best import Best
 from robustsabn.attacks.losses import Loss, cross_entropy, overconfidence
 from robustsabn.attacks.model.inputs import usable
 from robustsabn.attacks.model.logits import Gate, value_and_gradient
@@ -14,7 +13,7 @@ from robustsabn.attacks.model.outputs import looks_like
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 
-__all__ = ["Ascent", "Batch"]
+__all__ = ["Batch", "Best", "PgdLoop"]
 
 _SURE = 16.0
 """Lead of the label's logit from which the gradient of the cross entropy all but rounds to 0 in float32."""
@@ -44,8 +43,41 @@ class Batch(NamedTuple):
         )
 
 
+@dataclass
+class Best:
+    """The best iterate of every sample so far: a misclassified one wins, then the higher loss.
+
+    Images x (N, ...), their losses (N,), and which are misclassified (N,).
+    """
+
+    x: Tensor
+    loss: Tensor
+    broken: Tensor
+
+    @classmethod
+    def nothing_yet(cls, x: Tensor) -> "Best":
+        """Starts with `x` and the loss -inf, so that the first offer wins."""
+        count = x.shape[0]
+        return cls(x.clone(), x.new_full((count,), -torch.inf), x.new_zeros(count, dtype=torch.bool))
+
+    def offer(self, x: Tensor, loss: Tensor, broken: Tensor) -> None:
+        """Keep the samples that are better than those held so far; a NaN loss is never better."""
+        better = (broken & ~self.broken) | ((broken == self.broken) & (loss > self.loss))
+        self.x = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x, self.x)
+        self.loss = torch.where(better, loss.to(self.loss.dtype), self.loss)
+        self.broken = self.broken | broken
+
+    def select(self, index: Tensor) -> "Best":
+        """A copy of the rows `index`."""
+        return Best(self.x[index], self.loss[index], self.broken[index])
+
+    def write(self, index: Tensor, other: "Best") -> None:
+        """Overwrite the rows `index` with those of `other`."""
+        self.x[index], self.loss[index], self.broken[index] = other.x, other.loss, other.broken
+
+
 @dataclass(frozen=True, kw_only=True)
-class Ascent:
+class PgdLoop:
     """Options of the loop; see `PGD`."""
 
     logits_of: Gate
