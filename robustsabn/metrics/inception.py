@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustsabn import _torchvision
-from robustsabn.errors import MissingExtraError, ModelError
+from robustsabn.errors import ModelError
 from robustsabn.metrics.extractor import Extractor, content_of
+from robustsabn.metrics.fidelity import fidelity
 from robustsabn.models.weights import read_weights
 from robustsabn.paths import given_path
 from robustsabn.text import one_line
@@ -44,19 +44,13 @@ def inception(path: str | Path | None = None) -> Extractor:
             f"there are no Inception weights at {file}; put {WEIGHTS} of torch-fidelity's release v0.2.0 "
             "there, or write inception:FILE"
         )
-    _torchvision.load()  # torch-fidelity imports it
-    try:
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except ImportError as error:
-        raise MissingExtraError(
-            "Inception features need torch-fidelity; pip install 'robustsabn[fidelity]'"
-        ) from error
+    package = fidelity("feature_extractor_inceptionv3", "Inception features")
     state = read_weights(file)
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng([]):
         checked = Path(folder) / WEIGHTS  # torch-fidelity would run code that the file might hold
         torch.save(dict(state), checked)
         try:
-            network = FeatureExtractorInceptionV3(
+            network = package.FeatureExtractorInceptionV3(
                 "inception-v3-compat",
                 ["2048", "logits_unbiased"],
                 feature_extractor_weights_path=str(checked),

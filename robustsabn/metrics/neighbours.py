@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from robustsabn import _torchvision
-from robustsabn.errors import MissingExtraError
+from robustsabn.metrics.fidelity import fidelity
 
 __all__ = ["density_coverage", "precision_recall"]
 
@@ -18,14 +17,8 @@ def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tup
     A manifold is the union of balls that reach to the `neighbours`-th nearest image of the same kind.
     Computed by torch-fidelity; raises MissingExtraError without it. Kynkaanniemi et al. 2019, "Improved
     Precision and Recall Metric for Assessing Generative Models"."""
-    _torchvision.load()  # torch-fidelity imports it
-    try:
-        from torch_fidelity.metric_prc import prc_features_to_metric
-    except ImportError as error:
-        raise MissingExtraError(
-            "precision and recall need torch-fidelity; pip install 'robustsabn[fidelity]'"
-        ) from error
-    found = prc_features_to_metric(
+    package = fidelity("metric_prc", "precision and recall")
+    found = package.prc_features_to_metric(
         features, real, prc_neighborhood=neighbours, prc_batch_size=CHUNK, save_cpu_ram=True, verbose=False
     )
     return float(found["precision"]), float(found["recall"])

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from robustsabn.errors import CheckpointError
+from robustsabn.state_versions import load_state
 from robustsabn.text import quote
 
-__all__ = ["check_images", "check_state", "checked", "is_whole"]
+__all__ = ["check_images", "check_state", "checked", "fill", "images_of", "is_whole"]
 
 
 def is_whole(value: Any, least: int = 0) -> bool:
@@ -62,6 +65,23 @@ def check_state(state: dict[str, Any], file: Path, needed: Mapping[str, Callable
 def check_images(state: dict[str, Any], file: Path) -> None:
     """CheckpointError, which names `file`, unless `state` tells classes and the shape of images."""
     check_state(state, file, {"classes": _names, "shape": _shape})
+
+
+def images_of(state: dict[str, Any], file: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    """The classes and the shape (C, H, W) of the images that a network was trained on; raises as `check_images`."""
+    check_images(state, file)
+    channels, height, width = state["shape"]
+    return tuple(state["classes"]), (channels, height, width)
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Load the tensors of a checkpoint into `model`; CheckpointError, which begins with `what`, if they do not fit."""
+    try:
+        load_state(model, tensors)
+    except Exception as error:  # whatever modules of the user raise
+        raise CheckpointError(
+            f"{what} of its config.yaml; has the model's code changed since, or the file been edited?"
+        ) from error
 
 
 def _shape(value: Any) -> bool:

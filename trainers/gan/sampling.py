@@ -12,11 +12,10 @@ import robustsabn.config
 from robustsabn.errors import CheckpointError
 from robustsabn.routing import Blend, route, routes_of
 from robustsabn.routing.selections import Selection
-from robustsabn.state_versions import load_state
 from robustsabn.text import quote, shorten
 from robustsabn.trainers.checkpoints.edited import trained_with
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.checkpoints.state import check_images, checked
+from robustsabn.trainers.checkpoints.state import checked, fill, images_of
 from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.gan.networks import build_pair
 from robustsabn.trainers.loop.compiling import uncompiled
@@ -57,17 +56,10 @@ def load_generator(folder: str | Path, checkpoint: str | None = None) -> LoadedG
     kept = [name for name in ("ema", "best") if (place.checkpoints / name).is_dir()]
     chosen = checkpoint or (kept or ["last"])[0]
     stored = read(place.checkpoints, chosen)
-    check_images(checked(stored.state, place.checkpoints / chosen), place.checkpoints / chosen)
-    channels, height, width = stored.state["shape"]
-    classes, shape = tuple(stored.state["classes"]), (channels, height, width)
+    classes, shape = images_of(checked(stored.state, place.checkpoints / chosen), place.checkpoints / chosen)
     generator = build_pair(config, len(classes), shape).generator
-    try:
-        load_state(generator, stored.tensors["generator"])
-    except Exception as error:  # whatever modules of the user raise
-        raise CheckpointError(
-            f"{folder}: the {chosen} checkpoint, of {len(classes)} classes, does not fit the model {quote(config.model)} of "
-            "its config.yaml; has the model's code changed since, or a file been edited?"
-        ) from error
+    words = f"{folder}: the {chosen} checkpoint, of {len(classes)} classes"
+    fill(generator, stored.tensors["generator"], f"{words}, does not fit the model {quote(config.model)}")
     return LoadedGenerator(config, generator.eval(), classes, shape, stored.state["step"], chosen)
 
 

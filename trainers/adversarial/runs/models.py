@@ -13,12 +13,11 @@ from robustsabn.data.specs import Seen
 from robustsabn.errors import CheckpointError, ConfigError
 from robustsabn.models import build, load_weights, names
 from robustsabn.models.spec import as_made
-from robustsabn.state_versions import load_state
 from robustsabn.text import quote
 from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.checkpoints.edited import trained_with
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.checkpoints.state import check_images, checked
+from robustsabn.trainers.checkpoints.state import checked, fill, images_of
 from robustsabn.trainers.methods import Method, elsewhere
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.tasks import TASKS
@@ -130,18 +129,11 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
     config = load_run_config(folder)
     stored = read(RunFolder(folder).checkpoints, checkpoint)
     place = RunFolder(folder).checkpoints / checkpoint
-    check_images(checked(stored.state, place), place)
-    channels, height, width = stored.state["shape"]
-    classes, shape = tuple(stored.state["classes"]), (channels, height, width)
+    classes, shape = images_of(checked(stored.state, place), place)
     with torch.random.fork_rng([]):
         model = build_model(config, len(classes), shape, fresh=False)
-    try:
-        load_state(model, stored.tensors["model"])
-    except Exception as error:  # whatever modules of the user raise
-        raise CheckpointError(
-            f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)} of its "
-            "config.yaml; has the model's code changed since, or the file been edited?"
-        ) from error
+    what = f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)}"
+    fill(model, stored.tensors["model"], what)
     held = stored.state.get("content", {}).get("data")
     return LoadedRun(
         config=config,
