@@ -4,8 +4,11 @@ import importlib
 import re
 import sys
 from types import ModuleType
+from typing import Any
 
-__all__ = ["lacks_operators", "load"]
+from robustsabn.errors import MissingExtraError
+
+__all__ = ["lacks_operators", "load", "load_optional"]
 
 _REGISTRATIONS = "torchvision._meta_registrations"
 
@@ -30,3 +33,13 @@ def load(module: str = "torchvision") -> ModuleType:
         sys.modules[_REGISTRATIONS] = ModuleType(_REGISTRATIONS)
         importlib.import_module("torchvision")
     return importlib.import_module(module)
+
+
+def load_optional(module: str, missing: str) -> Any:
+    """Import `module` of an optional package that imports torchvision.
+
+    Raises MissingExtraError, with the message `missing`, where the package is not installed."""
+    try:
+        return load(module)
+    except ImportError as error:
+        raise MissingExtraError(missing) from error

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from robustsabn import _torchvision
 from robustsabn.errors import ModelError
 from robustsabn.metrics.extractor import Extractor, content_of
-from robustsabn.metrics.fidelity import fidelity
 from robustsabn.models.weights import read_weights
 from robustsabn.paths import given_path
 from robustsabn.text import one_line
@@ -44,7 +44,10 @@ def inception(path: str | Path | None = None) -> Extractor:
             f"there are no Inception weights at {file}; put {WEIGHTS} of torch-fidelity's release v0.2.0 "
             "there, or write inception:FILE"
         )
-    package = fidelity("feature_extractor_inceptionv3", "Inception features")
+    package = _torchvision.load_optional(
+        "torch_fidelity.feature_extractor_inceptionv3",
+        "Inception features need torch-fidelity; pip install 'robustsabn[fidelity]'",
+    )
     state = read_weights(file)
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng([]):
         checked = Path(folder) / WEIGHTS  # torch-fidelity would run code that the file might hold

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from robustsabn.metrics.fidelity import fidelity
+from robustsabn import _torchvision
 
 __all__ = ["density_coverage", "precision_recall"]
 
@@ -17,7 +17,10 @@ def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tup
     A manifold is the union of balls that reach to the `neighbours`-th nearest image of the same kind.
     Computed by torch-fidelity; raises MissingExtraError without it. Kynkaanniemi et al. 2019, "Improved
     Precision and Recall Metric for Assessing Generative Models"."""
-    package = fidelity("metric_prc", "precision and recall")
+    package = _torchvision.load_optional(
+        "torch_fidelity.metric_prc",
+        "precision and recall need torch-fidelity; pip install 'robustsabn[fidelity]'",
+    )
     found = package.prc_features_to_metric(
         features, real, prc_neighborhood=neighbours, prc_batch_size=CHUNK, save_cpu_ram=True, verbose=False
     )

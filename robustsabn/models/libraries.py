@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from robustsabn import _torchvision
-from robustsabn.errors import MissingExtraError, ModelError
+from robustsabn.errors import ModelError
 from robustsabn.models.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from robustsabn.text import nearest, one_line, quote
 
@@ -34,11 +34,7 @@ def from_torchvision(
 
 def from_timm(name: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Normalize]:
     """A timm classifier with random weights, and its normalisation. Raises MissingExtraError without timm."""
-    _torchvision.load()  # timm imports it
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingExtraError("timm is not installed; pip install 'robustsabn[timm]'") from error
+    timm = _torchvision.load_optional("timm", "timm is not installed; pip install 'robustsabn[timm]'")
     if not timm.is_model(name):
         raise ModelError(f"timm has no network {quote(name)}{nearest(name, timm.list_models())}")
     options = {"num_classes": num_classes, "in_chans": in_channels}
