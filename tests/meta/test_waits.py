@@ -1,8 +1,10 @@
 """The places where the host waits for the device on purpose: all of them with reasons, and that they do wait.
 
-Whatever else is on a device is not waited for: test_layers.py, test_attacks.py and test_methods.py would
-fail. Besides these, a run waits at every line of its log (`log_every`), validation and checkpoint, and
-AutoAttack once an iteration, to see whether every point is broken."""
+Whatever else a step does waits for nothing, or the other tests in this folder fail. Besides these, a run
+waits at every line of its log (`log_every`), validation and checkpoint; several processes do about once a
+second, to learn of each other's signals; AutoAttack does once an iteration, to see whether every point is
+broken; and torch's kernel for statistics of a whole batch over processes, which leaves out empty ones.
+"""
 
 from __future__ import annotations
 
