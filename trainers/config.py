@@ -1,4 +1,6 @@
-"""What every run is made of: the keys of a recipe, their defaults and ranges, and what a resume may do with them."""
+"""What every run is made of: the keys of a recipe, their defaults and ranges, and what a resume may do with
+them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -49,12 +51,16 @@ def at_start() -> dict[str, Rule]:
 
 
 def fixed_choice() -> dict[str, Rule]:
-    """Metadata of a field that is one of several dataclasses, of which a resumed run must have the same one."""
+    """Metadata of a field that is one of several dataclasses, of which a resumed run must have the same
+    one.
+    """
     return {"resume name": "fixed"}
 
 
 def resume_rule(config: Any, key: str) -> Rule | None:
-    """What a resume may do with the dotted `key` of `config`, or of a class of these; None: change it, and tell."""
+    """What a resume may do with the dotted `key` of `config`, or of a class of these; None: change it, and
+    tell.
+    """
     for name, rest in zip(key.split("."), [*key.split(".")[1:], ""], strict=True):
         if not is_dataclass(config):
             return None
@@ -74,7 +80,8 @@ def resume_rule(config: Any, key: str) -> Rule | None:
 class Augment:
     """Random crops of the image padded by `crop` pixels, and horizontal flips; then `mix`.
 
-    `mix` makes every image, and its label, a mixture with another one of the batch, in shares from Beta(mix_alpha, mix_alpha).
+    `mix` makes every image, and its label, a mixture with another one of the batch, in shares from
+    Beta(mix_alpha, mix_alpha).
     """
 
     crop: int = 0
@@ -89,9 +96,11 @@ class Augment:
 
 @dataclass(frozen=True)
 class Extra:
-    """Further images to train on, such as generated ones: the share `fraction` of every batch is of the data set `data`.
+    """Further images to train on, such as generated ones: the share `fraction` of every batch is of the data
+    set `data`.
 
-    Of a set in parts that is the training part, of one without all. Gowal et al., NeurIPS 2021, with fraction 0.7.
+    Of a set in parts that is the training part, of one without all. Gowal et al., NeurIPS 2021, with fraction
+    0.7.
     """
 
     data: str
@@ -107,7 +116,8 @@ class Extra:
 
 @dataclass(frozen=True)
 class Swa:
-    """Equal average of the weights at the end of every `every`-th epoch from the fraction `start` of the run on, and at its end.
+    """Equal average of the weights at the end of every `every`-th epoch from the fraction `start` of the run
+    on, and at its end.
 
     Running statistics for it are those of `batches` batches of training images, at most one pass.
     """
@@ -163,7 +173,9 @@ class AdamW(Optim):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up from `warmup_start` times the learning rate during `warmup_steps` steps, capping what follows."""
+    """Linear warm-up from `warmup_start` times the learning rate during `warmup_steps` steps, capping what
+    follows.
+    """
 
     warmup_steps: int = 0
     warmup_start: float = 0.0
@@ -205,7 +217,9 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Cosine up from `start` times the learning rate until the fraction `peak` of the run, cosine down to `final`."""
+    """Cosine up from `start` times the learning rate until the fraction `peak` of the run, cosine down to
+    `final`.
+    """
 
     peak: float = 0.3
     start: float = 0.04
@@ -220,7 +234,9 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Cyclic(Schedule):
-    """A triangle: linear up from 0 until the fraction `peak` of the run, linear down to 0. Wong et al., ICLR 2020."""
+    """A triangle: linear up from 0 until the fraction `peak` of the run, linear down to 0. Wong et al., ICLR
+    2020.
+    """
 
     peak: float = 0.5
 
@@ -255,9 +271,10 @@ SCHEDULES: Mapping[str, type[Schedule]] = {
 class RunConfig:
     """What every training run has, whatever its task.
 
-    The run is `epochs` long, or `steps` when given. `batch_size` counts all processes together; the last images of an
-    epoch that do not fill a batch wait for the next one. `images` trains on a fixed subset of that size, and `download`
-    fetches a published set that is missing. `task` is the kind of training. `ema` is the decay of an average of the weights.
+    The run is `epochs` long, or `steps` when given. `batch_size` counts all processes together; the last
+    images of an epoch that do not fill a batch wait for the next one. `images` trains on a fixed subset of
+    that size, and `download` fetches a published set that is missing. `task` is the kind of training. `ema`
+    is the decay of an average of the weights.
     """
 
     task: str = field(default="adversarial", metadata=fixed())

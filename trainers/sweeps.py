@@ -126,7 +126,9 @@ def _plan(
 
 
 def _ended(folder: RunFolder, config: RunConfig) -> bool:
-    """Whether the run has ended, and was asked for what is asked for now; its checkpoints may have been removed since."""
+    """Whether the run has ended, and was asked for what is asked for now; its checkpoints may have been
+    removed since.
+    """
     if folder.checkpoints.is_dir():
         return ended_run(folder, config, task_class(config)) is not None
     told = any(record["kind"] == "test" for record in read_records(folder.metrics))

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "load_config", "read_run", "task_class"]
 
-# NAME: a package robustsabn.trainers.NAME, with the configuration CONFIG in config.py and the task TASK in task.py
+# NAME: a package robustsabn.trainers.NAME, with the configuration CONFIG in config.py and the task TASK in
+# task.py
 TASKS = ("adversarial", "gan")
 
 
 def load_config(
     config: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str] = ()
 ) -> RunConfig:
-    """The configuration of a run, of the class that its `task` has. Raises ConfigError as `robustsabn.config.load` does."""
+    """The configuration of a run, of the class that its `task` has. Raises ConfigError as
+    `robustsabn.config.load` does.
+    """
     if isinstance(config, RunConfig):
         return robustsabn.config.load(type(config), config, overrides)
     mapping = read_mapping(config)

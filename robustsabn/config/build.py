@@ -1,4 +1,6 @@
-"""Dataclasses from what is written: mappings laid over each other, then converted once as the annotations ask."""
+"""Dataclasses from what is written: mappings laid over each other, then converted once as the annotations
+ask.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -186,7 +188,8 @@ def _look_up(registry: Registry, name: Any, at: str, place: str, allowed: str) -
     if not is_dataclass(cls):
         fail(
             at,
-            f"{show(name)} is {cls.__name__}, which is no dataclass; put @dataclass(frozen=True) right above it",
+            f"{show(name)} is {cls.__name__}, which is no dataclass; put @dataclass(frozen=True) right "
+            "above it",
             place,
         )
     return cls

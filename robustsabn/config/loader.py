@@ -1,15 +1,17 @@
-"""Configuration: nested frozen dataclasses, filled in the order defaults < YAML file or recipe < dotted overrides.
+"""Configuration: nested frozen dataclasses, filled in the order defaults < YAML file or recipe < dotted
+overrides.
 
-A dataclass is the single truth: its fields are the allowed keys, their annotations the allowed values (`int`, `float`,
-`bool`, `str`, `Literal`, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, other dataclasses), and its
-`__post_init__` checks ranges by raising `ConfigError("eps must be positive, got -1")`, to which the loader adds the
-dotted place. A field that is one of several dataclasses names its registry, and is then chosen by `name`:
+A dataclass is the single truth: its fields are the allowed keys, their annotations the allowed values (`int`,
+`float`, `bool`, `str`, `Literal`, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, other
+dataclasses), and its `__post_init__` checks ranges by raising `ConfigError("eps must be positive, got -1")`,
+to which the loader adds the dotted place. A field that is one of several dataclasses names its registry, and
+is then chosen by `name`:
 
     method: Method = field(default_factory=Pgd, metadata=choices({"pgd": Pgd, "trades": Trades}))
 
-which reads `method: trades`, `method: {name: trades, beta: 5}` and the overrides `method=trades method.beta=5`.
-Another name starts from that dataclass's own defaults. A registry may find more by `__missing__`, keeps that, and
-describes it in `also`. In a union of plain types the first that fits is taken.
+which reads `method: trades`, `method: {name: trades, beta: 5}` and the overrides `method=trades
+method.beta=5`. Another name starts from that dataclass's own defaults. A registry may find more by
+`__missing__`, keeps that, and describes it in `also`. In a union of plain types the first that fits is taken.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +36,8 @@ T = TypeVar("T")
 def load(
     cls: type[T], given: str | Path | Mapping[str, Any] | T | None = None, overrides: Sequence[str] = ()
 ) -> T:
-    """Build `cls` from a YAML file, a recipe's name, a mapping or an instance, and overrides like "attack.eps=8/255".
+    """Build `cls` from a YAML file, a recipe's name, a mapping or an instance, and overrides like
+    "attack.eps=8/255".
 
     Raises ConfigError for an unknown key, a wrong type, a missing value or whatever the dataclasses refuse.
     """

@@ -52,7 +52,8 @@ def unknown(cls: type, key: str, at: str, place: str) -> NoReturn:
         *outer, last = key.split(".")
         fail(
             at,
-            f"keys nest in a file; write {''.join(f'{name}: {{' for name in outer)}{last}: ...{'}' * len(outer)}",
+            f"keys nest in a file; write {''.join(f'{name}: {{' for name in outer)}{last}: "
+            f"...{'}' * len(outer)}",
             place,
         )
     hint = f" (did you mean {inner[0]}?)" if inner else nearest(key, allowed)

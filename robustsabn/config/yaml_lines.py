@@ -1,4 +1,6 @@
-"""YAML 1.2 read strictly: safe tags only, no duplicate keys, and the file and line of every key remembered."""
+"""YAML 1.2 read strictly: safe tags only, no duplicate keys, and the file and line of every key
+remembered.
+"""
 
 import re
 from collections.abc import Hashable, Mapping

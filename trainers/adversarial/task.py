@@ -164,7 +164,9 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
             return try_network(self.model, x, len(self.data.classes), self.options.soft_labels)
 
     def _backward(self, step: int, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The losses of this process's share of the batch, their gradients added to those of the parameters."""
+        """The losses of this process's share of the batch, their gradients added to those of the
+        parameters.
+        """
         method, count, means = self.options.method, self.options.accumulate, dict[str, Tensor]()
         for i, (part, share) in enumerate(parts(self.batches.share, count), 1):
             # gradients are averaged over the processes with the last part

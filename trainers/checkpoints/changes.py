@@ -19,7 +19,9 @@ def digest(text: str) -> str:
 
 
 def changed(before: Mapping[str, Any], now: RunConfig) -> list[tuple[str, Any, Any]]:
-    """The dotted keys in which a configuration differs from what a checkpoint was written with, and both values."""
+    """The dotted keys in which a configuration differs from what a checkpoint was written with, and both
+    values.
+    """
     # through the dataclass: keys that are younger than the run have their defaults
     known = robustsabn.config.to_dict(robustsabn.config.load(type(now), before))
     return list(differing(known, robustsabn.config.to_dict(now)))
@@ -35,7 +37,9 @@ def differing(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, 
 
 
 def with_free_settings(before: Mapping[str, Any], now: C) -> C:
-    """The configuration `before` of a checkpoint with those settings of `now` that change nothing that is trained."""
+    """The configuration `before` of a checkpoint with those settings of `now` that change nothing that is
+    trained.
+    """
     known = robustsabn.config.load(type(now), before)
     free = {
         field.name: getattr(now, field.name)

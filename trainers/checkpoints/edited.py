@@ -25,9 +25,9 @@ def trained_with(
 ) -> dict[str, Any]:
     """The keys and values of a run's configuration, of the class `cls`, as its config.yaml has them.
 
-    Raises CheckpointError where that was edited since and would have the numbers be those of another training. Another
-    place of the model or the data is a warning. `complete` adds the defaults of keys that are missing, where `cls`
-    alone does not tell them.
+    Raises CheckpointError where that was edited since and would have the numbers be those of another
+    training. Another place of the model or the data is a warning. `complete` adds the defaults of keys that
+    are missing, where `cls` alone does not tell them.
     """
     given = dict(folder.written_config())
     signed = []
@@ -51,8 +51,8 @@ def trained_with(
             moved.append(f"{key} is {new}, it was {old}")
         elif changes_training(cls, key):
             raise CheckpointError(
-                f"{folder.config} was edited after training: {key} is {new}, the checkpoint was trained with {old}; put "
-                f"it back, or train on with it: robustsabn train {folder.config} --resume"
+                f"{folder.config} was edited after training: {key} is {new}, the checkpoint was trained with "
+                f"{old}; put it back, or train on with it: robustsabn train {folder.config} --resume"
             )
     if moved:
         warnings.warn(f"{folder.config} was edited after training: {'; '.join(moved)}", stacklevel=4)

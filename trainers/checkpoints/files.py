@@ -51,14 +51,17 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named sets of tensors (`model`, `optimizer`, …), one file each, and what else there is to know as JSON."""
+    """Named sets of tensors (`model`, `optimizer`, …), one file each, and what else there is to know as
+    JSON.
+    """
 
     tensors: dict[str, Tensors]
     state: dict[str, Any]
 
 
 def write(folder: Path, checkpoint: Checkpoint, names: tuple[str, ...] = ("last",)) -> None:
-    """Store `checkpoint` in `folder` under each of `names`; what was there stays until its replacement is complete.
+    """Store `checkpoint` in `folder` under each of `names`; what was there stays until its replacement is
+    complete.
 
     Raises WriteError where the disk is full or cannot be written; nothing half-written is left then.
     """
@@ -186,7 +189,8 @@ def _fill(place: Path, checkpoint: Checkpoint) -> None:
     files = {}
     for name, tensors in checkpoint.tensors.items():
         file = place / f"{name}.safetensors"
-        # one copy each: tensors that share memory are stored twice and shared again by the model that loads them
+        # one copy each: tensors that share memory are stored twice and shared again by the model that loads
+        # them
         copies = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
         with replacing(file) as aside:
             save_file(copies, aside, version_notes(tensors))

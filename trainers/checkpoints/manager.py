@@ -1,6 +1,7 @@
 """The checkpoints of a run: what goes into them, which are kept for their score, how a run takes one up.
 
-`best` has the weights of highest score; every average of weights has a checkpoint of its name, of its highest score.
+`best` has the weights of highest score; every average of weights has a checkpoint of its name, of its highest
+score.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class CheckpointManager:
         return robustsabn.config.dump(replace(config, out=str(self.folder.parent)))
 
     def save(self, step: int, epoch: float, found: Mapping[str, Measured], own: Statistics) -> None:
-        """Store the run after `step` steps as `last`, and under each name in `found` if that beats what is kept.
+        """Store the run after `step` steps as `last`, and under each name in `found` if that beats what is
+        kept.
 
         `own` are the running statistics to go on with, where those of the processes differ.
         """
@@ -77,7 +79,8 @@ class CheckpointManager:
         files.write(self.folder, files.Checkpoint(tensors, state), names)
 
     def restore(self, found: Found) -> tuple[int, str]:
-        """Bring everything to where it was: after how many steps that was, and a line where something begins anew.
+        """Bring everything to where it was: after how many steps that was, and a line where something begins
+        anew.
 
         Raises CheckpointError where the tensors are not those of such a run.
         """
@@ -87,8 +90,8 @@ class CheckpointManager:
             raise
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"the checkpoint in {self.folder} does not fit this run ({one_line(error)}); has the model's code "
-                "changed since?"
+                f"the checkpoint in {self.folder} does not fit this run ({one_line(error)}); has the model's "
+                "code changed since?"
             ) from error
 
     def _restore(self, found: Found) -> tuple[int, str]:
@@ -109,7 +112,9 @@ class CheckpointManager:
         return state["step"], self.task.restore(tensors.get("method", {}), state)
 
     def weights(self, name: str) -> int:
-        """Give the networks the weights kept as `name`, and say of which step; CheckpointError where they are damaged."""
+        """Give the networks the weights kept as `name`, and say of which step; CheckpointError where they
+        are damaged.
+        """
 
         def read() -> tuple[dict[str, files.Tensors], int]:
             stored = files.read(self.folder, name)
@@ -121,7 +126,9 @@ class CheckpointManager:
         return step
 
     def check_space(self) -> None:
-        """WriteError unless the disk has room for the checkpoints that are kept, and for the next one beside them."""
+        """WriteError unless the disk has room for the checkpoints that are kept, and for the next one beside
+        them.
+        """
         weights = sum(
             t.numel() * t.element_size() for each in self._networks().values() for t in each.values()
         )

@@ -29,7 +29,9 @@ class Found:
 
 
 def find(folder: RunFolder) -> Found | None:
-    """Which checkpoint to go on from, None for a run that ended before its first; CheckpointError where none is sound."""
+    """Which checkpoint to go on from, None for a run that ended before its first; CheckpointError where none
+    is sound.
+    """
     if not any((folder.checkpoints / name).is_dir() for name in ("last", "previous")):
         _check_nothing_lost(folder)
         return None
@@ -55,7 +57,8 @@ def kept_names(stored: Checkpoint) -> list[str]:
 
 
 def _check_nothing_lost(folder: RunFolder) -> None:
-    """CheckpointError where a run went on after its first checkpoint: what it would resume from was there, and is gone.
+    """CheckpointError where a run went on after its first checkpoint: what it would resume from was there,
+    and is gone.
 
     One that is killed in the middle of its first checkpoint may have written `best`, and not yet `last`.
     """
@@ -67,8 +70,8 @@ def _check_nothing_lost(folder: RunFolder) -> None:
     first = min(saved, default=math.inf)
     if any(record["step"] > first or record["kind"].startswith("test") for record in records):
         raise CheckpointError(
-            f"{folder.checkpoints} holds no checkpoint to resume from, and the run got to step {records[-1]['step']}; "
-            "restore last from a copy, or start again with another out="
+            f"{folder.checkpoints} holds no checkpoint to resume from, and the run got to step "
+            f"{records[-1]['step']}; restore last from a copy, or start again with another out="
         )
 
 

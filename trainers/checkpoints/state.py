@@ -53,7 +53,9 @@ def checked(state: dict[str, Any], file: Path) -> dict[str, Any]:
 
 
 def check_state(state: dict[str, Any], file: Path, needed: Mapping[str, Callable[[Any], bool]]) -> None:
-    """CheckpointError, which names `file`, unless each of the `needed` entries is there and passes its check."""
+    """CheckpointError, which names `file`, unless each of the `needed` entries is there and passes its
+    check.
+    """
     for key, fine in needed.items():
         if not fine(state.get(key)):
             given = "missing" if key not in state else quote(state[key])
@@ -68,14 +70,18 @@ def check_images(state: dict[str, Any], file: Path) -> None:
 
 
 def images_of(state: dict[str, Any], file: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:
-    """The classes and the shape (C, H, W) of the images that a network was trained on; raises as `check_images`."""
+    """The classes and the shape (C, H, W) of the images that a network was trained on; raises as
+    `check_images`.
+    """
     check_images(state, file)
     channels, height, width = state["shape"]
     return tuple(state["classes"]), (channels, height, width)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Load the tensors of a checkpoint into `model`; CheckpointError, which begins with `what`, if they do not fit."""
+    """Load the tensors of a checkpoint into `model`; CheckpointError, which begins with `what`, if they do
+    not fit.
+    """
     try:
         load_state(model, tensors)
     except Exception as error:  # whatever modules of the user raise

@@ -76,11 +76,12 @@ class Average(ABC):
 
 
 class Ema(Average):
-    """Exponential moving average of the trained parameters p: e <- d e + (1 - d) p, with d = min(decay, (1 + t) / (10 + t)).
+    """Exponential moving average of the trained parameters p: e <- d e + (1 - d) p, with d = min(decay, (1 +
+    t) / (10 + t)).
 
-    t counts updates from 0, so that the first weights are soon forgotten. Running statistics are those of the model at
-    any moment (`live`); or averaged as the parameters are, their mean over the processes (`averaged`); or the average has
-    its own, to be estimated inside `in_place` (`standing`).
+    t counts updates from 0, so that the first weights are soon forgotten. Running statistics are those of the
+    model at any moment (`live`); or averaged as the parameters are, their mean over the processes
+    (`averaged`); or the average has its own, to be estimated inside `in_place` (`standing`).
     """
 
     words = "averaged weights"
@@ -106,7 +107,9 @@ class Ema(Average):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """As for `Average`. With new weights, statistics that are to be estimated begin at those of the model."""
+        """As for `Average`. With new weights, statistics that are to be estimated begin at those of the
+        model.
+        """
         if self.standing and self.changed:
             self._take(self.own)
         with super().in_place():
@@ -114,7 +117,8 @@ class Ema(Average):
 
 
 class Swa(Average):
-    """Equal average of the trained parameters after every `stride` steps from step `start` on, and after the last, `total`.
+    """Equal average of the trained parameters after every `stride` steps from step `start` on, and after the
+    last, `total`.
 
     Batch norms have running statistics of their own here, which belong to the averaged weights and are to be
     estimated inside `in_place`. Izmailov et al., UAI 2018.
@@ -140,7 +144,9 @@ class Swa(Average):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """As for `Average`. When the weights are new, the statistics are those of the model, to begin with."""
+        """As for `Average`. When the weights are new, the statistics are those of the model, to begin
+        with.
+        """
         if self.changed:
             self._take(self.statistics)
         with super().in_place():

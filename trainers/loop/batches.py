@@ -1,4 +1,6 @@
-"""Training batches: which images step `s` sees, and how they are cropped, is a function of (seed, s) alone."""
+"""Training batches: which images step `s` sees, and how they are cropped, is a function of (seed, s)
+alone.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,13 +26,15 @@ Read = tuple[Tensor, Tensor, Mixing | None]
 class Batches:
     """This process's share of the batches of a run.
 
-    `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole batch, so
-    the number of processes changes nothing. Every batch is given `replays` times running. Where images are mixed, labels are those of
-    `classes` in shares (n, K) that sum to 1. Images in memory are kept on the device; others are read ahead.
+    `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole
+    batch, so the number of processes changes nothing. Every batch is given `replays` times running. Where
+    images are mixed, labels are those of `classes` in shares (n, K) that sum to 1. Images in memory are kept
+    on the device; others are read ahead.
 
-    `extra`, where given, is another set and how many images of every batch are of it, spread evenly over the batch. Either set is then
-    gone through without end, all of it before any of it again; an epoch has as many steps as without. The other set stays where it is held.
-    Another `purpose` is another order of the same images, with draws of its own: a run may have several.
+    `extra`, where given, is another set and how many images of every batch are of it, spread evenly over the
+    batch. Either set is then gone through without end, all of it before any of it again; an epoch has as many
+    steps as without. The other set stays where it is held. Another `purpose` is another order of the same
+    images, with draws of its own: a run may have several.
     """
 
     def __init__(

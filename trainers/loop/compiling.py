@@ -13,9 +13,12 @@ LIMIT = 64  # graphs of one function; beyond, torch warns and goes on without co
 
 
 def compile_network(model: nn.Module, **options: Any) -> None:
-    """Calls of `model` run compiled code from here on, the same object otherwise. `options` are those of torch.compile."""
+    """Calls of `model` run compiled code from here on, the same object otherwise. `options` are those of
+    torch.compile.
+    """
 
-    # a function of ours: torch skips its own frames, so that `model.compile()` would leave an nn.Sequential as it is
+    # a function of ours: torch skips its own frames, so that `model.compile()` would leave an nn.Sequential
+    # as it is
     def call(*args: Any, **kwargs: Any) -> Any:
         return model._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,6 @@
-"""Randomness without state: every draw is a function of (seed, purpose, index), so a run resumes anywhere exactly."""
+"""Randomness without state: every draw is a function of (seed, purpose, index), so a run resumes anywhere
+exactly.
+"""
 
 import contextlib
 import hashlib
@@ -22,7 +24,9 @@ def generator(device: torch.device | str, seed: int, purpose: str, *index: int) 
 
 
 def epoch_order(n: int, seed: int, epoch: int, purpose: str = "order") -> Tensor:
-    """The permutation of 0 … n-1 in which an epoch visits the training set, (n,) int64; of another set for another `purpose`."""
+    """The permutation of 0 … n-1 in which an epoch visits the training set, (n,) int64; of another set for
+    another `purpose`.
+    """
     return torch.randperm(n, generator=generator("cpu", seed, purpose, epoch))
 
 

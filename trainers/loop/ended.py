@@ -24,7 +24,9 @@ _LENGTH = ("epochs", "steps")
 
 
 def ended_run(folder: RunFolder, config: C, task: type[Task[C, M]]) -> RunResult[M] | None:
-    """What the run ended with; None where steps or closing evaluations are left to do, or `config` is not that of the run."""
+    """What the run ended with; None where steps or closing evaluations are left to do, or `config` is not
+    that of the run.
+    """
     try:
         stored, damage = read_newest(folder.checkpoints)
         state = checked(stored.state, folder.checkpoints)
@@ -76,8 +78,8 @@ def tell_ended(ended: RunResult[M], task: type[Task[C, M]]) -> None:
     """Say that there is nothing to do, and show the tables again."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"{ended.folder} has ended: its {ended.steps} steps and closing evaluations are done, nothing is computed; "
-        "more epochs= or steps= train on",
+        f"{ended.folder} has ended: its {ended.steps} steps and closing evaluations are done, nothing is "
+        "computed; more epochs= or steps= train on",
         markup=False,
     )
     tables = {f"best checkpoint (step {ended.best_step})": ended.evaluation}

@@ -1,4 +1,6 @@
-"""A run that has come to NaN or infinity stops, before that is saved, and keeps the batch at which it began."""
+"""A run that has come to NaN or infinity stops, before that is saved, and keeps the batch at which it
+began.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +23,9 @@ _NEVER = 2**62
 
 
 class Guard:
-    """Remembers on the device, without waiting for it, the first step whose loss or weights were not finite."""
+    """Remembers on the device, without waiting for it, the first step whose loss or weights were not
+    finite.
+    """
 
     def __init__(
         self,
@@ -31,7 +35,9 @@ class Guard:
         batch: Callable[[int], dict[str, Tensor]],
         remedy: str,
     ) -> None:
-        """`batch` gives what is to be kept of the batch of a step, `folder` is where, `remedy` says what may help."""
+        """`batch` gives what is to be kept of the batch of a step, `folder` is where, `remedy` says what may
+        help.
+        """
         self.accelerator, self.batch, self.folder, self.remedy = accelerator, batch, folder, remedy
         self.weights = [p for network in networks for p in network.parameters() if p.requires_grad]
         named = [pair for network in networks for pair in network.state_dict(keep_vars=True).items()]
@@ -51,7 +57,9 @@ class Guard:
             self._stop(min(loss, weights), f"the loss is {mean}{before}")
 
     def check_weights(self, step: int) -> None:
-        """TrainingError unless every trained parameter and running statistic of every process is finite after step `step`."""
+        """TrainingError unless every trained parameter and running statistic of every process is finite
+        after step `step`.
+        """
         tensors = [t for t in (*self.weights, *self.statistics) if t.is_floating_point()]
         bad = torch.stack([~t.isfinite().all() for t in tensors]).sum().float()
         if reduced(self.accelerator, bad, "sum"):  # statistics are each process's own
@@ -70,6 +78,6 @@ class Guard:
                 save_file(self.batch(step), aside)
         self.accelerator.wait_for_everyone()  # or a launcher would end the main process in the middle of it
         raise TrainingError(
-            f"{what} at step {step + 1}, whose images, labels and their places in the training set are in {file}; "
-            f"{self.remedy} (checkpoints are from before that step)"
+            f"{what} at step {step + 1}, whose images, labels and their places in the training set are in "
+            f"{file}; {self.remedy} (checkpoints are from before that step)"
         )

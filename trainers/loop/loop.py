@@ -1,4 +1,6 @@
-"""The training loop of every task: one step is the single counter from which order, noise and rates follow."""
+"""The training loop of every task: one step is the single counter from which order, noise and rates
+follow.
+"""
 
 import contextlib
 import math
@@ -85,7 +87,9 @@ class Loop(Generic[C, M]):
         )
 
     def fit(self, changes: list[str], resume: bool) -> RunResult[M]:
-        """Train to the end, then evaluate the best checkpoint; `changes` of the configuration are told first."""
+        """Train to the end, then evaluate the best checkpoint; `changes` of the configuration are told
+        first.
+        """
         with self.monitor.running():
             self._introduce(changes, resume)
             self.task.start(self.step, self.total, self.monitor)
@@ -167,8 +171,8 @@ class Loop(Generic[C, M]):
     def _save(self, validates: bool, unplanned: bool) -> None:
         """Average running statistics, evaluate if it is time to, and write a checkpoint.
 
-        An `unplanned` one keeps the statistics of each process: a run that had not been stopped would have gone on
-        with these.
+        An `unplanned` one keeps the statistics of each process: a run that had not been stopped would have
+        gone on with these.
         """
         self.guard.check_weights(self.step - 1)
         own = {}
@@ -203,7 +207,9 @@ class Loop(Generic[C, M]):
             write_text(self.folder.config, self.manager.resolved)
 
     def _write_config(self) -> None:
-        """Where a run goes on, only together with what it has done: until then the files are those of the run so far."""
+        """Where a run goes on, only together with what it has done: until then the files are those of the
+        run so far.
+        """
         text = self.manager.resolved
         if self.run.found is not None and self.step == self.began:  # trained as before
             text = self.manager.resolve(
@@ -212,15 +218,17 @@ class Loop(Generic[C, M]):
         shared(self.accelerator, lambda: write_text(self.folder.config, text))
 
     def _check_something_to_do(self) -> None:
-        """ConfigError where a run has done its steps and is given settings that these were not trained with."""
+        """ConfigError where a run has done its steps and is given settings that these were not trained
+        with.
+        """
         if self.run.found is None or self.step < self.total:
             return
         before = self.run.found.stored.state["config"]
         for key, _, value in changed(before, self.config):
             if key not in ("epochs", "steps") and changes_training(self.config, key):
                 raise ConfigError(
-                    f"{self.folder.path} has done its {self.step} steps: {key}={shorten(value)} would train nothing; "
-                    "add steps= or epochs= to train on, or begin another run with out="
+                    f"{self.folder.path} has done its {self.step} steps: {key}={shorten(value)} would train "
+                    "nothing; add steps= or epochs= to train on, or begin another run with out="
                 )
 
     def _close(self) -> RunResult[M]:

@@ -59,7 +59,8 @@ class Run(Generic[C]):
     def draw(
         self, batch_size: int, purpose: str, step: int, make: Callable[[int, torch.Generator], Tensor]
     ) -> Tensor:
-        """This process's share of what `make(batch_size, generator)` draws for a whole batch, (batch_size, ...).
+        """This process's share of what `make(batch_size, generator)` draws for a whole batch, (batch_size,
+        ...).
 
         It is a function of (seed, purpose, step), whatever the number of processes.
         """

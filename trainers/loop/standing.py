@@ -21,7 +21,8 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm | RoutedBatchNorm]:
 
 @contextmanager
 def cumulative(model: nn.Module) -> Iterator[None]:
-    """Running statistics are the mean over the batches that come inside the block, weighted where routes are blended.
+    """Running statistics are the mean over the batches that come inside the block, weighted where routes are
+    blended.
 
     Those of a route that none of these takes stay as they are.
     """

@@ -27,8 +27,8 @@ __all__ = ["C", "M", "Measured", "Task"]
 class Task(ABC, Generic[C, M]):
     """Networks, their updates, and what a step and an evaluation are; the loop does everything else.
 
-    A task writes no file, counts no step and touches no optimiser's state by itself. Whatever is random in a step is a
-    function of (seed, step), so that a run resumes exactly.
+    A task writes no file, counts no step and touches no optimiser's state by itself. Whatever is random in a
+    step is a function of (seed, step), so that a run resumes exactly.
     """
 
     config: ClassVar[type[RunConfig]]
@@ -56,15 +56,21 @@ class Task(ABC, Generic[C, M]):
 
     @abstractmethod
     def step(self, step: int) -> dict[str, Tensor]:
-        """Forwards, backwards and updates of step `step`; scalars to log, `loss` among them, on the device."""
+        """Forwards, backwards and updates of step `step`; scalars to log, `loss` among them, on the
+        device.
+        """
 
     @abstractmethod
     def validate(self, step: int, kind: str, heading: str) -> M:
-        """Evaluate while training, after `step` steps; `kind` is "validation" or the name of an average, then in place."""
+        """Evaluate while training, after `step` steps; `kind` is "validation" or the name of an average,
+        then in place.
+        """
 
     @abstractmethod
     def score(self, found: M) -> list[float]:
-        """How good that is, larger is better, ties by the next number: the checkpoint `best` has the highest."""
+        """How good that is, larger is better, ties by the next number: the checkpoint `best` has the
+        highest.
+        """
 
     @abstractmethod
     def close(self, step: int, kind: str, heading: str) -> M:
@@ -72,7 +78,8 @@ class Task(ABC, Generic[C, M]):
 
     @classmethod
     def read_closing(cls, records: Sequence[Record], kind: str, before: C, now: C) -> M | None:
-        """The closing evaluation `kind` of a run that has ended, from its records; None where it has to be done (again).
+        """The closing evaluation `kind` of a run that has ended, from its records; None where it has to be
+        done (again).
 
         `before` configured the run so far, `now` asks for its table.
         """
@@ -99,7 +106,9 @@ class Task(ABC, Generic[C, M]):
         return {}
 
     def restore(self, carried: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
-        """Take up what was carried, (N, ...) of all processes, of a checkpoint with `state`; a line if it begins anew."""
+        """Take up what was carried, (N, ...) of all processes, of a checkpoint with `state`; a line if it
+        begins anew.
+        """
         return ""
 
     def saved(self) -> None:

@@ -61,8 +61,8 @@ class Update:
     def __call__(self, step: int, total: int) -> dict[str, Tensor]:
         """Take step `step` (from 0) of `total` with the gradients that are there; what there is to log.
 
-        Afterwards no network of the run has a gradient: those of other networks, which a loss left, are not mixed into
-        the next step.
+        Afterwards no network of the run has a gradient: those of other networks, which a loss left, are not
+        mixed into the next step.
         """
         set_learning_rate(self.optimizer, learning_rate(self.schedule, self.config.lr, step, total))
         logged = {}
@@ -91,7 +91,9 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def _weights(model: nn.Module) -> set[nn.Parameter]:
-    """Matrices and convolution kernels: neither vectors nor affines of norms, which routes may stack to tables."""
+    """Matrices and convolution kernels: neither vectors nor affines of norms, which routes may stack to
+    tables.
+    """
     layers = [m for m in model.modules() if not isinstance(m, RoutedNorm) and not is_norm(m)]
     return {p for layer in layers for p in layer.parameters(recurse=False) if p.ndim > 1}
 

@@ -1,4 +1,6 @@
-"""Adversarial images as a help for clean accuracy: AdvProp and Fast AdvProp. Both need a route for each kind of image."""
+"""Adversarial images as a help for clean accuracy: AdvProp and Fast AdvProp. Both need a route for each kind
+of image.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,10 +27,12 @@ __all__ = ["AdvProp", "FastAdvProp"]
 @method("advprop")
 @dataclass(frozen=True)
 class AdvProp(Crafting):
-    """CE(f_clean(x), y) + CE(f_adv(x'), y), x' by 5 steps of PGD towards a random wrong class through the adversarial route.
+    """CE(f_clean(x), y) + CE(f_adv(x'), y), x' by 5 steps of PGD towards a random wrong class through the
+    adversarial route.
 
-    The clean route is the one to use. Published: eps 4/255 in 5 steps of 1/255 for large networks, eps 1/255 in one step
-    for small ones. `forward: separate` makes two forwards instead of one. Xie et al., CVPR 2020, section 4 and algorithm 1.
+    The clean route is the one to use. Published: eps 4/255 in 5 steps of 1/255 for large networks, eps 1/255
+    in one step for small ones. `forward: separate` makes two forwards instead of one. Xie et al., CVPR 2020,
+    section 4 and algorithm 1.
     """
 
     smooths: ClassVar[bool] = True
@@ -51,13 +55,15 @@ class AdvProp(Crafting):
 @method("fast-advprop")
 @dataclass(frozen=True)
 class FastAdvProp(Method):
-    """Every image either clean or adversarial, one in `every` the latter: mean CE, and no gradient taken for x' alone.
+    """Every image either clean or adversarial, one in `every` the latter: mean CE, and no gradient taken for
+    x' alone.
 
-    x' is one step of `alpha` eps from a uniform start. The forward and backward that make it are a training pass as well (of
-    weight 1/2, like the pass of x'): batch statistics that move, whatever `bn_mode` says. Gradients of a route's own
-    parameters are means over the images of that route, as those of shared ones are over all. 3.6 forwards an image
-    with one in 5; the published schedules are a sixth shorter than those of normal training, which makes it 3.
-    `forward: separate` makes two forwards of the last one. Mei et al., ICLR 2022, section 4. Their shuffling between processes is left out.
+    x' is one step of `alpha` eps from a uniform start. The forward and backward that make it are a training
+    pass as well (of weight 1/2, like the pass of x'): batch statistics that move, whatever `bn_mode` says.
+    Gradients of a route's own parameters are means over the images of that route, as those of shared ones are
+    over all. 3.6 forwards an image with one in 5; the published schedules are a sixth shorter than those of
+    normal training, which makes it 3. `forward: separate` makes two forwards of the last one. Mei et al.,
+    ICLR 2022, section 4. Their shuffling between processes is left out.
     """
 
     mixes: ClassVar[bool] = True

@@ -15,11 +15,13 @@ __all__ = ["Awp", "MartAwp", "PairedAwp", "PgdAwp", "TradesAwp"]
 
 @dataclass(frozen=True)
 class Awp(Crafting):
-    """The loss of a method at w + gamma ||w_l|| g_l / ||g_l||, layer by layer, g its own gradient on the same images.
+    """The loss of a method at w + gamma ||w_l|| g_l / ||g_l||, layer by layer, g its own gradient on the
+    same images.
 
-    Weights of convolutions, linear layers and attention alone are moved. The optimiser steps from the weights as they were;
-    the published code steps from the moved ones and subtracts, which differs by the weight decay of the difference.
-    `warmup_epochs` epochs go without. The gradient is that of the whole batch. Wu et al., NeurIPS 2020, equations 8 to 10.
+    Weights of convolutions, linear layers and attention alone are moved. The optimiser steps from the weights
+    as they were; the published code steps from the moved ones and subtracts, which differs by the weight
+    decay of the difference. `warmup_epochs` epochs go without. The gradient is that of the whole batch. Wu et
+    al., NeurIPS 2020, equations 8 to 10.
     """
 
     whole_batch: ClassVar[bool] = True

@@ -67,7 +67,9 @@ class Bench(Protocol):
 
     @property
     def smoothing(self) -> float:
-        """Label smoothing of the loss to be minimised, for methods that say `smooths`; attacks know the labels."""
+        """Label smoothing of the loss to be minimised, for methods that say `smooths`; attacks know the
+        labels.
+        """
         ...
 
     def attack(
@@ -83,8 +85,9 @@ class Bench(Protocol):
     ) -> Tensor:
         """Adversarial images (N, C, H, W) by PGD, through the adversarial route or another selection.
 
-        What the configuration's `attack` leaves open is as said here: the `loss` per sample to maximise, a function of
-        logits and y; the random start; the number of steps. `targeted`: y are the classes to reach. y may be mixed labels (N, K).
+        What the configuration's `attack` leaves open is as said here: the `loss` per sample to maximise, a
+        function of logits and y; the random start; the number of steps. `targeted`: y are the classes to
+        reach. y may be mixed labels (N, K).
         """
         ...
 
@@ -105,7 +108,8 @@ class Bench(Protocol):
         ...
 
     def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
-        """Gradient (N, C, H, W) of each image's cross-entropy, as the attack takes it: adversarial route, `bn_mode`.
+        """Gradient (N, C, H, W) of each image's cross-entropy, as the attack takes it: adversarial route,
+        `bn_mode`.
 
         With `create_graph` it can be part of a loss.
         """
@@ -120,9 +124,11 @@ class Bench(Protocol):
         ...
 
     def perturb_weights(self, loss: Callable[[], Tensor], gamma: float) -> None:
-        """Move each layer's weights by gamma of their norm along the gradient of `loss()`, until backward has run.
+        """Move each layer's weights by gamma of their norm along the gradient of `loss()`, until backward
+        has run.
 
-        `loss` calls `forward`, which then moves no running statistics; its gradient is averaged over the processes.
+        `loss` calls `forward`, which then moves no running statistics; its gradient is averaged over the
+        processes.
         """
         ...
 
@@ -139,11 +145,13 @@ class Bench(Protocol):
 
 
 class Method(Traits, ABC):
-    """A frozen dataclass of hyperparameters that says what is lost on one batch; what it is like, its class says.
+    """A frozen dataclass of hyperparameters that says what is lost on one batch; what it is like, its class
+    says.
 
-    `trains` is the one route that it trains, "clean" (the first) or "adv" (the last), where it leaves others untrained.
-    `smooths`: takes `bench.smoothing` into its loss. `mixes`: takes mixed labels (N, K). `whole_batch`: takes more than
-    one gradient of a batch, so that a batch cannot be taken in parts. `replays`: steps that see the same batch.
+    `trains` is the one route that it trains, "clean" (the first) or "adv" (the last), where it leaves others
+    untrained. `smooths`: takes `bench.smoothing` into its loss. `mixes`: takes mixed labels (N, K).
+    `whole_batch`: takes more than one gradient of a batch, so that a batch cannot be taken in parts.
+    `replays`: steps that see the same batch.
     """
 
     @abstractmethod
@@ -152,7 +160,9 @@ class Method(Traits, ABC):
 
 
 class Crafting(Method):
-    """A method in two parts: adversarial images, then what is lost on them. Others can be wrapped around the second."""
+    """A method in two parts: adversarial images, then what is lost on them. Others can be wrapped around the
+    second.
+    """
 
     def __post_init__(self) -> None:
         """Check the ranges of the fields."""
@@ -176,7 +186,8 @@ def checked(losses: Losses, method: Method) -> Losses:
     if not isinstance(given, dict) or "loss" not in given:
         what = f"the keys {', '.join(map(str, given))}" if isinstance(given, dict) else type(given).__name__
         raise TrainingError(
-            f"{name}.losses returned {what}; give a dict with `loss`, to be minimised, and what else is to be logged"
+            f"{name}.losses returned {what}; give a dict with `loss`, to be minimised, and what else is to be"
+            " logged"
         )
     for key, value in given.items():
         if not isinstance(value, Tensor) or value.ndim:
@@ -186,7 +197,8 @@ def checked(losses: Losses, method: Method) -> Losses:
             )
     if not given["loss"].requires_grad:
         raise TrainingError(
-            f"{name}.losses returned a `loss` without gradient; take logits from bench.forward, and detach nothing of it"
+            f"{name}.losses returned a `loss` without gradient; take logits from bench.forward, and detach "
+            "nothing of it"
         )
     return losses
 
@@ -195,7 +207,8 @@ def need_routes(bench: Bench, name: str) -> None:
     """ConfigError where one route would have to do for both kinds of image: that would be another method."""
     check(
         bench.clean != bench.adv,
-        f"method {name} needs a route for clean and one for adversarial images; convert with norm=auxbn or norm=saauxbn",
+        f"method {name} needs a route for clean and one for adversarial images; convert with norm=auxbn or "
+        "norm=saauxbn",
     )
 
 
@@ -209,7 +222,8 @@ def both(bench: Bench, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tens
 
 
 def score(kind: str, logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Losses:
-    """Mean cross-entropy, with labels smoothed by `smoothing`, and accuracy as `KIND_loss` and `KIND_accuracy`.
+    """Mean cross-entropy, with labels smoothed by `smoothing`, and accuracy as `KIND_loss` and
+    `KIND_accuracy`.
 
     Of mixed labels (N, K) the accuracy counts the largest.
     """

@@ -36,7 +36,9 @@ def _step(bench: Bench, x: Tensor, y: Tensor, size: float) -> tuple[Tensor, Tens
 @method("fgsm-rs")
 @dataclass(frozen=True)
 class FgsmRs(_Adversarial):
-    """CE(f_adv(x'), y), x' one step of `alpha` eps from a uniform start, inside the ball. Wong et al., ICLR 2020."""
+    """CE(f_adv(x'), y), x' one step of `alpha` eps from a uniform start, inside the ball. Wong et al., ICLR
+    2020.
+    """
 
     alpha: float = 1.25
 
@@ -51,7 +53,8 @@ class FgsmRs(_Adversarial):
 @method("n-fgsm")
 @dataclass(frozen=True)
 class NFgsm(_Adversarial):
-    """CE(f_adv(x'), y), x' one step of `alpha` eps from uniform noise of `k` eps, clipped to the box but to no ball.
+    """CE(f_adv(x'), y), x' one step of `alpha` eps from uniform noise of `k` eps, clipped to the box but to
+    no ball.
 
     x' is up to (k + alpha) eps from x; the mean is logged as `distance`. de Jorge et al., NeurIPS 2022.
     """
@@ -74,9 +77,10 @@ class NFgsm(_Adversarial):
 class GradAlign(_Adversarial):
     """FGSM training plus lam mean[1 - cos(g(x), g(x + u))], u uniform in the ball, g the input gradient.
 
-    g(x) is that of the attack and constant; images where a gradient is zero are left out of the mean. `lam` left out is
-    the published choice for CIFAR-10 in Linf up to 16/255, 0.02 * 10^(255 eps / 8): 0.2 at 8/255. Second derivatives are taken of the network as it is, not of what `compile` makes of it.
-    Andriushchenko and Flammarion, NeurIPS 2020, equation 5 and section 5.
+    g(x) is that of the attack and constant; images where a gradient is zero are left out of the mean. `lam`
+    left out is the published choice for CIFAR-10 in Linf up to 16/255, 0.02 * 10^(255 eps / 8): 0.2 at 8/255.
+    Second derivatives are taken of the network as it is, not of what `compile` makes of it. Andriushchenko
+    and Flammarion, NeurIPS 2020, equation 5 and section 5.
     """
 
     lam: float | None = None

@@ -16,11 +16,12 @@ __all__ = ["Free"]
 @method("free")
 @dataclass(frozen=True)
 class Free(Method):
-    """CE(f_adv(x + delta), y); the same backward moves the weights, and delta by eps along the steepest ascent.
+    """CE(f_adv(x + delta), y); the same backward moves the weights, and delta by eps along the steepest
+    ascent.
 
-    Every batch is seen in `replays` steps running, and delta is carried from batch to batch. An epoch is a pass of all
-    replays: 200 published epochs are 25 here. Takes `norm` and `eps` of the configured attack; the network is
-    attacked in train mode whatever `bn_mode` says. Shafahi et al., NeurIPS 2019, algorithm 1.
+    Every batch is seen in `replays` steps running, and delta is carried from batch to batch. An epoch is a
+    pass of all replays: 200 published epochs are 25 here. Takes `norm` and `eps` of the configured attack;
+    the network is attacked in train mode whatever `bn_mode` says. Shafahi et al., NeurIPS 2019, algorithm 1.
     """
 
     replays: int = 8

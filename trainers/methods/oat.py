@@ -15,12 +15,14 @@ __all__ = ["Oat"]
 @method("oat")
 @dataclass(frozen=True)
 class Oat(Method):
-    """(1 - l) CE(f_l(x), y) + l CE(f_l(x'), y), f_l the network through Blend(clean = 1 - l, adv = l), x' its own attack.
+    """(1 - l) CE(f_l(x), y) + l CE(f_l(x'), y), f_l the network through Blend(clean = 1 - l, adv = l), x'
+    its own attack.
 
-    Every step draws one l from `lambdas`; x' by 7 steps of PGD through f_l. Steps with l = 0 make no attack, those with l = 1
-    see no clean image. At test time any l in [0, 1] can be dialled: `route(model, Blend(clean=0.7, adv=0.3))`.
-    Wang et al., NeurIPS 2020, equation 3. There l is an input of every layer, one per image and one of 0, .1, .2, .3, .4, 1,
-    and the normalisation is one of two; here it mixes the affines and statistics of the routes, so it is spread evenly.
+    Every step draws one l from `lambdas`; x' by 7 steps of PGD through f_l. Steps with l = 0 make no attack,
+    those with l = 1 see no clean image. At test time any l in [0, 1] can be dialled: `route(model,
+    Blend(clean=0.7, adv=0.3))`. Wang et al., NeurIPS 2020, equation 3. There l is an input of every layer,
+    one per image and one of 0, .1, .2, .3, .4, 1, and the normalisation is one of two; here it mixes the
+    affines and statistics of the routes, so it is spread evenly.
     """
 
     smooths: ClassVar[bool] = True

@@ -47,9 +47,9 @@ class Pgd(Crafting):
 class Paired(Crafting):
     """Every image clean and adversarial, each through its route: (CE(f_clean(x), y) + CE(f_adv(x'), y)) / 2.
 
-    x' by 7 steps of PGD. `forward: split` sends both halves through the network at once; `separate` makes two forwards,
-    as the published code. They differ where routes share statistics: of the mixed batch, or of each half in turn.
-    Xie et al., CVPR 2020; Gong et al., WACV 2022.
+    x' by 7 steps of PGD. `forward: split` sends both halves through the network at once; `separate` makes two
+    forwards, as the published code. They differ where routes share statistics: of the mixed batch, or of each
+    half in turn. Xie et al., CVPR 2020; Gong et al., WACV 2022.
     """
 
     smooths: ClassVar[bool] = True

@@ -1,4 +1,6 @@
-"""Methods by name: registered ones, those in files and modules of the user's, and those of runs made elsewhere."""
+"""Methods by name: registered ones, those in files and modules of the user's, and those of runs made
+elsewhere.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,7 +24,9 @@ class Methods(dict[str, type[Any]]):
     also = ("path/to/file.py:CLASS", "package.module:CLASS")
 
     def __missing__(self, name: str) -> type:
-        """The class in the user's code that `name` says; KeyError where it says none, ConfigError where that fails."""
+        """The class in the user's code that `name` says; KeyError where it says none, ConfigError where that
+        fails.
+        """
         if name.endswith(".py"):
             raise ConfigError(f"{quote(name)} is a file; name its class: {name}:CLASS")
         if (place := OwnCode.split(name)) is None:
@@ -64,7 +68,9 @@ def method(name: str) -> Callable[[M], M]:
 
 
 class Elsewhere(Traits):
-    """A method that another process trained with: its name and values, to be read and told, not to train with."""
+    """A method that another process trained with: its name and values, to be read and told, not to train
+    with.
+    """
 
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
@@ -72,13 +78,15 @@ class Elsewhere(Traits):
 
     def losses(self, bench: object, x: object, y: object) -> NoReturn:
         raise ConfigError(
-            f"method: {quote(self.name)} is not known in this process; import what registers it, or name its class: "
-            + " or ".join(Methods.also)
+            f"method: {quote(self.name)} is not known in this process; import what registers it, or name its "
+            "class: " + " or ".join(Methods.also)
         )
 
 
 def elsewhere(given: object) -> Elsewhere | None:
-    """The method that a run's configuration holds, where this process does not know it; no code is run to find it."""
+    """The method that a run's configuration holds, where this process does not know it; no code is run to
+    find it.
+    """
     values: Mapping[Any, Any] = given if isinstance(given, Mapping) else {"name": given}
     name = values.get("name")
     if not isinstance(name, str) or name in METHODS or not all(str(key).isidentifier() for key in values):
@@ -98,7 +106,9 @@ def _elsewhere_with(keys: tuple[str, ...]) -> type:
 
 
 def complete(cls: Any, said: str) -> type:
-    """`cls`, with the defaults of the traits that it leaves out; ConfigError where it is no method, or a trait is misspelt."""
+    """`cls`, with the defaults of the traits that it leaves out; ConfigError where it is no method, or a
+    trait is misspelt.
+    """
     if not isinstance(cls, type) or not callable(getattr(cls, "losses", None)):
         what = f"the class {cls.__name__}" if isinstance(cls, type) else f"of type {type(cls).__name__}"
         raise ConfigError(

@@ -19,9 +19,9 @@ __all__ = ["Mart", "Trades"]
 class Trades(Crafting):
     """CE(f(x), y) + beta KL(p(x) || p(x')), with x' the maximiser of the same KL, from a normal start.
 
-    The clean prediction is one constant for the whole attack; the loss has gradients through both. `forward` as in
-    `Paired`: the published code normalises the halves in turn.
-    Zhang et al., ICML 2019, equation 5; beta and 10 steps of the published CIFAR-10 runs.
+    The clean prediction is one constant for the whole attack; the loss has gradients through both. `forward`
+    as in `Paired`: the published code normalises the halves in turn. Zhang et al., ICML 2019, equation 5;
+    beta and 10 steps of the published CIFAR-10 runs.
     """
 
     smooths: ClassVar[bool] = True
@@ -47,11 +47,13 @@ class Trades(Crafting):
 @method("mart")
 @dataclass(frozen=True)
 class Mart(Crafting):
-    """BCE(f(x'), y) + beta mean[KL(p(x) || p(x')) (1 - p_y(x))]: images that are misclassified clean weigh more.
+    """BCE(f(x'), y) + beta mean[KL(p(x) || p(x')) (1 - p_y(x))]: images that are misclassified clean weigh
+    more.
 
-    BCE is the cross-entropy plus -log(1.0001 - the largest wrong probability). x' by PGD on the cross-entropy from a
-    normal start; the loss has gradients through the clean prediction and the weight. `forward` as in `Trades`.
-    Wang et al., ICLR 2020, equation 11; beta (their lambda) of the published ResNet-18 run, 6 for WRN-34-10.
+    BCE is the cross-entropy plus -log(1.0001 - the largest wrong probability). x' by PGD on the cross-entropy
+    from a normal start; the loss has gradients through the clean prediction and the weight. `forward` as in
+    `Trades`. Wang et al., ICLR 2020, equation 11; beta (their lambda) of the published ResNet-18 run, 6 for
+    WRN-34-10.
     """
 
     beta: float = 5.0

@@ -49,8 +49,8 @@ def start(config: RunConfig) -> Accelerator:
 def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
     """This process among those that were launched together, on its GPU unless `cpu`.
 
-    Raises ConfigError where they were launched to share the parameters out among them (FSDP, DeepSpeed, Megatron-LM),
-    and where the environment says something of them that cannot be.
+    Raises ConfigError where they were launched to share the parameters out among them (FSDP, DeepSpeed,
+    Megatron-LM), and where the environment says something of them that cannot be.
     """
     check_environment()
     # else the precision of the first run would be that of all, and so would its device
@@ -64,12 +64,13 @@ def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
     except (AssertionError, LookupError, RuntimeError, ValueError) as error:
         given = ", ".join(sorted(name for name in os.environ if name.startswith("ACCELERATE_")))
         raise ConfigError(
-            f"accelerate does not start ({one_line(error)}); correct or unset {given or 'what the launcher has set'}"
+            f"accelerate does not start ({one_line(error)}); correct or unset "
+            f"{given or 'what the launcher has set'}"
         ) from error
     if found.distributed_type.value in SHARDED:
         raise ConfigError(
-            f"accelerate is set up for {found.distributed_type.value}; attacks need whole parameters on every process: "
-            "choose multi-GPU without it in `accelerate config`"
+            f"accelerate is set up for {found.distributed_type.value}; attacks need whole parameters on every"
+            " process: choose multi-GPU without it in `accelerate config`"
         )
     if cpu and found.device.type != "cpu":
         raise ConfigError(f"device is cpu, and ACCELERATE_TORCH_DEVICE asks for {found.device}; unset it")
@@ -86,8 +87,8 @@ def launch_note(accelerator: Accelerator, environment: Mapping[str, str] = os.en
     if accelerator.num_processes > 1 or not asked or "WORLD_SIZE" in environment:
         return None
     return (
-        "accelerate launch --cpu started one process only; the run is the same, but for several processes start "
-        "torchrun --nproc_per_node N -m robustsabn train … device=cpu"
+        "accelerate launch --cpu started one process only; the run is the same, but for several processes "
+        "start torchrun --nproc_per_node N -m robustsabn train … device=cpu"
     )
 
 
@@ -147,7 +148,9 @@ def prepare(
 
 
 def every_statistics(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
-    """The running statistics of each process, (processes, ...) by name, where they are each one's own; nothing of one process."""
+    """The running statistics of each process, (processes, ...) by name, where they are each one's own;
+    nothing of one process.
+    """
     if accelerator.num_processes == 1:
         return {}
     own = {name: b for name, b in running_statistics(model).items() if b.is_floating_point()}
@@ -156,7 +159,9 @@ def every_statistics(accelerator: Accelerator, model: nn.Module) -> dict[str, Te
 
 @torch.no_grad()
 def restore_statistics(accelerator: Accelerator, model: nn.Module, found: Mapping[str, Tensor]) -> None:
-    """Give `model` this process's share of what `every_statistics` found, if that was among as many processes."""
+    """Give `model` this process's share of what `every_statistics` found, if that was among as many
+    processes.
+    """
     for name, buffer in running_statistics(model).items():
         if name in found and len(found[name]) == accelerator.num_processes:
             buffer.copy_(found[name][accelerator.process_index])
@@ -177,7 +182,9 @@ def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
 
 @torch.no_grad()
 def average_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The means of `tensors` over the processes, by one collective; the tensors themselves where there is one process."""
+    """The means of `tensors` over the processes, by one collective; the tensors themselves where there is
+    one process.
+    """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if not tensors or not distributed or torch.distributed.get_world_size() == 1:
         return list(tensors)

@@ -21,12 +21,14 @@ _REMEDY = "start processes by `accelerate launch` or torchrun, or unset it to ru
 
 
 def check_environment(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise ConfigError for variables with which processes would fail, share parameters out, or wait for ever."""
+    """Raise ConfigError for variables with which processes would fail, share parameters out, or wait for
+    ever.
+    """
     for name, what in _SHARDED.items():
         if environment.get(name, "").strip().lower() in ("1", "true", "yes", "on", "t", "y"):
             raise ConfigError(
-                f"accelerate is set up for {what} ({name}); attacks need whole parameters on every process: choose "
-                "multi-GPU without it in `accelerate config`"
+                f"accelerate is set up for {what} ({name}); attacks need whole parameters on every process: "
+                "choose multi-GPU without it in `accelerate config`"
             )
     found = {
         name: _whole(name, environment[name], least) for name, least in _LEAST.items() if name in environment

@@ -1,4 +1,6 @@
-"""Stopping on request: SIGINT, SIGTERM and SIGUSR1 are noted, the step in hand is finished and the state saved."""
+"""Stopping on request: SIGINT, SIGTERM and SIGUSR1 are noted, the step in hand is finished and the state
+saved.
+"""
 
 import contextlib
 import signal
@@ -41,7 +43,9 @@ class Signals:
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """A signal ends the block with Interrupted, also one that came before: for work of which nothing is to be saved."""
+        """A signal ends the block with Interrupted, also one that came before: for work of which nothing is
+        to be saved.
+        """
         self.immediate = True
         try:
             if self.received:
@@ -53,7 +57,9 @@ class Signals:
 
 @contextlib.contextmanager
 def noted() -> Iterator[Signals]:
-    """Note signals inside the block; the handlers of before are put back after it. Inside another such block it is that one."""
+    """Note signals inside the block; the handlers of before are put back after it. Inside another such block
+    it is that one.
+    """
     outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     main = threading.current_thread() is threading.main_thread()  # elsewhere Python forbids handlers
     if main and isinstance(outer, Signals):

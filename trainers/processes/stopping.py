@@ -15,7 +15,9 @@ STEPS = 20  # at most, should steps become slower
 
 
 class Stop:
-    """Whether any process of a run was asked to stop. All of them ask after the same steps, and hear the same."""
+    """Whether any process of a run was asked to stop. All of them ask after the same steps, and hear the
+    same.
+    """
 
     def __init__(self, accelerator: Accelerator, signals: Signals) -> None:
         self.accelerator, self.signals = accelerator, signals
@@ -23,7 +25,9 @@ class Stop:
         self.since, self.pace = time.perf_counter(), torch.inf
 
     def asked(self, step: int) -> bool:
-        """Whether to stop after `step` steps. Several processes exchange this about once a second only, for it waits for the device."""
+        """Whether to stop after `step` steps. Several processes exchange this about once a second only, for
+        it waits for the device.
+        """
         if self.accelerator.num_processes == 1:
             return self.signals.received
         if step < self.due:

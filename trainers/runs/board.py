@@ -17,9 +17,11 @@ __all__ = ["Board"]
 
 
 class Board:
-    """Scalars and images for TensorBoard in the folder `place`; those after step `start` of an earlier session are hidden.
+    """Scalars and images for TensorBoard in the folder `place`; those after step `start` of an earlier
+    session are hidden.
 
-    A thread of TensorBoard's own writes them. What fails there is raised by the next call here, as a WriteError.
+    A thread of TensorBoard's own writes them. What fails there is raised by the next call here, as a
+    WriteError.
     """
 
     def __init__(self, place: Path, start: int) -> None:

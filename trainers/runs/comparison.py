@@ -32,7 +32,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed; `differing` are the settings in which other groups differ from it."""
+    """Runs that differ in nothing but the seed; `differing` are the settings in which other groups differ
+    from it.
+    """
 
     name: str
     differing: dict[str, Any]
@@ -142,7 +144,9 @@ def _named(alike: Sequence[Sequence[EndedRun[Any]]]) -> tuple[Group, ...]:
 
 
 def _folder_name(runs: Sequence[EndedRun[Any]]) -> str:
-    """The folder of a sweep; else the names of the runs' folders, of several without the number at the end."""
+    """The folder of a sweep; else the names of the runs' folders, of several without the number at the
+    end.
+    """
     folders = [run.folder.resolve() for run in runs]
     if all(re.fullmatch(r"seed-\d+", folder.name) for folder in folders):
         return ", ".join(dict.fromkeys(folder.parent.name for folder in folders))

@@ -20,7 +20,9 @@ _SPREAD = "Mean ± standard deviation over the seeds"
 
 
 def tell_comparison(found: Comparison) -> None:
-    """Print the table, and a line on each run that was left out and on whatever keeps numbers from being compared."""
+    """Print the table, and a line on each run that was left out and on whatever keeps numbers from being
+    compared.
+    """
     console = output()
     console.print(result_table(_title(found), *_cells(found)))
     for group in _unnamed(found):

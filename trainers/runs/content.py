@@ -25,7 +25,8 @@ def check_content(
     data: Data,
     held: Mapping[str, str],
 ) -> None:
-    """DataError where the classes are not those of the checkpoint, or a set of the same name holds something else.
+    """DataError where the classes are not those of the checkpoint, or a set of the same name holds something
+    else.
 
     `named` are the specs of the sets by their keys, `held` is their `content`.
     """

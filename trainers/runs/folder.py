@@ -58,7 +58,9 @@ class RunFolder:
         return any(self.path.glob("seed-*"))
 
     def check_place(self) -> None:
-        """ConfigError where an evaluation is in here, or a file in its way; WriteError for a name that is not UTF-8."""
+        """ConfigError where an evaluation is in here, or a file in its way; WriteError for a name that is
+        not UTF-8.
+        """
         check_name(self.path)
         for place in (self.path, *self.path.parents):
             if place.exists() and not place.is_dir():
@@ -69,7 +71,8 @@ class RunFolder:
 
     @staticmethod
     def claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> "RunFolder":
-        """The folder that `choose` gives, locked until `held` closes; FolderInUseError where another command writes into it.
+        """The folder that `choose` gives, locked until `held` closes; FolderInUseError where another command
+        writes into it.
 
         Raises CheckpointError where nothing was begun that could be resumed.
         """
@@ -92,9 +95,11 @@ class RunFolder:
 
     @staticmethod
     def choose(out: str | None, name: str, resume: bool) -> "RunFolder":
-        """The folder `out`, or by default the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
+        """The folder `out`, or by default the next free one of runs/NAME, runs/NAME-2, …; to resume, the
+        newest.
 
-        Raises ConfigError when `out` holds a run and is not to be resumed, a sweep, or what another command wrote.
+        Raises ConfigError when `out` holds a run and is not to be resumed, a sweep, or what another command
+        wrote.
         """
         if out is not None:
             folder = RunFolder(out)
@@ -112,7 +117,8 @@ class RunFolder:
 
     @staticmethod
     def default(name: str, resume: bool = False) -> "tuple[list[RunFolder], RunFolder]":
-        """Those of runs/NAME, runs/NAME-2, … that are taken by runs or sweeps, and the next one, which is free.
+        """Those of runs/NAME, runs/NAME-2, … that are taken by runs or sweeps, and the next one, which is
+        free.
 
         A run that was killed at once is among them only for one that is to `resume`.
         """

@@ -11,7 +11,9 @@ __all__ = ["Column", "Measured", "column_of", "columns_of"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation found: a frozen dataclass of numbers, text and dictionaries, which metrics.jsonl records."""
+    """What an evaluation found: a frozen dataclass of numbers, text and dictionaries, which metrics.jsonl
+    records.
+    """
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
@@ -39,7 +41,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Column:
-    """A number in tables: its heading, and its unit: "%" of a share in [0, 1], "s" of a time in seconds, or none."""
+    """A number in tables: its heading, and its unit: "%" of a share in [0, 1], "s" of a time in seconds, or
+    none.
+    """
 
     heading: str
     unit: Literal["", "%", "s"] = ""
@@ -76,7 +80,9 @@ class Column:
 
 
 def column_of(name: str) -> Column:
-    """The column of a number that no task describes: names that end in "accuracy" are shares, in "seconds" times."""
+    """The column of a number that no task describes: names that end in "accuracy" are shares, in "seconds"
+    times.
+    """
     unit: Literal["", "%", "s"] = (
         "%" if name.endswith("accuracy") else "s" if name.endswith("seconds") else ""
     )

@@ -26,20 +26,23 @@ Point = tuple[float, float]
 
 @contextlib.contextmanager
 def understood(place: Path) -> Iterator[None]:
-    """What the block stumbles over in the content of `place`, a file or folder, becomes a CheckpointError that names it."""
+    """What the block stumbles over in the content of `place`, a file or folder, becomes a CheckpointError
+    that names it.
+    """
     try:
         yield
     except CheckpointError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{place} holds something else than was written there ({one_line(error, 100)}); restore it from a copy, "
-            "or remove what is damaged"
+            f"{place} holds something else than was written there ({one_line(error, 100)}); restore it from a"
+            " copy, or remove what is damaged"
         ) from error
 
 
 def read_records(metrics: Path) -> Iterator[Record]:
-    """The records of a metrics.jsonl, none where there is no such file; a last line that was cut off is left out.
+    """The records of a metrics.jsonl, none where there is no such file; a last line that was cut off is left
+    out.
 
     Raises CheckpointError for any other line that is no record.
     """

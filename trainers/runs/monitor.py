@@ -26,7 +26,9 @@ __all__ = ["Monitor", "Window"]
 
 
 class Window:
-    """Means of scalars over the steps since the last reading, kept on the device: no synchronisation per step."""
+    """Means of scalars over the steps since the last reading, kept on the device: no synchronisation per
+    step.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -54,7 +56,9 @@ class Window:
 
 
 class Monitor:
-    """The main process's log of one run, with its validations so far in `validations`; `active=False`: calls do nothing."""
+    """The main process's log of one run, with its validations so far in `validations`; `active=False`: calls
+    do nothing.
+    """
 
     def __init__(self, metrics: Path, tb: Path, total: int, start: int, active: bool) -> None:
         self.active, self.total, self.spoken = active, total, time.monotonic()
@@ -86,7 +90,9 @@ class Monitor:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Closing evaluations of the block replace earlier ones in metrics.jsonl, together at its end or not at all."""
+        """Closing evaluations of the block replace earlier ones in metrics.jsonl, together at its end or not
+        at all.
+        """
         if not self.active:
             yield
             return

@@ -120,7 +120,9 @@ def closing_records(records: Sequence[Record]) -> list[tuple[str, Record]]:
 
 
 def series(records: Sequence[Record], kind: str, wanted: Callable[[str], bool]) -> Series:
-    """The numbers of records of this `kind` whose names are `wanted`, over steps; of many records every n-th."""
+    """The numbers of records of this `kind` whose names are `wanted`, over steps; of many records every
+    n-th.
+    """
     kept = [record for record in records if record["kind"] == kind]
     found: Series = {}
     for record in kept[:: max(1, len(kept) // MOST_POINTS)]:
@@ -151,7 +153,9 @@ def course_charts(
 
 
 def last_pictures(tb: Path, headings: Mapping[str, str] | None = None) -> list[Picture]:
-    """The last picture of each tag that the run logged for TensorBoard; `headings` names tags, others name themselves."""
+    """The last picture of each tag that the run logged for TensorBoard; `headings` names tags, others name
+    themselves.
+    """
     if not tb.is_dir():
         return []
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -37,8 +37,8 @@ M = TypeVar("M", bound=Measured)
 class EndedRun(Generic[M]):
     """A run with the closing evaluation of its best checkpoint.
 
-    `numbers`: what was measured of it, and `training_seconds`; `averaged`: the same of averaged weights, by their names.
-    `courses`: numbers of the validations over epochs.
+    `numbers`: what was measured of it, and `training_seconds`; `averaged`: the same of averaged weights, by
+    their names. `courses`: numbers of the validations over epochs.
     """
 
     folder: Path
@@ -63,8 +63,9 @@ class EndedRun(Generic[M]):
 class Results(Generic[C, M]):
     """How runs of a task are read and shown.
 
-    `measured` is the class of its evaluations, `columns` says how their numbers are headed (by their names where it is
-    silent) and `pictures` heads the tags of what it gives to `Monitor.picture`. A task that knows more overrides methods.
+    `measured` is the class of its evaluations, `columns` says how their numbers are headed (by their names
+    where it is silent) and `pictures` heads the tags of what it gives to `Monitor.picture`. A task that knows
+    more overrides methods.
     """
 
     def __init__(
@@ -82,17 +83,23 @@ class Results(Generic[C, M]):
         return self.measured(**{name: record[name] for name in names & record.keys()})
 
     def closing(self, records: Sequence[Record], kind: str = "test") -> M | None:
-        """The closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none, or went on."""
+        """The closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none,
+        or went on.
+        """
         tests = [record for record in records if record["kind"] == kind][-1:]
         over = tests and all(record["step"] <= tests[0]["step"] for record in records)
         return self.read(tests[0]) if over else None
 
     def config(self, folder: RunFolder, cls: type[C]) -> C:
-        """The configuration of a run; CheckpointError where there is none, or it was edited after training."""
+        """The configuration of a run; CheckpointError where there is none, or it was edited after
+        training.
+        """
         return robustsabn.config.load(cls, trained_with(folder, cls))
 
     def settings(self, config: C, found: M) -> dict[str, Any]:
-        """What makes a run what it is, whatever its seed, by dotted key: runs with equal settings are one group."""
+        """What makes a run what it is, whatever its seed, by dotted key: runs with equal settings are one
+        group.
+        """
         return settings(config)
 
     def later(self, folder: RunFolder, config: C, found: M) -> dict[str, float]:

@@ -6,11 +6,14 @@ __all__ = ["chance_note"]
 
 
 def chance_note(right: int, n: int, classes: int, through: str = "") -> str | None:
-    """A line where `right` of `n` images are no more than guessing among `classes` gives, within two standard deviations."""
+    """A line where `right` of `n` images are no more than guessing among `classes` gives, within two
+    standard deviations.
+    """
     guess = 1 / max(classes, 2)
     if right == n or right > n * guess + 2 * sqrt(n * guess * (1 - guess)):
         return None
     return (
-        f"clean accuracy{through} is {100 * right / n:.1f} % on {n} images, not clearly better than guessing among {classes} classes: "
-        "are the weights, the order of the classes and the scaling of the images those of training?"
+        f"clean accuracy{through} is {100 * right / n:.1f} % on {n} images, not clearly better than guessing "
+        f"among {classes} classes: are the weights, the order of the classes and the scaling of the images "
+        "those of training?"
     )

@@ -1,4 +1,6 @@
-"""Clean and robust accuracy: clean images through each route, attacks through each route scored through each."""
+"""Clean and robust accuracy: clean images through each route, attacks through each route scored through
+each.
+"""
 
 import math
 import re
@@ -129,7 +131,9 @@ class Evaluation(Measured):
         return self.robust[last][last]
 
     def noted(self, notes: Sequence[str], classes: int) -> "Evaluation":
-        """This evaluation with `notes` and, where an accuracy is that of guessing among `classes`, a line that says so."""
+        """This evaluation with `notes` and, where an accuracy is that of guessing among `classes`, a line
+        that says so.
+        """
         many = len(self.clean) > 1
         lines = [
             chance_note(round(rate * self.n), self.n, classes, f" through {name}" if many else "")
@@ -303,7 +307,9 @@ def _say_probabilities(
 
 
 def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
-    """The routes of a run that `route` means, a name or "all" that are trained; RouteError for a name that is none."""
+    """The routes of a run that `route` means, a name or "all" that are trained; RouteError for a name that
+    is none.
+    """
     if not isinstance(route, str):
         raise RouteError(f"route is {quote(route)}; give a route's name, or all")
     chosen = trained_routes(run.config.method, run.model) if route == "all" else (route,)
@@ -322,7 +328,9 @@ def parse_attack(text: str) -> tuple[int, int]:
 
 
 def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int, run: int = 0) -> Tensor:
-    """A starting perturbation for each of x (n, C, H, W), a function of (seed, id, run) whatever the batch."""
+    """A starting perturbation for each of x (n, C, H, W), a function of (seed, id, run) whatever the
+    batch.
+    """
     like, index = x[:1].cpu(), (run,) if run else ()
     draws = [
         attack.threat.noise(like, attack.start, generator("cpu", seed, "evaluate", i, *index))

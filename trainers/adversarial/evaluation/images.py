@@ -8,9 +8,11 @@ __all__ = ["evaluated"]
 
 
 def evaluated(run: LoadedRun, data: str | None = None, n: int | None = None) -> Tested:
-    """`n` test images of `data` (all by default), of the run's own data set unless given, as in its closing table.
+    """`n` test images of `data` (all by default), of the run's own data set unless given, as in its closing
+    table.
 
-    Raises DataError for images of another size than the run was trained on, and for classes that it does not know.
+    Raises DataError for images of another size than the run was trained on, and for classes that it does not
+    know.
     """
     spec = run.config.data if data is None else data
     found = read_test(spec, n, seen=run.seen)

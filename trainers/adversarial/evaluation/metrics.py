@@ -8,7 +8,9 @@ __all__ = ["clean_course", "robust_course"]
 
 
 def robust_course(found: Sequence[Record], kind: str = "validation") -> list[Point]:
-    """(step, robust validation accuracy), attacked and scored through the last route; of averaged weights by `kind`."""
+    """(step, robust validation accuracy), attacked and scored through the last route; of averaged weights by
+    `kind`.
+    """
     course = []
     for record in found:
         if record["kind"] == kind:

@@ -1,8 +1,8 @@
 """Two ways in which training loses robustness, read from the validations that a run has recorded.
 
-Catastrophic: the network comes to withstand one step of an attack and nothing else, within an epoch and without a sign in
-its losses. Wong et al., ICLR 2020, section 5; Andriushchenko and Flammarion, NeurIPS 2020. Robust: accuracy under attack rises
-on training images and falls on others. Rice et al., ICML 2020.
+Catastrophic: the network comes to withstand one step of an attack and nothing else, within an epoch and
+without a sign in its losses. Wong et al., ICLR 2020, section 5; Andriushchenko and Flammarion, NeurIPS 2020.
+Robust: accuracy under attack rises on training images and falls on others. Rice et al., ICML 2020.
 """
 
 from collections.abc import Sequence
@@ -45,9 +45,10 @@ def course(found: Sequence[Record]) -> list[Reading]:
 def collapsed(robust: float, fgsm: float) -> bool:
     """Whether PGD accuracy `robust` is below half of FGSM accuracy, and more than 0.2 below it.
 
-    Sound networks have nine tenths of it (CIFAR-10 at 8/255), about six tenths at worst (`digits` at 0.15); collapsed ones
-    next to nothing, with FGSM accuracy as high as before or higher. That stands for the best that PGD accuracy has been,
-    so no history decides, and a collapse before the first validation is seen. 0.2 is the fall at which Wong et al. stop.
+    Sound networks have nine tenths of it (CIFAR-10 at 8/255), about six tenths at worst (`digits` at 0.15);
+    collapsed ones next to nothing, with FGSM accuracy as high as before or higher. That stands for the best
+    that PGD accuracy has been, so no history decides, and a collapse before the first validation is seen. 0.2
+    is the fall at which Wong et al. stop.
     """
     return robust < fgsm / 2 and fgsm - robust > 0.2
 
@@ -58,12 +59,17 @@ def begins(points: Sequence[Reading]) -> bool:
 
 
 def collapse(points: Sequence[Reading], kept: bool) -> str | None:
-    """When the network last collapsed, and what to do; None for one that never did. `kept`: best is by robust accuracy."""
+    """When the network last collapsed, and what to do; None for one that never did. `kept`: best is by
+    robust accuracy.
+    """
     onsets = [i for i in range(len(points)) if begins(points[: i + 1])]
     if not onsets:
         return None
     here, before = points[onsets[-1]], points[: onsets[-1]]
-    said = f"at step {here.step} accuracy is {_percent(here.fgsm)} under one step (FGSM) and {_percent(here.robust)} under PGD"
+    said = (
+        f"at step {here.step} accuracy is {_percent(here.fgsm)} under one step (FGSM) and "
+        f"{_percent(here.robust)} under PGD"
+    )
     best = max(before, key=lambda point: point.robust, default=here)
     if best.robust > here.robust:
         said += f", which was {_percent(best.robust)} at step {best.step}"
@@ -74,7 +80,9 @@ def collapse(points: Sequence[Reading], kept: bool) -> str | None:
 
 
 def decline(points: Sequence[Reading], kept: bool) -> str | None:
-    """How far robust accuracy ended below its best, and above it on training images; None where that is within noise."""
+    """How far robust accuracy ended below its best, and above it on training images; None where that is
+    within noise.
+    """
     best = max(points, key=lambda point: point.robust, default=None)
     if best is None or best.robust - points[-1].robust < LOST:
         return None

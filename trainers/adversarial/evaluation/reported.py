@@ -45,12 +45,14 @@ def attack_run(
     progress: Callable[[Any], None] | None = None,
     tell: Callable[[str, Report], None] | None = None,
 ) -> tuple[Evaluation, dict[str, Report]]:
-    """Each route of a run attacked as the plain network that it is, and its adversarial images through each route.
+    """Each route of a run attacked as the plain network that it is, and its adversarial images through each
+    route.
 
-    `route` as for `evaluate_run`. `attack` is one of `ATTACKS`, in the ball of the run's training; `options` are those of another library's class.
-    A report is kept in RUN/report/ATTACK-ROUTE for each route attacked, and returned by route; `about` is added to it.
-    Before it is written `tell` is called with the route and it. FolderInUseError where another command writes there.
-    Raises ConfigError for another attack, and what `evaluate_run`, `AutoAttack` and `foreign` raise.
+    `route` as for `evaluate_run`. `attack` is one of `ATTACKS`, in the ball of the run's training; `options`
+    are those of another library's class. A report is kept in RUN/report/ATTACK-ROUTE for each route attacked,
+    and returned by route; `about` is added to it. Before it is written `tell` is called with the route and
+    it. FolderInUseError where another command writes there. Raises ConfigError for another attack, and what
+    `evaluate_run`, `AutoAttack` and `foreign` raise.
     """
     folder = RunFolder(run).path
     loaded = load_run(folder, checkpoint)
@@ -75,9 +77,11 @@ def attack_run(
             plain = bake(model, attacked) if routes_of(model) else model
             report = reports[attacked] = report_on(plain, x, y, images.ids)
             robust[attacked] = {
-                name: report.robust_accuracy
-                if name == attacked
-                else _accuracy(model, name, report.x_adv.to(device), y)
+                name: (
+                    report.robust_accuracy
+                    if name == attacked
+                    else _accuracy(model, name, report.x_adv.to(device), y)
+                )
                 for name in scored
             }
             if tell is not None:

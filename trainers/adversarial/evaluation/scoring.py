@@ -1,4 +1,6 @@
-"""Which images of a batch a model still gets right, route by route: by one answer, or by majority where it is random."""
+"""Which images of a batch a model still gets right, route by route: by one answer, or by majority where it
+is random.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +47,11 @@ class Scores:
 
 
 class VotedScores(Scores):
-    """Scores of a random model: of several images in place of one, that with the lowest margin is voted on, once, at the end.
+    """Scores of a random model: of several images in place of one, that with the lowest margin is voted on,
+    once, at the end.
 
-    Every image stays right until then: a fresh answer a restart would be wrong sooner or later whatever the image.
+    Every image stays right until then: a fresh answer a restart would be wrong sooner or later whatever the
+    image.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class VotedScores(Scores):
 
 @torch.no_grad()
 def is_random(model: nn.Module, gate: Gate, x: Tensor, routes: tuple[str, ...]) -> bool:
-    """Whether the images x (n, C, H, W) get other logits when asked again, beyond rounding, through one of `routes`."""
+    """Whether the images x (n, C, H, W) get other logits when asked again, beyond rounding, through one of
+    `routes`.
+    """
     for route in routes:
         with maybe_route(model, route):
             first = gate(x)

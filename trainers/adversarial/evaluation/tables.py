@@ -13,7 +13,9 @@ __all__ = ["image_grid", "results_table"]
 
 
 def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
-    """Rows of images, adversarial images and differences (grey is 0, full range 2 eps): (C, 3 H, N W) in [0, 1]."""
+    """Rows of images, adversarial images and differences (grey is 0, full range 2 eps): (C, 3 H, N W) in [0,
+    1].
+    """
     difference = (0.5 + (x_adv - x) / (2 * eps)).clamp(0, 1)
     return torch.cat([torch.cat(list(row), dim=2) for row in (x, x_adv, difference)], dim=1).cpu()
 

@@ -11,7 +11,8 @@ __all__ = ["trained_routes", "untrained_note"]
 
 
 def trained_routes(method: Method, model: nn.Module) -> tuple[str, ...]:
-    """The routes of `model` that `method` trains; all where routes are one network, none where there are no routes.
+    """The routes of `model` that `method` trains; all where routes are one network, none where there are no
+    routes.
 
     A method of one route says so by `trains`: `clean` for the first route, `adv` for the last.
     """
@@ -29,9 +30,9 @@ def untrained_note(config: TrainConfig, model: nn.Module) -> str | None:
         return None
     method = next((name for name, cls in METHODS.items() if cls is type(config.method)), "here")
     return (
-        f"warning: method {method} trains the route {trained[0]} alone; norm {config.norm} gives routes statistics or "
-        f"parameters of their own, so {', '.join(left)} stays untrained and is neither validated nor tested; "
-        "set norm=none, or a method for both such as method=paired"
+        f"warning: method {method} trains the route {trained[0]} alone; norm {config.norm} gives routes "
+        f"statistics or parameters of their own, so {', '.join(left)} stays untrained and is neither "
+        "validated nor tested; set norm=none, or a method for both such as method=paired"
     )
 
 

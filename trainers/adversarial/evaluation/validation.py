@@ -49,7 +49,8 @@ class Validator:
         self.defended = not isinstance(config.method, Standard)
 
     def validate(self, step: int, heading: str, kind: str = "validation") -> Evaluation:
-        """Clean accuracy through every route that is trained and PGD accuracy through the last, on held-out images.
+        """Clean accuracy through every route that is trained and PGD accuracy through the last, on held-out
+        images.
 
         Validations proper, not those of another `kind`, also look for overfitting.
         """
@@ -77,7 +78,9 @@ class Validator:
         return found
 
     def close(self, step: int, which: str, kind: str = "test") -> Evaluation:
-        """Clean and PGD accuracy of every trained route on the test set, as a table; `which` names the weights."""
+        """Clean and PGD accuracy of every trained route on the test set, as a table; `which` names the
+        weights.
+        """
         told = self.monitor.validations if kind == "test" and self.defended else []
         if lost := decline(course(told), self.by_robustness):
             self.monitor.say(f"overfitting: {lost}")
@@ -114,7 +117,9 @@ class Validator:
         self.monitor.note(f"autoattack: {event.attack}, {left}")
 
     def _overfitting(self, found: Evaluation, attack: PGD) -> dict[str, float]:
-        """What tells of overfitting: accuracy under one step on the same images, and under `attack` on training images."""
+        """What tells of overfitting: accuracy under one step on the same images, and under `attack` on
+        training images.
+        """
         last = self.routes[-1:] or None
         one_step = replace(attack, steps=1, step_size=attack.threat.eps_max, start="none", loss="ce")
         fgsm = self._evaluate(self.validation, one_step, last, last).robust_accuracy

@@ -10,7 +10,8 @@ __all__ = ["load_data", "load_extra_data"]
 
 def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
     """The data set of a run; one process downloads it for all."""
-    # the split and the subset are those of the data set, not of the run: seeds are compared on the same images
+    # the split and the subset are those of the data set, not of the run: seeds are compared on the same
+    # images
     with accelerator.main_process_first():
         return load(
             config.data, validation=config.validation.images, n=config.images, download=config.download
@@ -20,7 +21,9 @@ def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
 def load_extra_data(
     accelerator: Accelerator, config: TrainConfig, data: Data, notes: list[str]
 ) -> tuple[ImageSet, int] | None:
-    """The further images of a run and how many of them are in every batch; `notes` gets what there is to say of them."""
+    """The further images of a run and how many of them are in every batch; `notes` gets what there is to say
+    of them.
+    """
     if config.extra is None:
         return None
     with accelerator.main_process_first():

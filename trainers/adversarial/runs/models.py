@@ -33,7 +33,9 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRun:
-    """A trained network on the CPU in eval mode, for how many steps, and on what: classes, image shape (C, H, W), digest of the set."""
+    """A trained network on the CPU in eval mode, for how many steps, and on what: classes, image shape (C,
+    H, W), digest of the set.
+    """
 
     config: TrainConfig
     model: nn.Module
@@ -57,7 +59,9 @@ class LoadedRun:
 def build_model(
     config: TrainConfig, classes: int, shape: tuple[int, int, int], fresh: bool = True
 ) -> nn.Module:
-    """The network of a run on images of `shape` (C, H, W), converted; from the configured weights if `fresh`."""
+    """The network of a run on images of `shape` (C, H, W), converted; from the configured weights if
+    `fresh`.
+    """
     weights = config.weights if fresh else None
     head = classes if config.fresh_head else None
     if config.model in names():

@@ -1,4 +1,6 @@
-"""The page of a run of adversarial training: how it trained, what it reached, where its attacks' reports are."""
+"""The page of a run of adversarial training: how it trained, what it reached, where its attacks' reports
+are.
+"""
 
 import json
 from collections.abc import Sequence
@@ -98,8 +100,8 @@ def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[Remark]
         else:
             best, last = max(points, key=lambda point: point.robust), points[-1]
             said = (
-                f"Robust validation accuracy was best at step {best.step} with {percent(best.robust, 1)} and ended at "
-                f"{percent(last.robust, 1)}."
+                f"Robust validation accuracy was best at step {best.step} with {percent(best.robust, 1)} and "
+                f"ended at {percent(last.robust, 1)}."
             )
             found.append(Remark("good", "No robust overfitting.", said))
     return found

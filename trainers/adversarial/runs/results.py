@@ -75,7 +75,9 @@ RESULTS = AdversarialResults(Evaluation)
 
 
 def _autoattack(folder: RunFolder, config: TrainConfig, evaluation: Evaluation) -> tuple[int, float] | None:
-    """Images and accuracy of AutoAttack standard through the last route, on most images: the run's own or `evaluate`'s."""
+    """Images and accuracy of AutoAttack standard through the last route, on most images: the run's own or
+    `evaluate`'s.
+    """
     last = evaluation.routes[-1]
     found = []
     if evaluation.autoattack:

@@ -24,19 +24,22 @@ def check_accumulation(config: TrainConfig, model: nn.Module, share: slice) -> N
         )
     if config.method.whole_batch:
         raise ConfigError(
-            f"accumulate: {count} would make another method of {type(config.method).__name__}, which takes more than "
-            "one gradient of a batch in a step; use accumulate: 1, a smaller batch_size or more processes"
+            f"accumulate: {count} would make another method of {type(config.method).__name__}, which takes "
+            "more than one gradient of a batch in a step; use accumulate: 1, a smaller batch_size or more "
+            "processes"
         )
     for name, module in model.named_modules():
         if isinstance(module, (_BatchNorm, RoutedBatchNorm)):
             raise ConfigError(
-                f"accumulate: {name} is batch normalisation, which would take the statistics of each of the {count} parts; "
-                "use accumulate: 1, or a network with layer or group norms"
+                f"accumulate: {name} is batch normalisation, which would take the statistics of each of the "
+                f"{count} parts; use accumulate: 1, or a network with layer or group norms"
             )
 
 
 def parts(share: slice, count: int) -> Iterator[tuple[slice, slice]]:
-    """The `count` equal parts of a process's `share`: where each lies in the share, and in the whole batch."""
+    """The `count` equal parts of a process's `share`: where each lies in the share, and in the whole
+    batch.
+    """
     size = (share.stop - share.start) // count
     for start in range(0, size * count, size):
         yield slice(start, start + size), slice(share.start + start, share.start + start + size)

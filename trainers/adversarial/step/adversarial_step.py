@@ -32,7 +32,9 @@ __all__ = ["AdversarialStep", "build_attack"]
 
 
 def build_attack(config: Attack, steps: int) -> PGD:
-    """The attack that evaluates a run with this configuration: the last iterate of PGD-`steps`, in eval mode."""
+    """The attack that evaluates a run with this configuration: the last iterate of PGD-`steps`, in eval
+    mode.
+    """
     return PGD(
         ThreatModel(config.norm, config.eps),
         steps=steps,
@@ -46,7 +48,9 @@ def build_attack(config: Attack, steps: int) -> PGD:
 
 
 class AdversarialStep:
-    """The bench of step `step`; `share` of a batch of `batch_size` is what it is handed, this process's or a part of that."""
+    """The bench of step `step`; `share` of a batch of `batch_size` is what it is handed, this process's or a
+    part of that.
+    """
 
     def __init__(
         self,
@@ -87,12 +91,15 @@ class AdversarialStep:
             yield
 
     def draw(self, x: Tensor, purpose: str, make: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
-        """This process's share of what `make` draws for a whole batch like `x`, given a generator on its device."""
+        """This process's share of what `make` draws for a whole batch like `x`, given a generator on its
+        device.
+        """
         here = self.share.stop - self.share.start
         if len(x) != here:
             raise InputError(
-                f"the bench was given {len(x)} of the {here} images that a method gets at a time; what it draws belongs to "
-                "places in the batch: give it all of them and take rows of the result, as in bench.attack(x, y)[rows]"
+                f"the bench was given {len(x)} of the {here} images that a method gets at a time; what it "
+                "draws belongs to places in the batch: give it all of them and take rows of the result, as "
+                "in bench.attack(x, y)[rows]"
             )
         whole = x[:1].expand(self.batch_size, *x.shape[1:])
         return make(whole, generator(x.device, self.seed, purpose, self.step))[self.share]
@@ -197,7 +204,8 @@ class AdversarialStep:
             self._network = self.wrapped
 
     def _gradients(self, loss: Tensor, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Gradients of `loss`, zero where it does not depend on an input, times the scale of half precision; that scale.
+        """Gradients of `loss`, zero where it does not depend on an input, times the scale of half precision;
+        that scale.
 
         An overflow is zero: in running statistics its NaN would stay.
         """

@@ -17,7 +17,8 @@ __all__ = ["Rehearsal", "estimate_statistics"]
 
 
 class Rehearsal(AdversarialStep):
-    """The bench of a method whose weights stay as they are: nothing is perturbed, and nothing comes of a backward.
+    """The bench of a method whose weights stay as they are: nothing is perturbed, and nothing comes of a
+    backward.
 
     Attacks normalise with batch statistics (`frozen`), because the running ones are what is sought.
     """
@@ -44,10 +45,12 @@ class Rehearsal(AdversarialStep):
 def estimate_statistics(
     method: Method, bench: AdversarialStep, batches: Batches, step: int, count: int
 ) -> None:
-    """Give the batch norms of the model the mean statistics of `count` batches, as `method` sends them through it.
+    """Give the batch norms of the model the mean statistics of `count` batches, as `method` sends them
+    through it.
 
-    So each route has the statistics of the images that it is trained on, one that is never trained keeps what it has.
-    The batches are those that follow step `step`, at most one pass. The statistics are averaged over the processes.
+    So each route has the statistics of the images that it is trained on, one that is never trained keeps what
+    it has. The batches are those that follow step `step`, at most one pass. The statistics are averaged over
+    the processes.
     """
     if not batch_norms(bench.raw):
         return

@@ -1,4 +1,6 @@
-"""A network asked for one batch before its run is begun, so that hours are not spent on what cannot be used."""
+"""A network asked for one batch before its run is begun, so that hours are not spent on what cannot be
+used.
+"""
 
 import copy
 
@@ -24,10 +26,11 @@ __all__ = ["try_network"]
 def try_network(model: nn.Module, x: Tensor, classes: int, soft: str = "") -> list[str]:
     """Notes on what `model` returns for images x (n, C, H, W), as it is trained and as it is evaluated.
 
-    It is asked as a copy: statistics and all random states stay what they are. A network that cannot be copied is not asked.
-    `soft` names the setting that spreads a label over several classes, if there is one.
-    Raises DataError for one class, and InputError for lazy layers, where the network fails or returns no logits (n, K)
-    of `classes` or more, and for logits of -inf under `soft` labels, whose loss would be infinite or NaN.
+    It is asked as a copy: statistics and all random states stay what they are. A network that cannot be
+    copied is not asked. `soft` names the setting that spreads a label over several classes, if there is one.
+    Raises DataError for one class, and InputError for lazy layers, where the network fails or returns no
+    logits (n, K) of `classes` or more, and for logits of -inf under `soft` labels, whose loss would be
+    infinite or NaN.
     """
     if classes < 2:
         raise DataError(
@@ -46,8 +49,8 @@ def try_network(model: nn.Module, x: Tensor, classes: int, soft: str = "") -> li
         check_classes(classes - 1, trained)
         if soft and bool((trained == -torch.inf).any()):
             raise InputError(
-                f"the network rules classes out by logits of -inf, and {soft} gives them a part in the label, of which the loss "
-                "is not finite; leave that out, or let the network return finite logits"
+                f"the network rules classes out by logits of -inf, and {soft} gives them a part in the label,"
+                " of which the loss is not finite; leave that out, or let the network return finite logits"
             )
         logits = logits_in(_ask(twin.eval(), x), x)
         kind = int(looks_like(wide(logits), logits.dtype))

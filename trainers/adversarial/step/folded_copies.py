@@ -13,8 +13,9 @@ _EXAMPLES = 8
 class FoldedCopies:
     """Folded copies of `model`, one for each route that is attacked in eval mode.
 
-    A copy is made, and compared with the model, at the first attack after `clear`; later ones only bring its weights up
-    to date. A trainer clears with every checkpoint, so that a resumed run makes the same copies as one that went on.
+    A copy is made, and compared with the model, at the first attack after `clear`; later ones only bring its
+    weights up to date. A trainer clears with every checkpoint, so that a resumed run makes the same copies as
+    one that went on.
     """
 
     def __init__(self, model: nn.Module, wanted: bool) -> None:
@@ -22,7 +23,9 @@ class FoldedCopies:
         self.made: dict[str | int, FoldedCopy | None] = {}
 
     def network(self, selection: Selection, x: Tensor) -> nn.Module:
-        """What to attack on images like x through `selection`: a copy, or the model where there is no safe one."""
+        """What to attack on images like x through `selection`: a copy, or the model where there is no safe
+        one.
+        """
         if not self.wanted or not isinstance(selection, (str, int)):
             return self.model
         with maybe_route(self.model, selection):

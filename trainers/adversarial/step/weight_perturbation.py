@@ -15,10 +15,11 @@ _NAMED = 5
 
 
 def layer_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Trained weights of convolutions, linear layers and attention, each once; no bias, norm, affine or embedding.
+    """Trained weights of convolutions, linear layers and attention, each once; no bias, norm, affine or
+    embedding.
 
-    ConfigError where there is none, and where one is computed from other parameters (weight_norm, parametrisations):
-    gamma is a share of the weights themselves, and these would be left out.
+    ConfigError where there is none, and where one is computed from other parameters (weight_norm,
+    parametrisations): gamma is a share of the weights themselves, and these would be left out.
     """
     found: dict[int, nn.Parameter] = {}
     computed = []
@@ -40,20 +41,23 @@ def layer_weights(model: nn.Module) -> list[nn.Parameter]:
     if computed:
         layers = ", ".join(dict.fromkeys(computed[:_NAMED])) + (", ..." if len(computed) > _NAMED else "")
         raise ConfigError(
-            f"method: the weights of {layers} are computed from other parameters (weight_norm or a parametrisation), which "
-            "adversarial weight perturbation has no step for; build the network without, or take a method without awp"
+            f"method: the weights of {layers} are computed from other parameters (weight_norm or a "
+            "parametrisation), which adversarial weight perturbation has no step for; build the network "
+            "without, or take a method without awp"
         )
     if not found:
         raise ConfigError(
-            "method: the network trains no weights of convolutions, linear layers or attention, which are what adversarial "
-            "weight perturbation moves; take a method without awp"
+            "method: the network trains no weights of convolutions, linear layers or attention, which are "
+            "what adversarial weight perturbation moves; take a method without awp"
         )
     return list(found.values())
 
 
 @contextmanager
 def moved(weights: Sequence[nn.Parameter], directions: Sequence[Tensor], gamma: float) -> Iterator[None]:
-    """Every w at w + gamma ||w|| d / ||d||, and at its exact former value afterwards. Zero directions move nothing."""
+    """Every w at w + gamma ||w|| d / ||d||, and at its exact former value afterwards. Zero directions move
+    nothing.
+    """
     kept = [w.detach().clone() for w in weights]
     try:
         with torch.no_grad():
