@@ -13,16 +13,7 @@ from robustsabn.trainers.adversarial.config import RobustValidation
 from robustsabn.trainers.adversarial.evaluation.trained_routes import trained_routes, untrained_note
 from robustsabn.trainers.methods import METHODS, Pgd, Standard
 from tests.helpers.methods import bench_for, images, network
-
-TINY = {
-    "model": "resnet-digits",
-    "batch_size": 32,
-    "images": 64,
-    "epochs": 2,
-    "device": "cpu",
-    "validation": {"images": 30, "steps": 1, "gap": False},
-    "test": {"images": 40, "steps": 1},
-}
+from tests.helpers.runs import TINY
 
 
 def routed(norm: str, routes: tuple[str, ...] = ("clean", "adv")) -> nn.Module:
@@ -64,7 +55,7 @@ def test_routes_with_parameters_or_statistics_of_their_own_are_apart(norm: str) 
 def test_a_run_is_told_chosen_and_measured_by_the_route_that_it_trains(
     method: str, trained: str, left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config: dict[str, Any] = {**TINY, "method": method, "attack": {"steps": 1}, "out": str(tmp_path / "run")}
+    config: dict[str, Any] = {**TINY, "images": 64, "method": method, "out": str(tmp_path / "run")}
     found = train(config)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: method")]
     assert f"method {method} trains the route {trained} alone" in line

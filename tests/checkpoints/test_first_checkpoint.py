@@ -18,32 +18,12 @@ from robustsabn.locks import LOCK
 from robustsabn.trainers import sweep, train
 from robustsabn.trainers.checkpoints import files as store
 from robustsabn.trainers.runs.folder import RunFolder
-from tests.helpers.runs import same
-
-NET = """
-from torch import nn
-
-def make(num_classes, in_channels):
-    layers = nn.Conv2d(in_channels, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten()
-    return nn.Sequential(*layers, nn.Linear(72, num_classes))
-"""
-TINY: dict[str, Any] = {
-    "images": 16,
-    "batch_size": 8,
-    "steps": 2,
-    "ema": 0.5,
-    "attack": {"eps": 0.1, "steps": 1},
-    "validation": {"images": 4, "steps": 1},
-    "test": {"images": 4, "steps": 1},
-    "device": "cpu",
-}
+from tests.helpers.runs import TINY, same
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    place = tmp_path_factory.mktemp("net")
-    (place / "net.py").write_text(NET)
-    return {**TINY, "model": f"{place / 'net.py'}:make"}
+def tiny() -> dict[str, Any]:
+    return {**TINY, "images": 16, "steps": 2, "checkpoint_every": None, "ema": 0.5}
 
 
 @contextmanager

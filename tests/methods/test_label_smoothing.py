@@ -1,5 +1,6 @@
 """Smoothed labels: in the loss that is minimised, not in the attack, and not where they would be ignored."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,9 +10,10 @@ from torch import Tensor
 from robustsabn.config import load
 from robustsabn.conversion.convert import convert
 from robustsabn.errors import ConfigError
-from robustsabn.trainers import TrainConfig
+from robustsabn.trainers import TrainConfig, train
 from robustsabn.trainers.methods import METHODS, Bench, Method, Paired, Pgd, Standard
 from tests.helpers.methods import Scripted, answered, bench_for, cross_entropy, images, logits_of, network
+from tests.helpers.runs import TINY, metrics
 
 X = torch.tensor([[0.3], [-1.2], [2.0]], dtype=torch.float64)
 Y = torch.tensor([0, 1, 1])
@@ -68,3 +70,11 @@ def test_methods_that_would_ignore_it_are_refused() -> None:
         load(TrainConfig, {"method": "mart", "label_smoothing": 0.1})
     with pytest.raises(ConfigError, match=r"label_smoothing must be in \[0, 1\), got 1"):
         load(TrainConfig, {"label_smoothing": 1})
+
+
+def test_a_run_smooths_its_labels(tmp_path: Path) -> None:
+    losses = []
+    for share in (0.0, 0.5):
+        train({**TINY, "steps": 1, "label_smoothing": share, "out": str(tmp_path / str(share))})
+        losses.append(metrics(tmp_path / str(share))[0]["clean_loss"])
+    assert losses[0] != losses[1]
