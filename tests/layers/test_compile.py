@@ -108,3 +108,20 @@ def test_no_recompilation_in_an_ascent_loop() -> None:
             (g,) = torch.autograd.grad(compiled(x).square().sum(), x)
             x = x + 0.1 * g.sign()
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("routes", [[0, 2], [0, -1]], ids=str)
+def test_routes_out_of_range_are_refused_in_compiled_code(routes: list[int]) -> None:
+    """A negative index would otherwise count from the end."""
+    torch._dynamo.reset()
+    layer = make("saauxbn")
+
+    @torch.compile(backend="eager")
+    def compiled(x: Tensor, chosen: Tensor) -> Tensor:
+        with route(layer, chosen):
+            return layer(x)  # type: ignore[no-any-return]
+
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    compiled(x, torch.tensor([0, 1]))
+    with pytest.raises(RuntimeError, match="per-sample routes must lie in 0 to 1"):
+        compiled(x, torch.tensor(routes))

@@ -43,7 +43,8 @@ class Wait(NamedTuple):
 
 def attack(**options: object) -> Tensor:
     x, y = torch.empty(N, 1, 4, 4, device=META), torch.empty(N, dtype=torch.long, device=META)
-    return PGD(LINF, steps=2, **{("check"): False, **options})(network().to(META).eval(), x, y)  # type: ignore[arg-type]
+    pgd = PGD(LINF, steps=2, **{"check": False, **options})  # type: ignore[arg-type]
+    return pgd(network().to(META).eval(), x, y)
 
 
 def one_value_an_image() -> Tensor:
