@@ -22,10 +22,10 @@ KNOWN = re.compile(r"known=\{(\w+): (.+?)\}")
 
 def advised_filter(message: str) -> Callable[[nn.Module, str], bool] | None:
     """The filter that a message advises; None if it advises none."""
-    found = FILTER.search(message)
-    for end in range(len(found[1]) if found else 0, 24, -1):
+    advice = FILTER.search(message)
+    for end in range(len(advice[1]) if advice else 0, 24, -1):
         try:
-            return eval(found[1][:end], {})  # type: ignore[index,no-any-return]
+            return eval(advice[1][:end], {})  # type: ignore[index,no-any-return]
         except SyntaxError:
             continue
     return None

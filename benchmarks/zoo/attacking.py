@@ -59,16 +59,16 @@ def attacked(network: Network, model: nn.Module) -> str:
             report = AutoAttack(threat, version="custom", attacks=[APGD(threat, steps=3)], batch_size=4)(
                 model, x, y
             )
-            found = report.x_adv.to(x)
+            of_autoattack = report.x_adv.to(x)
             with torch.no_grad():
-                broken = model(found).argmax(1) != y
+                broken = model(of_autoattack).argmax(1) != y
     except InputError as refusal:
         return f"refused: {refusal}"
-    for images in (x_adv, found):
+    for images in (x_adv, of_autoattack):
         inside = ((images - x).abs() <= EPS + 1e-6).all() and (images >= 0).all() and (images <= 1).all()
         if not (inside and images.isfinite().all()):
             return "DIFFERENT: images outside the ball or the box"
-    said = 1 - report.robust_accuracy
-    if abs(said - float(broken.float().mean())) > 1e-6:
-        return f"DIFFERENT: {said:.2f} broken is reported, {float(broken.float().mean()):.2f} are"
+    reported = 1 - report.robust_accuracy
+    if abs(reported - float(broken.float().mean())) > 1e-6:
+        return f"DIFFERENT: {reported:.2f} broken is reported, {float(broken.float().mean()):.2f} are"
     return "runs"

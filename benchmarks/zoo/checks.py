@@ -149,18 +149,18 @@ def _mixed(subject: Subject, model: nn.Module, norm: str, alone: list[Any]) -> s
     scores."""
     refused, run, of_samples = [], subject.run, subject.of_samples
     if subject.network.lists:
-        run, of_samples = subject.activations, lambda found, keep: [value[keep] for value in found]
+        run, of_samples = subject.activations, lambda outputs, keep: [value[keep] for value in outputs]
         alone = [run(model, name) for name in ROUTES]
     for what, chosen in MIXED.items():
         selection = torch.tensor(chosen) if what == "per sample" else Split(clean=2, adv=2)
         try:
-            found = run(model, selection)
+            mixed = run(model, selection)
         except RobustsabnError:
             refused.append(what)
             continue
         for i, own in enumerate(chosen):
             subject.same(
-                of_samples(found, [i]),
+                of_samples(mixed, [i]),
                 of_samples(alone[own], [i]),
                 f"{norm}, {what}, sample {i} against its route",
             )

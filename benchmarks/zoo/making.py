@@ -19,8 +19,8 @@ def maker(module: str, name: str, options: Options) -> Callable[[], nn.Module]:
 
 
 def _make(module: str, name: str, options: Options) -> nn.Module:
-    found = import_module(module)
+    constructor = import_module(module)
     for part in name.split("."):
-        found = getattr(found, part)
-    made: nn.Module = found(**options)
+        constructor = getattr(constructor, part)
+    made: nn.Module = constructor(**options)
     return made

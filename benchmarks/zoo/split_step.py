@@ -61,12 +61,12 @@ def split_step(subject: Subject, model: nn.Module, said: list[str]) -> str:
 
 def _two_forwards(model: nn.Module, halves: list[Any]) -> list[Any]:
     """What the messages advise instead of a Split: a forward for each route."""
-    found = []
+    outputs = []
     for name, half in zip(ROUTES, halves, strict=True):
         with route(model, name):
-            found.append(forward(model, half))
-        _loss(found[-1]).backward()
-    return found
+            outputs.append(forward(model, half))
+        _loss(outputs[-1]).backward()
+    return outputs
 
 
 def _finite(plain: nn.Module, trained: nn.Module) -> None:

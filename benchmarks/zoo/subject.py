@@ -74,11 +74,12 @@ class Subject:
     def _sample_first(self) -> list[nn.Module]:
         """The norm layers whose first dimension is that of samples: it shrinks with the batch."""
         norms = [module for module in self.plain.modules() if is_norm(module)]
-        found: dict[nn.Module, bool] = {}
-        handles = [
-            module.register_forward_hook(lambda m, _, out: found.update({m: len(out) == 2}))  # type: ignore
-            for module in norms
-        ]
+        shrinks: dict[nn.Module, bool] = {}
+
+        def note(module: nn.Module, _: Any, output: Tensor) -> None:
+            shrinks[module] = len(output) == 2
+
+        handles = [module.register_forward_hook(note) for module in norms]
         try:
             self.run(self.plain, batch=rows(self.batch, [0, 1], self.network.lists))
         except (RuntimeError, ValueError, TypeError):  # another batch size is not allowed
@@ -86,15 +87,15 @@ class Subject:
         finally:
             for handle in handles:
                 handle.remove()
-        return [module for module in norms if found.get(module)]
+        return [module for module in norms if shrinks.get(module)]
 
     def of_samples(self, outputs: Any, keep: list[int]) -> list[Tensor]:
         """The rows of some samples, of those outputs whose rows do not depend on other samples."""
         lists = self.network.lists
-        found = list(tensors(rows(outputs, keep, lists)))
+        values = list(tensors(rows(outputs, keep, lists)))
         if lists:
-            return found
-        return [value for value, own in zip(found, self.keeps_apart, strict=True) if own]
+            return values
+        return [value for value, own in zip(values, self.keeps_apart, strict=True) if own]
 
     def run(self, model: nn.Module, selection: Any = "plain", batch: Any = None) -> Any:
         """Outputs without a graph, through a route unless the model is plain."""

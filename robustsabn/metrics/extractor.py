@@ -71,9 +71,9 @@ class Extractor:
 
 def content_of(network: nn.Module, source: bytes = b"") -> str:
     """16 hexadecimal digits of a BLAKE2b hash of a network's structure, tensors and code `source`."""
-    found = hashlib.blake2b(repr(network).encode() + source, digest_size=8)
+    digest = hashlib.blake2b(repr(network).encode() + source, digest_size=8)
     for name, tensor in sorted(network.state_dict().items()):
         plain = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
-    return found.hexdigest()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+    return digest.hexdigest()

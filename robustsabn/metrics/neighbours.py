@@ -21,10 +21,10 @@ def precision_recall(features: Tensor, real: Tensor, neighbours: int = 3) -> tup
         "torch_fidelity.metric_prc",
         "precision and recall need torch-fidelity; pip install 'robustsabn[fidelity]'",
     )
-    found = package.prc_features_to_metric(
+    values = package.prc_features_to_metric(
         features, real, prc_neighborhood=neighbours, prc_batch_size=CHUNK, save_cpu_ram=True, verbose=False
     )
-    return float(found["precision"]), float(found["recall"])
+    return float(values["precision"]), float(values["recall"])
 
 
 def density_coverage(features: Tensor, real: Tensor, neighbours: int = 5) -> tuple[float, float]:

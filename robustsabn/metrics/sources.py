@@ -78,8 +78,7 @@ def source(spec: str, part: str | None = None) -> Source:
     uint8 or floats in [0, 1], and optionally `labels`. Raises DataError for everything else, and for an empty
     folder."""
     if spec.partition(":")[0] in _SETS:
-        found = data.read(spec)
-        return _part(found, spec, part)
+        return _part(data.read(spec), spec, part)
     place = given_path(spec, "the images", DataError)
     if place.is_dir():
         return _folder(place, spec, part)

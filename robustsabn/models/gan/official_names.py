@@ -73,14 +73,14 @@ def _discriminator(key: str) -> str:
 
 def _norms(state: State) -> State:
     """`bn` of a norm is the norm, and a row [scale C | shift C] of `embed` the affine of a class."""
-    found = {}
+    renamed = {}
     for key, value in state.items():
         norm, embed, _ = key.partition(".embed.weight")
         if embed and value.ndim == 2 and value.shape[1] % 2 == 0:
-            found[f"{norm}.route_weight"], found[f"{norm}.route_bias"] = value.chunk(2, 1)
+            renamed[f"{norm}.route_weight"], renamed[f"{norm}.route_bias"] = value.chunk(2, 1)
         else:
-            found[re.sub(r"(norm[12])\.bn\.", r"\1.", key)] = value
-    return found
+            renamed[re.sub(r"(norm[12])\.bn\.", r"\1.", key)] = value
+    return renamed
 
 
 def of_biggan(network: Any, state: State) -> State:
