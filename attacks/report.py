@@ -32,7 +32,10 @@ class AttackCost:
     Example:
 
         >>> from robustsabn.attacks import AttackCost
-        >>> cost = AttackCost("fab-t", 100, 3, 0.47, forwards=9000, backwards=9000, seconds=1.5, checks=3)
+        >>> cost = AttackCost(
+        ...     name="fab-t", points=100, broken=3, robust_accuracy=0.47,
+        ...     forwards=900, backwards=900, seconds=1.5,
+        ... )
         >>> f"{cost.broken} of {cost.points} points broken, robust accuracy {cost.robust_accuracy:.0%}"
         '3 of 100 points broken, robust accuracy 47%'
     """
@@ -57,7 +60,10 @@ class Flag:
     Example:
 
         >>> from robustsabn.attacks import Flag
-        >>> flag = Flag("zero-gradient", "warning", 2, (5, 9), "the gradient is zero on 2 images")
+        >>> flag = Flag(
+        ...     name="zero-gradient", severity="warning", count=2, ids=(5, 9),
+        ...     message="the gradient is zero on 2 images",
+        ... )
         >>> f"{flag.severity}: {flag.message}"
         'warning: the gradient is zero on 2 images'
     """

@@ -21,7 +21,7 @@ class RunResult(Generic[M]):
 
         >>> from pathlib import Path
         >>> from robustsabn.trainers import RunResult
-        >>> result = RunResult(Path("runs/tiny"), steps=100, best_step=80, evaluation=None)
+        >>> result = RunResult(folder=Path("runs/tiny"), steps=100, best_step=80, evaluation=None)
         >>> result.best_step < result.steps, result.averages
         (True, {})
     """

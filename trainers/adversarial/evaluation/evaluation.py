@@ -68,7 +68,7 @@ class Evaluation(Measured):
 
         >>> from robustsabn.trainers import Evaluation
         >>> clean, robust = {"clean": 0.99, "adv": 0.98}, {"adv": {"clean": 0.41, "adv": 0.75}}
-        >>> measured = Evaluation(355, clean, robust, attack="pgd-20", norm="Linf", eps=0.15)
+        >>> measured = Evaluation(n=355, clean=clean, robust=robust, attack="pgd-20", norm="Linf", eps=0.15)
         >>> measured.clean_accuracy, measured.robust_accuracy
         (0.99, 0.75)
     """
