@@ -149,7 +149,7 @@ def _samples(args: argparse.Namespace, real: "Source", device: "torch.device") -
     z = latents(generator, n, args.seed)
     batches = (
         (generated(generator, part, y), y)
-        for part, y in zip(z.split(args.batch_size), labels.split(args.batch_size), strict=True)
+        for part, y in zip(torch.split(z, args.batch_size), torch.split(labels, args.batch_size), strict=True)
     )
     name = f"{args.images} ({loaded.checkpoint}, step {loaded.step})"
     if real.classes is not None and real.classes != loaded.classes:

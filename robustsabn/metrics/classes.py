@@ -67,7 +67,7 @@ def judged(fake: Features, judge: Extractor) -> Judged:
             f"knows classes 0 to {classes - 1}"
         )
     right = fake.logits.argmax(1) == fake.labels
-    present = fake.labels.unique().tolist()
+    present = sorted(set(fake.labels.tolist()))
     shares = tuple(float(right[fake.labels == k].double().mean()) for k in present)
     return Judged(judge.name, judge.digest, float(right.double().mean()), shares)
 

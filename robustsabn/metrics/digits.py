@@ -114,10 +114,10 @@ def _train(network: Classifier, seed: int) -> None:
     with torch.enable_grad():
         for epoch in range(EPOCHS):
             order = permutation(len(images), seed * EPOCHS + epoch)
-            for batch in order[: len(order) // BATCH * BATCH].split(BATCH):
+            for batch in torch.split(order[: len(order) // BATCH * BATCH], BATCH):
                 _, logits = network(_moved(images[batch]))
                 optimizer.zero_grad()
-                F.cross_entropy(logits, labels[batch]).backward()
+                torch.autograd.backward(F.cross_entropy(logits, labels[batch]))
                 optimizer.step()
                 schedule.step()
 

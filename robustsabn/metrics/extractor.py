@@ -50,12 +50,11 @@ class Extractor:
                 f"{one_line(error)}"
             ) from error
         features, logits = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        self._check("features", features, len(images))
-        if logits is not None:
-            self._check("logits", logits, len(images))
-        return Output(features, logits)
+        n = len(images)
+        scores = None if logits is None else self._checked("logits", logits, n)
+        return Output(self._checked("features", features, n), scores)
 
-    def _check(self, what: str, found: object, n: int) -> None:
+    def _checked(self, what: str, found: object, n: int) -> Tensor:
         if (
             not isinstance(found, Tensor)
             or found.dim() != 2
@@ -64,9 +63,10 @@ class Extractor:
         ):
             got = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else quote(found)
             raise ModelError(
-                f"the extractor {self.name} gave {what} {got} for {n} images; it must return floats ({n}, "
-                "D), or a pair of features and logits"
+                f"the extractor {self.name} gave {what} {got} for {n} images; it must return floats "
+                f"({n}, D), or a pair of features and logits"
             )
+        return found
 
 
 def content_of(network: nn.Module, source: bytes = b"") -> str:

@@ -1,7 +1,6 @@
 """Images from tensors, sets or iterables, as checked batches and never the whole set at once."""
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import NamedTuple, cast
 
 import torch
@@ -97,31 +96,33 @@ def _pieces(
             raise InputError(
                 f"there are {len(images)} images and {len(labels)} labels in {what}; they must agree"
             )
-        for i in range(0, len(images), size):
-            yield images[i : i + size], None if labels is None else labels[i : i + size]
+        yield from _parts(images, labels, size)
     elif is_set(images):
         held = cast(ImageSet, images)
         if labels is not None:
             held = held.labelled(labels)
         known = len(held) > 0 and int(held.labels.min()) >= 0
-        for indices in torch.arange(len(held)).split(size):
+        for indices in torch.split(torch.arange(len(held)), size):
             x, y = held.batch(indices, device)
             yield x, y if known else None
     elif isinstance(images, Iterable):
         seen = 0
         for piece in cast(Iterable[Tensor | tuple[Tensor, Tensor]], images):
-            x, y = piece if isinstance(piece, tuple) else (piece, None)
-            if labels is not None:
-                y = labels[seen : seen + len(x)]
+            pair = piece if isinstance(piece, tuple) and len(piece) == 2 else (piece, None)
+            if not isinstance(x := pair[0], Tensor):
+                raise InputError(
+                    f"{what} come as {quote(piece)}; give batches (N, C, H, W), or pairs with labels"
+                )
+            own = pair[1] if labels is None else labels[seen : seen + len(x)]
             seen += len(x)
-            yield from _parts(x, y, size)
+            yield from _parts(x, own, size)
     else:
         raise InputError(f"{what} are {quote(images)}; give a tensor (N, C, H, W), a set, or batches")
 
 
 def _parts(x: Tensor, y: Tensor | None, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    labels: Iterable[Tensor | None] = chain([None] * len(x)) if y is None else y.split(size)
-    yield from zip(x.split(size), labels, strict=False)
+    for i in range(0, len(x), size):
+        yield x[i : i + size], None if y is None else y[i : i + size]
 
 
 def _checked(x: Tensor, what: str) -> Tensor:

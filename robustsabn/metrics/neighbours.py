@@ -34,11 +34,13 @@ def density_coverage(features: Tensor, real: Tensor, neighbours: int = 5) -> tup
     `neighbours`-th nearest real image. Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for
     Generative Models"."""
     inside, covered = 0, 0
-    for part in real.split(CHUNK):
+    for part in torch.split(real, CHUNK):
         radius = (
             torch.cdist(part, real).kthvalue(neighbours + 1, dim=1).values
         )  # the first is the image itself
-        within = torch.cat([torch.cdist(part, other) < radius[:, None] for other in features.split(CHUNK)], 1)
+        within = torch.cat(
+            [torch.cdist(part, other) < radius[:, None] for other in torch.split(features, CHUNK)], 1
+        )
         inside += int(within.sum())
         covered += int(within.any(1).sum())
     return inside / (neighbours * len(features)), covered / len(real)

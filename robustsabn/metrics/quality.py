@@ -90,9 +90,9 @@ class Quality:
             name: getattr(self, name)
             for name in ("fid", "floor", "precision", "recall", "density", "coverage")
         }
-        found["kid"] = self.kid and self.kid.mean
-        found["inception_score"] = self.inception_score and self.inception_score.mean
-        found["class_accuracy"] = self.judged and self.judged.accuracy
+        found["kid"] = None if self.kid is None else self.kid.mean
+        found["inception_score"] = None if self.inception_score is None else self.inception_score.mean
+        found["class_accuracy"] = None if self.judged is None else self.judged.accuracy
         if self.classes is not None:
             found["intra_class_fid"] = _mean(self.classes.distances)
             found["diversity"] = _mean(self.classes.diversity)

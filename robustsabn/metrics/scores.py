@@ -41,7 +41,7 @@ class Frechet:
     Time-Scale Update Rule"."""
 
     def __init__(self, real: Tensor, what: str = "real images") -> None:
-        enough(*real.shape, what)
+        enough(len(real), real.shape[1], what)
         with _library("fid") as library:
             self.metric = library.FrechetInceptionDistance(
                 _Passed(real.shape[1]), reset_real_features=False, **ALONE
@@ -50,7 +50,7 @@ class Frechet:
 
     def __call__(self, features: Tensor, what: str = "images") -> float:
         """The distance; InputError if there are not more images than features."""
-        enough(*features.shape, what)
+        enough(len(features), features.shape[1], what)
         self.metric.reset()
         self.metric.update(features.double(), real=False)
         return float(self.metric.compute())

@@ -114,8 +114,8 @@ def _folder(place: Path, spec: str, part: str | None) -> Source:
     below = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not below:
         raise DataError(f"{place} holds no images ({' '.join(sorted(SUFFIXES))}); name another folder")
-    parts, names, notes = read_folder(place, _side(below))
-    return _part(data.Source(dict(parts), names, notes), spec, part)
+    parts, classes, notes = read_folder(place, _side(below))
+    return _part(data.Source(dict(parts), classes, notes), spec, part)
 
 
 def _side(paths: list[Path]) -> int:

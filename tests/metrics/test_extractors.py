@@ -3,6 +3,7 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -24,6 +25,7 @@ fidelity = pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="torch
 def test_the_digits_classifiers_know_digits_that_they_were_not_trained_on(name: str, digits: Data) -> None:
     x, y = digits.test.batch(torch.arange(len(digits.test)))
     features, logits = extractor(name)(x)
+    assert logits is not None
     assert features.shape == (len(x), 64)
     assert (logits.argmax(1) == y).double().mean() > 0.96
 
@@ -81,11 +83,12 @@ def test_own_code_names_an_extractor(tmp_path: Path) -> None:
 
 
 def test_a_digest_changes_with_the_weights() -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    layer = nn.Linear(4, 2)
+    network = nn.Sequential(nn.Flatten(), layer)
     before = content_of(network)
     assert content_of(network) == before
     with torch.no_grad():
-        network[1].bias[0] += 1e-3
+        layer.bias[0] += 1e-3
     assert content_of(network) != before
 
 
@@ -93,7 +96,8 @@ def test_the_features_of_a_classifier_are_those_before_its_head() -> None:
     model = build("resnet-digits", 10, 1).eval()
     features, logits = extractor(BeforeHead(model))(torch.rand(5, 1, 8, 8))
     assert features.shape == (5, 64)
-    assert torch.allclose(model.linear(features), logits)
+    assert logits is not None
+    assert torch.allclose(model.get_submodule("linear")(features), logits)
     with pytest.raises(ModelError, match="no linear layer"):
         BeforeHead(nn.Conv2d(1, 1, 1))
 
@@ -122,7 +126,7 @@ def test_an_extractor_that_fails_is_named() -> None:
 
 
 @pytest.mark.parametrize("spec", ["digit", "nets.py", "", 7, "inceptoin"])
-def test_unknown_extractors_are_refused(spec: object) -> None:
+def test_unknown_extractors_are_refused(spec: Any) -> None:
     with pytest.raises(ModelError, match="digits"):
         extractor(spec)
 
@@ -161,6 +165,7 @@ def test_inception_is_torch_fidelitys(tmp_path: Path) -> None:
     found = extractor(f"inception:{tmp_path / 'w.pth'}")
     images = torch.randint(0, 256, (2, 3, 20, 20), dtype=torch.uint8)
     features, logits = found(images.float() / 255)
+    assert logits is not None
     assert logits.shape == (2, 1008)
     assert torch.equal(features, fresh(images)[0])
 
@@ -192,6 +197,7 @@ def test_features_of_real_images_are_extracted_once(tmp_path: Path) -> None:
         second = Reference(ArraySet(images, labels), Counting())
         assert calls == [20]
         assert torch.equal(first.real.features, second.real.features)
+        assert second.real.labels is not None
         assert torch.equal(second.real.labels, labels)
         for other in (ArraySet(images.flip(0), labels), ArraySet(images, 1 - labels)):
             Reference(other, Counting())

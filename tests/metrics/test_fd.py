@@ -74,8 +74,8 @@ def test_samples_of_a_run_are_those_that_sample_writes(
 ) -> None:
     run, held = str(tmp_path / "run"), []
     train(tiny(Path(run), steps=2))
-    for out in ("a.npz", "folder"):
-        assert main(["sample", run, "--n", "100", "--out", str(tmp_path / out)]) == 0
+    for name in ("a.npz", "folder"):
+        assert main(["sample", run, "--n", "100", "--out", str(tmp_path / name)]) == 0
     for images in (run, str(tmp_path / "a.npz"), str(tmp_path / "folder")):
         out = tmp_path / "found.json"
         words = ["fd", images, "digits", "--n", "100", "--only", "fid,judged,inception_score"]
