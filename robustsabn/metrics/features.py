@@ -91,15 +91,15 @@ def extract_cached(
     file = _file(images, extractor, str(way.device)) if labels is None else None
     if file is not None and (kept := _kept(file)) is not None:
         return kept
-    found = extract(images, labels, [extractor], what, way)[0]
+    extracted = extract(images, labels, [extractor], what, way)[0]
     if file is not None:
-        tensors = {"features": found.features, "logits": found.logits, "labels": found.labels}
-        tensors |= {"shape": torch.tensor(found.shape), "grey": torch.tensor(found.grey)}
+        tensors = {"features": extracted.features, "logits": extracted.logits, "labels": extracted.labels}
+        tensors |= {"shape": torch.tensor(extracted.shape), "grey": torch.tensor(extracted.grey)}
         with contextlib.suppress(WriteError):  # then they are extracted again next time
             make_folder(file.parent)
             with replacing(file) as aside:
                 save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, aside)
-    return found
+    return extracted
 
 
 def _joined(

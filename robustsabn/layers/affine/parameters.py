@@ -234,19 +234,19 @@ class RoutedAffine(nn.Module):
                 state_dict[key] = (torch.zeros_like if name == "route_bias" else torch.ones_like)(own)
             elif started and plain in state_dict:
                 state_dict[key] = state_dict.pop(plain).expand_as(own)
-            given = state_dict.get(key)
-            if isinstance(given, Tensor) and given.ndim > 1:
-                if given.shape != own.shape:
+            value = state_dict.get(key)
+            if isinstance(value, Tensor) and value.ndim > 1:
+                if value.shape != own.shape:
                     error_msgs.append(
-                        f"size mismatch for {key}: {tuple(given.shape)} given, {tuple(own.shape)} here"
+                        f"size mismatch for {key}: {tuple(value.shape)} given, {tuple(own.shape)} here"
                     )
-                state_dict[key] = (given if given.shape == own.shape else own).detach().flatten()
+                state_dict[key] = (value if value.shape == own.shape else own).detach().flatten()
         for name, buffer in self._buffers.items():
-            given = state_dict.get(prefix + name)
-            if name == "num_batches_tracked" and given is None and prefix + "running_mean" in state_dict:
-                given = state_dict[prefix + name] = torch.zeros((), dtype=torch.long)  # files of torch 0.4
-            if buffer is not None and given is not None and given.ndim == buffer.ndim - 1:
-                state_dict[prefix + name] = given.expand_as(buffer)
+            value = state_dict.get(prefix + name)
+            if name == "num_batches_tracked" and value is None and prefix + "running_mean" in state_dict:
+                value = state_dict[prefix + name] = torch.zeros((), dtype=torch.long)  # files of torch 0.4
+            if buffer is not None and value is not None and value.ndim == buffer.ndim - 1:
+                state_dict[prefix + name] = value.expand_as(buffer)
         nn.Module._load_from_state_dict(
             self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

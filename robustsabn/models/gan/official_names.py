@@ -86,7 +86,7 @@ def _norms(state: State) -> State:
 def of_biggan(network: Any, state: State) -> State:
     """BigGAN-PyTorch: blocks.I.0 with attention as blocks.I.1, singular vectors u0; a scale is 1 + `gain`."""
     flat = _positions(network)
-    found: State = {}
+    renamed: State = {}
     for key, value in state.items():
         spectral = key.endswith(".weight") and f"{key[:-6]}u0" in state
         name = re.sub(r"^blocks\.(\d+)\.(\d+)\.", lambda m: f"blocks.{flat.get((m[1], m[2]), m[0])}.", key)
@@ -96,20 +96,20 @@ def of_biggan(network: Any, state: State) -> State:
         by_class = re.fullmatch(r"(.*norm[12])\.(gain|bias)\.weight", name)
         if by_class and not spectral:
             table = "route_weight" if by_class[2] == "gain" else "route_bias"
-            found[f"{by_class[1]}.{table}"] = value + 1 if by_class[2] == "gain" else value
+            renamed[f"{by_class[1]}.{table}"] = value + 1 if by_class[2] == "gain" else value
             continue
         name = re.sub(r"(norm[12])\.(gain|bias)\.", r"\1.condition_\2.", name)
         layer, _, entry = name.rpartition(".")
         matrix = state.get(f"{key[:-2]}weight")
         if entry == "u0" and matrix is not None and matrix.ndim and value.numel() == len(matrix):
             v = normalize(value.flatten().to(matrix) @ matrix.flatten(1), dim=0, eps=1e-12)
-            found[f"{layer}.{_V}"] = v
-            found[f"{layer}.{_U}"] = normalize(matrix.flatten(1) @ v, dim=0, eps=1e-12)
+            renamed[f"{layer}.{_V}"] = v
+            renamed[f"{layer}.{_U}"] = normalize(matrix.flatten(1) @ v, dim=0, eps=1e-12)
         elif spectral:
-            found[f"{layer}.{_WEIGHT}"] = value
+            renamed[f"{layer}.{_WEIGHT}"] = value
         elif entry != "sv0":  # for their logs alone
-            found[name] = value
-    return found
+            renamed[name] = value
+    return renamed
 
 
 def _positions(network: Any) -> dict[tuple[str, str], int]:
