@@ -195,6 +195,7 @@ def test_cumulative_momentum_on_a_device(
     """Off the CPU the weights of the batches stay on the device, and running statistics come out the same."""
     layer = make(preset, momentum=None)
     if weighted:
+        assert layer.num_batches_tracked is not None
         layer.shares = torch.zeros_like(layer.num_batches_tracked, dtype=torch.float64)
     twin = copy.deepcopy(layer)
     for _ in range(3):
