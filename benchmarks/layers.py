@@ -1,99 +1,124 @@
-"""Routed layers against nn.BatchNorm2d and against three passes over the activation.
+"""Routed layers beside nn.BatchNorm2d and beside separate layers with elementwise operations.
 
-    python benchmarks/layers.py [--rounds 30] [--compiled] [--out benchmarks/results/layers.md]
+    python benchmarks/layers.py [--rounds 30] [--compiled] [--clock wall|cpu] [--out FILE]
 
-Ratios are those of forward plus backward to nn.BatchNorm2d on the same input, from alternating runs.
+Forward plus backward; gradients are set to None before each run, as optimisers do. All layers of one shape,
+layout and mode take turns, and a ratio is the median over the rounds of the ratio to nn.BatchNorm2d in the
+same round. `--clock cpu` measures the CPU time of the process, for machines on which other programs run.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import alternate, saved_bytes, write_table
+from timing import ratios, saved_bytes, write_table
 from torch import Tensor, nn
 
-from robustsabn import SaAuxBN2d, SaBN2d, Split, route
+from robustsabn import Condition, SaAuxBN2d, SaBN2d, Split, route
 from robustsabn.routing import Selection
 
 SHAPES = ((64, 64, 32, 32), (64, 256, 8, 8))
+CLASSES = (10, 143, 1000)
+LENGTH = 148
+"""Of the vector that a block of BigGAN for 128x128 takes: an embedding of 128 and 20 of the latent."""
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+Forward = Callable[[Tensor], Tensor]
 
 
-class ThreePasses(nn.Module):
-    """Normalise, shared affine and route affine in three passes, one row per sample, as in published code."""
+class SeparateLayers(nn.Module):
+    """Conditional batch norm as it is usually written: gain and bias from two layers, then two operations.
 
-    def __init__(self, channels: int, routes: int, per_route: bool) -> None:
+    `source(rows, channels)` makes a layer: `nn.Embedding` for classes, `nn.Linear` for vectors (BigGAN).
+    """
+
+    def __init__(self, channels: int, source: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(
-            nn.BatchNorm2d(channels, affine=False) for _ in range(routes if per_route else 1)
-        )
-        self.shared = nn.Parameter(torch.cat([torch.ones(1, channels), torch.zeros(1, channels)], 1))
-        self.table = nn.Embedding(routes, 2 * channels)
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.gain, self.bias = source(channels), source(channels)
 
-    def forward(self, x: Tensor, index: int | Tensor) -> Tensor:
-        route_index = index if isinstance(index, int) and len(self.norms) > 1 else 0
-        x = self.norms[route_index](x)
-        rows = torch.full((len(x),), index) if isinstance(index, int) else index
-        for affine in (self.shared.expand(len(x), -1), self.table(rows)):
-            scale, shift = affine.chunk(2, 1)
-            x = scale[:, :, None, None] * x + shift[:, :, None, None]
-        return x
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        gain, bias = 1 + self.gain(y), self.bias(y)
+        out: Tensor = self.norm(x) * gain[:, :, None, None] + bias[:, :, None, None]
+        return out
 
 
-def step(forward: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> Callable[[], object]:
+def step(layer: nn.Module, forward: Forward, x: Tensor, g: Tensor) -> Callable[[], object]:
     """Forward and backward into input and parameters."""
+    leaves = [x, *layer.parameters()]
 
-    def run() -> object:
-        x.grad = None
+    def run() -> None:
+        for leaf in leaves:
+            leaf.grad = None
         forward(x).backward(g)
-        return None
 
     return run
 
 
-def routed(layer: nn.Module, selection: Selection) -> Callable[[Tensor], Tensor]:
-    """Forward of a routed layer under a selection."""
+def routed(layer: nn.Module, selection: Selection, call: Forward | None = None) -> Forward:
+    """Forward of a routed layer, or of its compiled `call`, under a selection."""
 
     def forward(x: Tensor) -> Tensor:
         with route(layer, selection):
-            out: Tensor = layer(x)
+            out: Tensor = (layer if call is None else call)(x)
         return out
 
     return forward
 
 
+def layers_of(n: int, c: int, train: bool, compiled: bool) -> dict[str, tuple[nn.Module, Forward]]:
+    """Every layer of the table with its forward."""
+    found: dict[str, tuple[nn.Module, Forward]] = {}
+
+    def add(name: str, layer: nn.Module, selection: Selection, fast: bool = False) -> None:
+        found[name] = (layer.train(train), routed(layer, selection))
+        if fast and compiled:
+            torch._dynamo.reset()
+            call = torch.compile(layer, fullgraph=True)
+            found[f"{name}, compiled"] = (layer, routed(layer, selection, call))
+
+    bn = nn.BatchNorm2d(c).train(train)
+    found["nn.BatchNorm2d"] = (bn, bn)
+    add("SaBN, whole batch", SaBN2d(c), 1)
+    add("SaAuxBN, whole batch", SaAuxBN2d(c), 1)
+    inside = SaBN2d(c).train(train)
+    route(inside, 1).__enter__()
+    found["SaBN, whole batch, inside one route block"] = (inside, inside)
+    add("SaAuxBN, Split", SaAuxBN2d(c), Split(clean=n // 2, adv=n - n // 2))
+    for routes in CLASSES:
+        y = torch.randint(routes, (n,))
+        add(
+            f"SaBN, {routes} classes by sample",
+            SaBN2d(c, routes=routes, init="paper"),
+            y,
+            routes == CLASSES[0],
+        )
+        separate = SeparateLayers(c, lambda width, routes=routes: nn.Embedding(routes, width)).train(train)
+        found[f"separate embeddings, {routes} classes"] = (separate, lambda x, m=separate, y=y: m(x, y))
+    vectors = torch.randn(n, LENGTH)
+    add(f"SaBN, vectors of {LENGTH}", SaBN2d(c, condition=LENGTH, init="paper"), Condition(vectors), True)
+    linear = SeparateLayers(c, lambda width: nn.Linear(LENGTH, width, bias=False)).train(train)
+    found[f"separate linear maps, vectors of {LENGTH}"] = (linear, lambda x: linear(x, vectors))
+    return found
+
+
 def measure(
-    shape: tuple[int, int, int, int], fmt: torch.memory_format, train: bool, rounds: int, compiled: bool
+    shape: tuple[int, int, int, int],
+    fmt: torch.memory_format,
+    train: bool,
+    rounds: int,
+    compiled: bool,
+    clock: str,
 ) -> list[list[object]]:
     """Rows of the table for one shape, memory format and mode."""
-    n, c = shape[:2]
     x = torch.randn(shape).contiguous(memory_format=fmt).requires_grad_()
     g = torch.randn(shape).contiguous(memory_format=fmt)
-    index = torch.arange(n) % 10
-    sabn, saaux, many = SaBN2d(c), SaAuxBN2d(c), SaBN2d(c, routes=10)
-    three, three_many = ThreePasses(c, 2, True), ThreePasses(c, 10, False)
-    forwards: dict[str, Callable[[Tensor], Tensor]] = {
-        "nn.BatchNorm2d": nn.BatchNorm2d(c).train(train),
-        "SaBN, whole batch": routed(sabn.train(train), 1),
-        "SaAuxBN, whole batch": routed(saaux.train(train), 1),
-        "three passes, whole batch": lambda t: three.train(train)(t, 1),
-        "SaBN, 10 routes per sample": routed(many.train(train), index),
-        "three passes, 10 routes per sample": lambda t: three_many.train(train)(t, index),
-        "SaAuxBN, Split": routed(saaux, Split(clean=n // 2, adv=n - n // 2)),
-    }
-    if compiled:
-        fast = torch.compile(many, fullgraph=True)
-
-        def compiled_forward(t: Tensor) -> Tensor:
-            with route(many, index):
-                out: Tensor = fast(t)
-            return out
-
-        forwards["SaBN, 10 routes per sample, compiled"] = compiled_forward
-    times = alternate({name: step(f, x, g) for name, f in forwards.items()}, rounds)
-    base = times["nn.BatchNorm2d"]
+    layers = layers_of(*shape[:2], train, compiled)
+    runs = {name: step(layer, forward, x, g) for name, (layer, forward) in layers.items()}
     layout = "channels_last" if fmt == torch.channels_last else "contiguous"
     return [
         [
@@ -102,10 +127,10 @@ def measure(
             "train" if train else "eval",
             name,
             f"{ms:.2f}",
-            f"{ms / base:.2f}",
-            f"{saved_bytes(lambda f=forwards[name]: f(x)) / x.nbytes:.2f}",
+            f"{ratio:.2f}",
+            f"{saved_bytes(lambda f=layers[name][1]: f(x)) / x.nbytes:.2f}",
         ]
-        for name, ms in times.items()
+        for name, (ms, ratio) in ratios(runs, rounds, clock=CLOCKS[clock]).items()
     ]
 
 
@@ -116,8 +141,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument(
-        "--compiled", action="store_true", help="also the per-sample route under torch.compile"
+        "--compiled", action="store_true", help="also the routes by sample under torch.compile"
     )
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -125,7 +151,7 @@ def main() -> None:
     for shape in SHAPES:
         for fmt in (torch.contiguous_format, torch.channels_last):
             for train in (True, False):
-                rows += measure(shape, fmt, train, args.rounds, args.compiled)
+                rows += measure(shape, fmt, train, args.rounds, args.compiled, args.clock)
     header = ("shape", "layout", "mode", "layer", "ms", "ratio to BN", "saved activations / input")
     write_table("Routed layers, forward + backward, fp32", header, rows, args.out)
 

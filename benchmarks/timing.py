@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["alternate", "machine", "saved_bytes", "write_table"]
+__all__ = ["alternate", "machine", "ratios", "saved_bytes", "write_table"]
 
 
 def alternate(
@@ -21,6 +21,31 @@ def alternate(
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median milliseconds of each run by `clock`, all runs taking turns in every round."""
+    times = _take_turns(runs, rounds, warmup, clock)
+    return {name: 1e3 * statistics.median(values) for name, values in times.items()}
+
+
+def ratios(
+    runs: Mapping[str, Callable[[], object]],
+    rounds: int = 30,
+    warmup: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, tuple[float, float]]:
+    """Of each run the median milliseconds, and the median ratio to the first run of the same round."""
+    times = _take_turns(runs, rounds, warmup, clock)
+    base = next(iter(times.values()))
+    return {
+        name: (
+            1e3 * statistics.median(values),
+            statistics.median(value / other for value, other in zip(values, base, strict=True)),
+        )
+        for name, values in times.items()
+    }
+
+
+def _take_turns(
+    runs: Mapping[str, Callable[[], object]], rounds: int, warmup: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(warmup + rounds):
         for name, run in runs.items():
@@ -30,7 +55,7 @@ def alternate(
             _wait()
             if i >= warmup:
                 times[name].append(clock() - start)
-    return {name: 1e3 * statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def _wait() -> None:

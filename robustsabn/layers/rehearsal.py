@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from robustsabn.routing import routers_of
+
 __all__ = ["rehearse"]
 
 _HOOKS = {name for name in vars(nn.Module()) if "hook" in name}
@@ -75,6 +77,10 @@ def _run(
                 if hasattr(own, "batch_dim"):
                     module.__dict__["sync"] = False  # other processes may not rehearse
                     module.register_forward_pre_hook(partial(_note, seen, own))
+            for router in routers_of(twin):
+                if router.condition is not None:  # copies of routers have no vectors
+                    like = next(root.parameters())
+                    router.selection = like.new_empty(other, router.condition)
             args, kwargs = tree_map(resized, call)
             outs = twin(*args, **kwargs)
     except Exception:  # noqa: BLE001  # some models cannot run without data

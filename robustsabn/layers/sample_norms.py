@@ -16,7 +16,7 @@ from robustsabn.layers.affine import Affine, Init
 from robustsabn.layers.base import RoutedNorm, check_features
 from robustsabn.layers.batch_dim import batch_dim, check_samples_first
 from robustsabn.layers.checks import check_dtype
-from robustsabn.layers.moments import wide
+from robustsabn.layers.moments import torch_batch_norm, wide
 from robustsabn.routing import Resolved, Router, current_selection, is_whole_batch, record_selection
 
 __all__ = [
@@ -265,13 +265,27 @@ class _RoutedInstanceNorm(_SampleNorm):
         )
         self.eps, self.num_features = eps, num_features
 
-    def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    def _check_input(self, x: Tensor) -> None:
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:
             raise RouteError(
                 f"{type(self).__name__} got an input of shape {tuple(x.shape)}; give {self.ranks[0]} "
                 f"dimensions, (N, C, *), with C = {self.num_features}"
             )
+
+    def _plain(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        self._check_input(x)
         return F.instance_norm(x, None, None, scale, shift, True, 0.0, self.eps)
+
+    def _per_sample(self, x: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+        self._check_input(x)
+        autocast = autocast_dtype(x.device.type)
+        exact = x.dtype == scale.dtype == wide(x.dtype) and not autocast
+        if not exact or x.shape[2:].numel() < 2 or not len(x):
+            return super()._per_sample(x, scale, shift)
+        # As torch's instance norm: batch norm of one sample with N C channels, each with its own affine.
+        flat, bias = x.reshape(1, -1, *x.shape[2:]), None if shift is None else shift.reshape(-1)
+        y = torch_batch_norm(flat, None, None, scale.reshape(-1), bias, True, 0.0, self.eps)
+        return y.view(x.shape)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, " + super().extra_repr()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from robustsabn.devices import autocast_dtype
 from robustsabn.errors import RouteError
 from robustsabn.routing import Resolved, is_condition
 
@@ -40,16 +41,11 @@ def affine_of_condition(layer: Any, selection: Resolved) -> tuple[Tensor, Tensor
             "and none are given; run the model inside `with route(model, Condition(y)):` with y (N, D)"
         )
     own = next(gain.parameters())
-    with _without_autocast(selection.device.type):
+    kind = selection.device.type
+    with torch.autocast(kind, enabled=False) if autocast_dtype(kind) else nullcontext():
         y = selection.to(own.device, own.dtype)  # a model can be on several devices
         g = gain(y) + 1
         b = None if bias is None else bias(y)
     if len(layer.shape) > 1:
         g, b = (None if v is None else v.unflatten(1, layer.shape) for v in (g, b))
     return g, b
-
-
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
