@@ -70,16 +70,12 @@ def routed(layer: nn.Module, selection: Selection, call: Forward | None = None) 
     return forward
 
 
-def layers_of(n: int, c: int, train: bool, compiled: bool) -> dict[str, tuple[nn.Module, Forward]]:
+def layers_of(n: int, c: int, train: bool) -> dict[str, tuple[nn.Module, Forward]]:
     """Every layer of the table with its forward."""
     found: dict[str, tuple[nn.Module, Forward]] = {}
 
-    def add(name: str, layer: nn.Module, selection: Selection, fast: bool = False) -> None:
+    def add(name: str, layer: nn.Module, selection: Selection) -> None:
         found[name] = (layer.train(train), routed(layer, selection))
-        if fast and compiled:
-            torch._dynamo.reset()
-            call = torch.compile(layer, fullgraph=True)
-            found[f"{name}, compiled"] = (layer, routed(layer, selection, call))
 
     bn = nn.BatchNorm2d(c).train(train)
     found["nn.BatchNorm2d"] = (bn, bn)
@@ -100,9 +96,25 @@ def layers_of(n: int, c: int, train: bool, compiled: bool) -> dict[str, tuple[nn
         separate = SeparateLayers(c, lambda width, routes=routes: nn.Embedding(routes, width)).train(train)
         found[f"separate embeddings, {routes} classes"] = (separate, lambda x, m=separate, y=y: m(x, y))
     vectors = torch.randn(n, LENGTH)
-    add(f"SaBN, vectors of {LENGTH}", SaBN2d(c, condition=LENGTH, init="paper"), Condition(vectors), True)
+    add(f"SaBN, vectors of {LENGTH}", SaBN2d(c, condition=LENGTH, init="paper"), Condition(vectors))
     linear = SeparateLayers(c, lambda width: nn.Linear(LENGTH, width, bias=False)).train(train)
     found[f"separate linear maps, vectors of {LENGTH}"] = (linear, lambda x: linear(x, vectors))
+    return found
+
+
+def compiled_layers_of(n: int, c: int, train: bool) -> dict[str, tuple[nn.Module, Forward]]:
+    """Plain batch norm, and routes by sample and vectors under torch.compile."""
+    bn = nn.BatchNorm2d(c).train(train)
+    found: dict[str, tuple[nn.Module, Forward]] = {"nn.BatchNorm2d": (bn, bn)}
+    classes, vectors = SaBN2d(c, routes=10, init="paper"), SaBN2d(c, condition=LENGTH, init="paper")
+    selections: dict[str, tuple[nn.Module, Selection]] = {
+        "SaBN, 10 classes by sample": (classes, torch.randint(10, (n,))),
+        f"SaBN, vectors of {LENGTH}": (vectors, Condition(torch.randn(n, LENGTH))),
+    }
+    torch._dynamo.reset()
+    for name, (layer, selection) in selections.items():
+        call = torch.compile(layer.train(train), fullgraph=True)
+        found[f"{name}, compiled"] = (layer, routed(layer, selection, call))
     return found
 
 
@@ -117,7 +129,7 @@ def measure(
     """Rows of the table for one shape, memory format and mode."""
     x = torch.randn(shape).contiguous(memory_format=fmt).requires_grad_()
     g = torch.randn(shape).contiguous(memory_format=fmt)
-    layers = layers_of(*shape[:2], train, compiled)
+    layers = (compiled_layers_of if compiled else layers_of)(*shape[:2], train)
     runs = {name: step(layer, forward, x, g) for name, (layer, forward) in layers.items()}
     layout = "channels_last" if fmt == torch.channels_last else "contiguous"
     return [
@@ -141,7 +153,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument(
-        "--compiled", action="store_true", help="also the routes by sample under torch.compile"
+        "--compiled", action="store_true", help="routes by sample under torch.compile instead"
     )
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--out", type=Path)
@@ -153,7 +165,9 @@ def main() -> None:
             for train in (True, False):
                 rows += measure(shape, fmt, train, args.rounds, args.compiled, args.clock)
     header = ("shape", "layout", "mode", "layer", "ms", "ratio to BN", "saved activations / input")
-    write_table("Routed layers, forward + backward, fp32", header, rows, args.out)
+    write_table(
+        f"Routed layers{', compiled' * args.compiled}, forward + backward, fp32", header, rows, args.out
+    )
 
 
 if __name__ == "__main__":
