@@ -87,12 +87,7 @@ def layers_of(n: int, c: int, train: bool) -> dict[str, tuple[nn.Module, Forward
     add("SaAuxBN, Split", SaAuxBN2d(c), Split(clean=n // 2, adv=n - n // 2))
     for routes in CLASSES:
         y = torch.randint(routes, (n,))
-        add(
-            f"SaBN, {routes} classes by sample",
-            SaBN2d(c, routes=routes, init="paper"),
-            y,
-            routes == CLASSES[0],
-        )
+        add(f"SaBN, {routes} classes by sample", SaBN2d(c, routes=routes, init="paper"), y)
         separate = SeparateLayers(c, lambda width, routes=routes: nn.Embedding(routes, width)).train(train)
         found[f"separate embeddings, {routes} classes"] = (separate, lambda x, m=separate, y=y: m(x, y))
     vectors = torch.randn(n, LENGTH)
