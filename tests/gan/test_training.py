@@ -1,6 +1,7 @@
 """Runs of a tiny GAN: what they keep, how they resume, what they leave alone."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,8 @@ def test_bf16_computes_in_bf16_and_keeps_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, in torch
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles C++")
 def test_a_compiled_run_trains_what_another_does(tmp_path: Path) -> None:
     tensors = []
     for compiled in (False, True):
