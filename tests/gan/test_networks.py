@@ -154,7 +154,7 @@ def test_compiled_in_one_graph_they_compute_the_same() -> None:
     g, d = build("biggan-32", 5, "sabn", **SMALL, seed=0)  # the one with routes inside its forward
     z, y = torch.randn(4, g.latent_dim), torch.tensor([0, 4, 4, 1])
     twins = [copy.deepcopy(network) for network in (g, d)]
-    compiled = [torch.compile(twin, backend="eager", fullgraph=True) for twin in twins]
+    compiled: list[Any] = [torch.compile(twin, backend="eager", fullgraph=True) for twin in twins]
     with route(g, y), route(d, y), route(twins[0], y), route(twins[1], y):
         expected = d(g(z))
         torch.testing.assert_close(compiled[1](compiled[0](z)), expected, rtol=1e-4, atol=1e-4)

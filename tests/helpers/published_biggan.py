@@ -75,12 +75,9 @@ class CCBN(Stored):
     def __init__(self, channels: int, size: int | None, classes: int) -> None:
         super().__init__(channels)
         for name in ("gain", "bias"):
-            by_vector = size is not None
+            table = nn.Embedding(classes, channels)
             self.add_module(
-                name,
-                SNLinear(size, channels, bias=False).vectors()
-                if by_vector
-                else nn.Embedding(classes, channels),  # type: ignore[arg-type]
+                name, SNLinear(size, channels, bias=False).vectors() if size is not None else table
             )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -107,8 +104,8 @@ class GBlock(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         h = interpolate(relu(self.bn1(x, y)), scale_factor=2)
         h = self.conv2(relu(self.bn2(self.conv1(h), y)))
-        shortcut: Tensor = self.conv_sc(interpolate(x, scale_factor=2))
-        return h + shortcut
+        out: Tensor = h + self.conv_sc(interpolate(x, scale_factor=2))
+        return out
 
 
 class DBlock(nn.Module):
@@ -157,7 +154,7 @@ class BigGen(nn.Module):
         self.output_layer = nn.Sequential(PlainBN(widths[-1]), nn.ReLU(), conv(widths[-1], 3))
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        z, *chunks = z.split(self.chunk, 1)
+        z, *chunks = z.chunk(z.shape[1] // self.chunk, 1)
         of_class = self.shared(y)
         h = self.linear(z).view(len(z), -1, 4, 4)
         for i, parts in enumerate(self.blocks):
@@ -184,5 +181,5 @@ class BigDis(nn.Module):
             for part in parts:  # type: ignore[attr-defined]
                 x = part(x)
         h = relu(x).sum((2, 3))
-        score: Tensor = self.linear(h)
-        return score + (self.embed(y) * h).sum(1, keepdim=True)
+        score: Tensor = self.linear(h) + (self.embed(y) * h).sum(1, keepdim=True)
+        return score

@@ -19,8 +19,8 @@ class ConditionalNorm(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         scale, shift = self.embed(y).chunk(2, 1)
-        normal: Tensor = self.bn(x)
-        return scale[:, :, None, None] * normal + shift[:, :, None, None]
+        out: Tensor = scale[:, :, None, None] * self.bn(x) + shift[:, :, None, None]
+        return out
 
 
 class GenBlock(nn.Module):
@@ -33,8 +33,8 @@ class GenBlock(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         h = self.c1(interpolate(relu(self.b1(x, y)), scale_factor=2))
         h = self.c2(relu(self.b2(h, y)))
-        shortcut: Tensor = self.c_sc(interpolate(x, scale_factor=2))
-        return h + shortcut
+        out: Tensor = h + self.c_sc(interpolate(x, scale_factor=2))
+        return out
 
 
 class SNGANGen(nn.Module):
@@ -91,8 +91,8 @@ class SNGANDis(nn.Module):
         for k in range(1, self.depth + 1):
             x = self.get_submodule(f"block{k}")(x)
         h = relu(x).sum((2, 3))
-        score: Tensor = self.get_submodule(f"l{self.depth + 1}")(h)
-        return score + (self.l_y(y) * h).sum(1, keepdim=True)
+        score: Tensor = self.get_submodule(f"l{self.depth + 1}")(h) + (self.l_y(y) * h).sum(1, keepdim=True)
+        return score
 
 
 class Cell(nn.Module):

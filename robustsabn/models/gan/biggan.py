@@ -55,10 +55,10 @@ class BigGANGenerator(nn.Module):
                 f"latent_dim is {latent_dim}; BigGAN splits z into {parts} chunks, so give a multiple of "
                 f"{parts}"
             )
-        self.chunk = latent_dim // parts
-        self.linear = nn.Linear(self.chunk, widths[0] * BOTTOM**2)
+        self.parts, chunk = parts, latent_dim // parts
+        self.linear = nn.Linear(chunk, widths[0] * BOTTOM**2)
         self.embedding = RoutedEmbedding(num_classes, embedding_dim) if parts > 1 else None
-        router = Router(condition=embedding_dim + self.chunk) if parts > 1 else Router(num_classes)
+        router = Router(condition=embedding_dim + chunk) if parts > 1 else Router(num_classes)
         make = norms(norm, router, affine_init)
         self.blocks = nn.ModuleList()
         for i, (a, b) in enumerate(pairwise(widths)):
@@ -73,7 +73,7 @@ class BigGANGenerator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Images of the selected classes."""
         check_latents(z, self.latent_dim)
-        first, *chunks = z.split(self.chunk, 1)
+        first, *chunks = z.chunk(self.parts, 1)
         conditions = self._conditions(len(z), chunks)
         h = self.linear(first).view(len(z), -1, BOTTOM, BOTTOM)
         for block in self.blocks:

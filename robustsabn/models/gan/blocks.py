@@ -28,7 +28,8 @@ class GeneratorBlock(nn.Module):
         h = upsampled_conv(relu(self.norm1(x)), self.conv1)
         h = self.conv2(relu(self.norm2(h)))
         # a 1x1 convolution of copies gives copies
-        return h + interpolate(self.shortcut(x), scale_factor=2)
+        out: Tensor = h + interpolate(self.shortcut(x), scale_factor=2)
+        return out
 
 
 class DiscriminatorBlock(nn.Module):

@@ -71,7 +71,8 @@ class Discriminator(nn.Module):
         check_images(x, self.image_channels, self.smallest)
         h = relu(self.blocks(x)).sum((2, 3))
         projection: Tensor = (self.embedding(len(h)) * h).sum(1)
-        return projection + self.linear(h).squeeze(1)
+        scores: Tensor = projection + self.linear(h).squeeze(1)
+        return scores
 
 
 def sngan32_discriminator(num_classes: int, *, width: int = 128, **options: Any) -> Discriminator:
