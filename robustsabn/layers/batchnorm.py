@@ -196,13 +196,15 @@ class RoutedBatchNorm(RunningStatistics):
         check_dtype(self, x, self._dtype(x))
         scale, shift = self.per_sample_affine(selection)
         rows = (affine_rows(scale, 1.0, x, self._dtype(x)), affine_rows(shift, 0.0, x, self._dtype(x)))
-        grouped = self.statistics == "per_route" and isinstance(selection, Tensor)
-        groups = selection.to(x.device) if grouped else None
+        per_route = self.statistics == "per_route"
+        groups = selection.to(x.device) if per_route and isinstance(selection, Tensor) else None
         if not batch_statistics:
-            known = self.running_mean, self.running_var
+            mean, var = self.running_mean, self.running_var
             if groups is None:
-                known = tuple(t.unsqueeze(0) for t in self._running(None))
-            return normalise_samples(x, *rows, self.eps, groups, known=known)[0]
+                mean, var = (t.unsqueeze(0) for t in self._running(None))
+            assert mean is not None
+            assert var is not None
+            return normalise_samples(x, *rows, self.eps, groups, known=(mean, var))[0]
         sets = 1 if groups is None else len(self.router)
         if self.sync and is_distributed():
             exact = x.to(wide(x.dtype))  # both uses of x are added up in the backward
@@ -210,7 +212,9 @@ class RoutedBatchNorm(RunningStatistics):
             mean, var = (m if groups is None else m[groups] for m in moments[1:])
             y = apply_moments(exact, mean, var, self.eps, scale, shift).to(x.dtype)
         else:
-            y, moments = normalise_samples(x, *rows, self.eps, groups, sets=sets)
+            y, own = normalise_samples(x, *rows, self.eps, groups, sets=sets)
+            assert own is not None
+            moments = own
         if update == "move":
             self._track_moments(moments)
         return y

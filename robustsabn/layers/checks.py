@@ -42,7 +42,7 @@ def check_values(layer: RoutedNorm, x: Tensor, selection: Resolved, per_route: b
     elif isinstance(selection, Tensor):
         ones = torch.ones_like(selection)
         check_counts(layer, ones.new_zeros(len(layer.router)).index_add(0, selection, ones))
-    else:
+    elif isinstance(selection, tuple):
         for route, size in selection:
             if size == 1:
                 raise RouteError(_refusal(layer, f"one sample for route {quote(layer.router.names[route])}"))

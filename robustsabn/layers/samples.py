@@ -58,7 +58,7 @@ def _is_transformed() -> bool:
     """Whether something else than plain autograd asks for derivatives, or the program is recorded."""
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+        or torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
     )
@@ -178,7 +178,7 @@ def _slices(x: Tensor, *rows: Tensor | None) -> list[tuple[Any, ...]]:
         if t is None or (len(t) == 1 < len(x)):
             cut.append([t] * -(-len(x) // max(size, 1)))
         else:
-            cut.append(list(t.split(max(size, 1))))
+            cut.append(list(torch.split(t, max(size, 1))))
     return list(zip(*cut, strict=True))
 
 
@@ -188,8 +188,8 @@ def _affine(
     """`scale * x + slope * other + shift`, rounded once, in the dtype and layout of `other` or else of x."""
     like = x if other is None else other
     out = torch.empty_like(like)
-    scale, shift, slope = (None if t is None else over(t, x) for t in (scale, shift, slope))
-    for part, to, beside, a, b, c in _slices(x, out, None if slope is None else other, scale, shift, slope):
+    rows = [None if t is None else over(t, x) for t in (scale, shift, slope)]
+    for part, to, beside, a, b, c in _slices(x, out, None if slope is None else other, *rows):
         exact = part.dtype == out.dtype == a.dtype
         y = torch.mul(part, a, out=to) if exact else part * a
         if beside is not None:

@@ -114,7 +114,8 @@ _Before = list[tuple[Router, Resolved, "nn.Module | None", bool, object]]
 
 def _claim(routers: Iterable[Router]) -> None:
     """RouteError where another thread has a block of the same model."""
-    thread, own = threading.get_ident(), []
+    thread = threading.get_ident()
+    own: list[Router] = []
     for router in routers:
         outermost = not router.thread
         if router.thread.setdefault("id", thread) != thread:  # atomic

@@ -224,7 +224,7 @@ def test_a_block_checkpointed_with_the_helper() -> None:
 def test_the_embedding_gives_rows_of_the_selection() -> None:
     embedding = RoutedEmbedding(("a", "b", "c"), 2)
     table = embedding.weight
-    rows = {
+    rows: dict[Any, Tensor] = {
         "b": table[1].expand(4, 2),
         2: table[2].expand(4, 2),
         torch.tensor([2, 0, 0, 1]): table[[2, 0, 0, 1]],
@@ -318,7 +318,7 @@ Y = torch.zeros(2, 3)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Condition([1.0]), r"give a float tensor \(N, D\)"),
+        (lambda: Condition([1.0]), r"give a float tensor \(N, D\)"),  # type: ignore[arg-type]
         (lambda: Condition(Y[0]), r"shape \(3,\); give a dense float tensor"),
         (lambda: Condition(Y.long()), "dtype torch.int64"),
         (lambda: route(SaBN2d(2, condition=4), Condition(Y)).__enter__(), "length 3 .* condition=4"),

@@ -99,13 +99,14 @@ def test_second_order_forward_mode_and_functional_gradients(selection: Any, trai
     assert torch.autograd.gradcheck(forward, x)
     assert torch.autograd.gradgradcheck(forward, x)
     tangent = torch.randn_like(x)
-    columns = torch.autograd.functional.jacobian(forward, x)
+    columns = torch.autograd.functional.jacobian(forward, x)  # type: ignore[no-untyped-call]
     expected = (columns.reshape(x.numel(), x.numel()) @ tangent.flatten()).view_as(x)
     if training:
         layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
     with forward_ad.dual_level():
-        dual = forward(forward_ad.make_dual(x.detach(), tangent))
-        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, expected)
+        dual = forward(forward_ad.make_dual(x.detach(), tangent))  # type: ignore[no-untyped-call]
+        found = forward_ad.unpack_dual(dual).tangent  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(found, expected)
     weights = torch.randn_like(x)
     by_functions = torch.func.grad(lambda x: (forward(x) * weights).sum())(x.detach())
     torch.testing.assert_close(by_functions, torch.autograd.grad((forward(x) * weights).sum(), x)[0])

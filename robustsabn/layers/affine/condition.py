@@ -22,7 +22,7 @@ def linear_map(
 ) -> nn.Linear:
     """A linear map W (prod(S), D) without bias, not initialised; torch's `spectral_norm`s work on it."""
     with torch.no_grad():
-        return nn.utils.skip_init(
+        linear: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear,
             condition,
             math.prod(shape),
@@ -30,6 +30,7 @@ def linear_map(
             device=device or torch.get_default_device(),
             dtype=dtype,
         )
+    return linear
 
 
 def affine_of_condition(layer: Any, selection: Resolved) -> tuple[Tensor, Tensor | None]:

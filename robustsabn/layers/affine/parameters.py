@@ -86,8 +86,10 @@ class RoutedAffine(nn.Module):
             empty = torch.empty(size, device=device, dtype=dtype) if present else None
             self._parameters[name] = None if empty is None else nn.Parameter(empty)
         for name, present in (("condition_gain", True), ("condition_bias", bias)):
-            mapped = condition is not None and self.has_route_affine and present
-            setattr(self, name, linear_map(condition, shape, device, dtype) if mapped else None)
+            linear = None
+            if condition is not None and self.has_route_affine and present:
+                linear = linear_map(condition, shape, device, dtype)
+            setattr(self, name, linear)
         self.reset_affine(init)
 
     condition_gain: nn.Linear | None
