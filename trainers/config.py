@@ -1,6 +1,4 @@
-"""What every run is made of: the keys of a recipe, their defaults and ranges, and what a resume may do with
-them.
-"""
+"""The keys of every training recipe: defaults, ranges, and whether a resumed run may change them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -36,30 +34,29 @@ Rule = Literal["fixed", "free", "at start"]
 
 
 def fixed() -> dict[str, Rule]:
-    """Metadata of a field that a resumed run must have as before: another value fits no stored tensor."""
+    """Metadata of a field that a resumed run cannot change, because stored tensors would not fit."""
     return {"resume": "fixed"}
 
 
 def free() -> dict[str, Rule]:
-    """Metadata of a field that changes nothing that is trained."""
+    """Metadata of a field that does not affect training."""
     return {"resume": "free"}
 
 
 def at_start() -> dict[str, Rule]:
-    """Metadata of a field that is read when a run begins, and not when it is resumed."""
+    """Metadata of a field that is read only when a run begins, not when it is resumed."""
     return {"resume": "at start"}
 
 
 def fixed_choice() -> dict[str, Rule]:
-    """Metadata of a field that is one of several dataclasses, of which a resumed run must have the same
-    one.
-    """
+    """Metadata of a field that selects one of several dataclasses, which a resumed run cannot change."""
     return {"resume name": "fixed"}
 
 
 def resume_rule(config: Any, key: str) -> Rule | None:
-    """What a resume may do with the dotted `key` of `config`, or of a class of these; None: change it, and
-    tell.
+    """The rule for resuming with another value of the dotted `key`; None: allowed and reported.
+
+    `config` is a configuration or its class.
     """
     for name, rest in zip(key.split("."), [*key.split(".")[1:], ""], strict=True):
         if not is_dataclass(config):
@@ -80,8 +77,8 @@ def resume_rule(config: Any, key: str) -> Rule | None:
 class Augment:
     """Random crops of the image padded by `crop` pixels, and horizontal flips; then `mix`.
 
-    `mix` makes every image, and its label, a mixture with another one of the batch, in shares from
-    Beta(mix_alpha, mix_alpha).
+    `mix` combines each image and its label with another one of the batch, with weights from Beta(mix_alpha,
+    mix_alpha).
     """
 
     crop: int = 0
@@ -96,11 +93,10 @@ class Augment:
 
 @dataclass(frozen=True)
 class Extra:
-    """Further images to train on, such as generated ones: the share `fraction` of every batch is of the data
-    set `data`.
+    """Additional training images, such as generated ones: a `fraction` of every batch is from `data`.
 
-    Of a set in parts that is the training part, of one without all. Gowal et al., NeurIPS 2021, with fraction
-    0.7.
+    `data` is a data set: its training part, or all of it if it has no parts. Gowal et al., NeurIPS 2021, use
+    fraction 0.7.
     """
 
     data: str
@@ -110,16 +106,16 @@ class Extra:
         check(0 < self.fraction < 1, f"fraction is a share of the batch in (0, 1), got {self.fraction:g}")
 
     def count(self, batch_size: int) -> int:
-        """How many images of a batch are extra ones."""
+        """The number of extra images in a batch."""
         return int(self.fraction * batch_size + 0.5)
 
 
 @dataclass(frozen=True)
 class Swa:
-    """Equal average of the weights at the end of every `every`-th epoch from the fraction `start` of the run
-    on, and at its end.
+    """Stochastic weight averaging: the equal mean of the weights at the ends of epochs.
 
-    Running statistics for it are those of `batches` batches of training images, at most one pass.
+    It takes every `every`-th epoch from the fraction `start` of the run on, and the end of the run. Its
+    running statistics are estimated on `batches` training batches, at most one epoch.
     """
 
     start: float = 0.75
@@ -134,9 +130,9 @@ class Swa:
 
 @dataclass(frozen=True)
 class Optim:
-    """Learning rate (the schedule's peak), weight decay and what it acts on, largest L2 norm of the gradient.
+    """Learning rate (peak of the schedule), weight decay and maximum L2 norm `clip` of the gradient.
 
-    `decay: weights` spares biases, the affines of norms (those of routes too) and other vectors.
+    `decay: weights` does not decay biases, affines of norms (also those of routes) and other vectors.
     """
 
     lr: float = 0.1
@@ -173,8 +169,9 @@ class AdamW(Optim):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up from `warmup_start` times the learning rate during `warmup_steps` steps, capping what
-    follows.
+    """Linear warm-up over `warmup_steps` steps from `warmup_start` times the learning rate.
+
+    During it, the rate never exceeds the warm-up ramp.
     """
 
     warmup_steps: int = 0
@@ -192,21 +189,21 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class MultiStep(Schedule):
-    """Times `gamma` at each of `milestones`, fractions of the run."""
+    """Multiply by `gamma` at each of `milestones`, which are fractions of the run."""
 
     milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fine = all(0 < m <= 1 for m in self.milestones) and list(self.milestones) == sorted(self.milestones)
-        check(fine, f"milestones are rising fractions of the run in (0, 1], got {list(self.milestones)}")
+        valid = all(0 < m <= 1 for m in self.milestones) and list(self.milestones) == sorted(self.milestones)
+        check(valid, f"milestones are rising fractions of the run in (0, 1], got {list(self.milestones)}")
         check(0 < self.gamma <= 1, f"gamma must be in (0, 1], got {self.gamma:g}")
 
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine down to `final` times the learning rate."""
+    """Half a cosine, from the learning rate down to `final` times it."""
 
     final: float = 0.0
 
@@ -217,9 +214,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Cosine up from `start` times the learning rate until the fraction `peak` of the run, cosine down to
-    `final`.
-    """
+    """Cosine up from `start` times the learning rate to 1 at the fraction `peak`, then down to `final`."""
 
     peak: float = 0.3
     start: float = 0.04
@@ -234,8 +229,9 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Cyclic(Schedule):
-    """A triangle: linear up from 0 until the fraction `peak` of the run, linear down to 0. Wong et al., ICLR
-    2020.
+    """A triangle: linear from 0 up to the fraction `peak` of the run, then down to 0.
+
+    Wong et al., ICLR 2020.
     """
 
     peak: float = 0.5
@@ -247,7 +243,7 @@ class Cyclic(Schedule):
 
 @dataclass(frozen=True)
 class Validation:
-    """Every `every` epochs and at the end, on `images` of the training set that are held out."""
+    """Validate every `every` epochs and at the end, on `images` held-out images of the training set."""
 
     images: int = 1000
     every: int = 1
@@ -269,12 +265,12 @@ SCHEDULES: Mapping[str, type[Schedule]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every training run has, whatever its task.
+    """The settings that every training run has, for any task.
 
-    The run is `epochs` long, or `steps` when given. `batch_size` counts all processes together; the last
-    images of an epoch that do not fill a batch wait for the next one. `images` trains on a fixed subset of
-    that size, and `download` fetches a published set that is missing. `task` is the kind of training. `ema`
-    is the decay of an average of the weights.
+    A run is `epochs` long, or `steps` if set. `batch_size` counts all processes together; an incomplete last
+    batch of an epoch is dropped. `images` trains on a fixed subset of that size, and `download` fetches a
+    missing public data set. `task` is the kind of training. `ema` is the decay of an exponential average of
+    the weights.
     """
 
     task: str = field(default="adversarial", metadata=fixed())
@@ -306,5 +302,5 @@ class RunConfig:
 
     @property
     def step_images(self) -> int:
-        """Training images of a step, of all processes together."""
+        """Training images per step, over all processes."""
         return self.batch_size

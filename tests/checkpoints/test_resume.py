@@ -73,7 +73,7 @@ def test_a_damaged_best_is_said_at_resume_and_replaced_by_a_later_one(
     result = train(config, resume=True)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "truncated" in line]
     assert line.startswith(str(file))
-    assert line.endswith("; the best of the steps to come takes its place")
+    assert line.endswith("; the best of the following steps replaces it")
     assert read(tmp_path / "run" / "checkpoints", "best").state["step"] == result.best_step
     scores = {e["step"]: e["robust"] for e in metrics(tmp_path / "run") if e["kind"] == "validation"}
     assert result.best_step == (8 if scores[8]["adv"]["adv"] > scores[12]["adv"]["adv"] else 12)

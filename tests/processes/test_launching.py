@@ -52,7 +52,7 @@ def test_missing_ones_are_named(name: str) -> None:
     [
         ("ACCELERATE_DYNAMO_BACKEND", "x", "does not start .*correct or unset ACCELERATE_DYNAMO_BACKEND"),
         ("ACCELERATE_TORCH_DEVICE", "nowhere", "does not start .*correct or unset ACCELERATE_TORCH_DEVICE"),
-        ("ACCELERATE_TORCH_DEVICE", "meta", "device is cpu, and ACCELERATE_TORCH_DEVICE asks for meta"),
+        ("ACCELERATE_TORCH_DEVICE", "meta", "device is cpu, but ACCELERATE_TORCH_DEVICE selects meta"),
     ],
 )
 def test_what_accelerate_cannot_start_with_is_named(

@@ -64,7 +64,7 @@ def test_closing_evaluations_end_at_once_and_are_done_again(
     with interrupted(close):
         train(config)
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert "stopped in the closing evaluations; all steps are saved" in capsys.readouterr().out
+    assert "stopped during the closing evaluations; all steps are saved" in capsys.readouterr().out
     # all of them or none: a run with a part of its tables would count as ended
     assert metrics(tmp_path / "run")[-1]["kind"] == "ema"
     train(config, resume=True)

@@ -112,8 +112,8 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
             estimate_statistics(self.options.method, self.bench, self.batches, step, count)
         return self.validator.validate(step, heading, kind)
 
-    def score(self, found: Evaluation) -> list[float]:
-        score = [found.robust_accuracy, found.clean_accuracy]
+    def score(self, measured: Evaluation) -> list[float]:
+        score = [measured.robust_accuracy, measured.clean_accuracy]
         return score if self.options.by_robustness else score[::-1]
 
     def close(self, step: int, kind: str, heading: str) -> Evaluation:

@@ -1,1 +1,1 @@
-"""Checkpoints: their files, which are kept, how a run goes on from one."""
+"""Checkpoints: their files, which ones are kept, and resuming from them."""

@@ -1,4 +1,4 @@
-"""In what two configurations of a run differ, and which differences change nothing that is trained."""
+"""Differences between two configurations of a run, and which of them affect training."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -14,21 +14,19 @@ C = TypeVar("C", bound=RunConfig)
 
 
 def digest(text: str) -> str:
-    """A name for the exact text of a config.yaml."""
+    """SHA-256 of the text of a config.yaml, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def changed(before: Mapping[str, Any], now: RunConfig) -> list[tuple[str, Any, Any]]:
-    """The dotted keys in which a configuration differs from what a checkpoint was written with, and both
-    values.
-    """
-    # through the dataclass: keys that are younger than the run have their defaults
+    """The dotted keys in which `now` differs from the configuration of a checkpoint, with both values."""
+    # loading adds defaults of keys that did not exist when the run began
     known = robustsabn.config.to_dict(robustsabn.config.load(type(now), before))
     return list(differing(known, robustsabn.config.to_dict(now)))
 
 
 def differing(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The dotted keys in which two plain configurations differ, and both values."""
+    """The dotted keys in which two configurations (plain dictionaries) differ, with both values."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in dict.fromkeys([*before, *now]):
             yield from differing(before.get(name), now.get(name), f"{key}.{name}" if key else name)
@@ -37,9 +35,7 @@ def differing(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, 
 
 
 def with_free_settings(before: Mapping[str, Any], now: C) -> C:
-    """The configuration `before` of a checkpoint with those settings of `now` that change nothing that is
-    trained.
-    """
+    """The configuration `before` of a checkpoint, with the settings of `now` that do not affect training."""
     known = robustsabn.config.load(type(now), before)
     free = {
         field.name: getattr(now, field.name)
@@ -50,5 +46,5 @@ def with_free_settings(before: Mapping[str, Any], now: C) -> C:
 
 
 def changes_training(config: RunConfig | type[RunConfig], key: str) -> bool:
-    """Whether another value of the dotted `key` would train something else from a checkpoint on."""
+    """Whether a change of the dotted `key` would affect training after a checkpoint."""
     return resume_rule(config, key) not in ("free", "at start")

@@ -1,4 +1,4 @@
-"""Whether a run's config.yaml is still the one that its checkpoints were written with."""
+"""Checks whether a run's config.yaml was edited after its checkpoints were written."""
 
 import warnings
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from robustsabn.trainers.runs.folder import RunFolder
 
 __all__ = ["trained_with"]
 
-# where things lie: these may move after training
+# locations, which may change after training
 _PLACES = ("model", "data", "extra.data")
 
 
@@ -23,37 +23,37 @@ def trained_with(
     cls: type[RunConfig],
     complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The keys and values of a run's configuration, of the class `cls`, as its config.yaml has them.
+    """The configuration that a run was trained with, as keys and values from its config.yaml.
 
-    Raises CheckpointError where that was edited since and would have the numbers be those of another
-    training. Another place of the model or the data is a warning. `complete` adds the defaults of keys that
-    are missing, where `cls` alone does not tell them.
+    Raises CheckpointError if the file was edited after training in a setting that affects training. A new
+    location of the model or the data only warns. `cls` is the class of the configuration; `complete` adds the
+    defaults of missing keys if `cls` alone does not determine them.
     """
-    given = dict(folder.written_config())
-    signed = []
+    written = dict(folder.written_config())
+    states = []
     for name in ("last", "previous"):
         try:
-            signed.append(checked(read_facts(folder.checkpoints, name), folder.checkpoints / name))
-        except CheckpointError:  # whoever needs it will say so
+            states.append(checked(read_facts(folder.checkpoints, name), folder.checkpoints / name))
+        except CheckpointError:  # reported when that checkpoint is read
             continue
-    if not signed or "config_file" not in signed[0]:  # not yet, or by an earlier version
-        return given
+    if not states or "config_file" not in states[0]:  # no checkpoint yet, or one of an earlier version
+        return written
     now = digest(folder.config.read_text(encoding="utf-8"))
-    if now == signed[0]["config_file"]:
-        return given
-    before: dict[str, Any] = signed[0]["config"]
-    if any(now == state.get("config_file") for state in signed[1:]):  # killed before the file followed
+    if now == states[0]["config_file"]:
+        return written
+    before: dict[str, Any] = states[0]["config"]
+    if any(now == state.get("config_file") for state in states[1:]):  # killed before config.yaml was updated
         return before
     complete = complete or (lambda values: robustsabn.config.to_dict(robustsabn.config.load(cls, values)))
     moved = []
-    for key, old, new in differing(complete(before), complete(given)):
+    for key, old, new in differing(complete(before), complete(written)):
         if key in _PLACES:
             moved.append(f"{key} is {new}, it was {old}")
         elif changes_training(cls, key):
             raise CheckpointError(
                 f"{folder.config} was edited after training: {key} is {new}, the checkpoint was trained with "
-                f"{old}; put it back, or train on with it: robustsabn train {folder.config} --resume"
+                f"{old}; restore it, or continue training with it: robustsabn train {folder.config} --resume"
             )
     if moved:
         warnings.warn(f"{folder.config} was edited after training: {'; '.join(moved)}", stacklevel=4)
-    return given
+    return written

@@ -3,7 +3,8 @@
     state.json           step, configuration, versions, best score, SHA-256 of the other files and of itself
     model.safetensors    optimizer.safetensors    …
 
-A checkpoint is written beside its place, flushed to the disk and renamed. `last` gives way to `previous`.
+A checkpoint is written under a temporary name, flushed to disk and renamed.
+The old `last` becomes `previous`.
 """
 
 import hashlib
@@ -51,19 +52,16 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named sets of tensors (`model`, `optimizer`, …), one file each, and what else there is to know as
-    JSON.
-    """
+    """Named sets of tensors (`model`, `optimizer`, …), one file each, and a state for JSON."""
 
     tensors: dict[str, Tensors]
     state: dict[str, Any]
 
 
 def write(folder: Path, checkpoint: Checkpoint, names: tuple[str, ...] = ("last",)) -> None:
-    """Store `checkpoint` in `folder` under each of `names`; what was there stays until its replacement is
-    complete.
+    """Save `checkpoint` in `folder` under each of `names`; old ones stay until the new ones are complete.
 
-    Raises WriteError where the disk is full or cannot be written; nothing half-written is left then.
+    Raises WriteError if the disk is full or not writable; no incomplete file remains then.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +70,7 @@ def write(folder: Path, checkpoint: Checkpoint, names: tuple[str, ...] = ("last"
             first = _fresh(folder)
             _fill(first, checkpoint)
             copies = [_copy(first, folder) for _ in names[1:]]
-            # the last name is the one that a resumed run starts from: the others must be in place before
+            # a resumed run starts from the first name, so it is renamed last
             for name, ready in zip(reversed(names), [*copies, first], strict=True):
                 _publish(ready, folder / name, _before(folder, name))
         finally:
@@ -80,9 +78,9 @@ def write(folder: Path, checkpoint: Checkpoint, names: tuple[str, ...] = ("last"
 
 
 def read(folder: Path, name: str = "best") -> Checkpoint:
-    """The checkpoint `folder/name`, verified.
+    """Read and verify the checkpoint `folder/name`.
 
-    Raises CheckpointError, in one line that names the file, when it is missing, truncated or altered.
+    Raises CheckpointError, in one line that names the file, if it is missing, truncated or altered.
     """
     place = _place(folder, name)
     state = read_facts(folder, name)
@@ -93,32 +91,38 @@ def read(folder: Path, name: str = "best") -> Checkpoint:
 
 
 def read_facts(folder: Path, name: str) -> dict[str, Any]:
-    """What is known about the checkpoint `folder/name` besides its tensors, verified. Raises as `read`."""
+    """Read and verify the state of the checkpoint `folder/name`, without its tensors. Raises as `read`."""
     place = _place(folder, name)
     if not place.is_dir():
-        found = sorted(p.name for p in folder.glob("[!.]*") if p.is_dir())
-        raise CheckpointError(f"{folder / name}: no such checkpoint; there are: {', '.join(found) or 'none'}")
+        available = sorted(p.name for p in folder.glob("[!.]*") if p.is_dir())
+        raise CheckpointError(
+            f"{folder / name}: no such checkpoint; there are: {', '.join(available) or 'none'}"
+        )
     file = place / "state.json"
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-        fine = state.pop("sha256") == _digest(state)
+        unaltered = state.pop("sha256") == _digest(state)
         version = state["format"]
-        named = all(_FILE.fullmatch(name) and isinstance(sha, str) for name, sha in state["files"].items())
+        valid_names = all(
+            _FILE.fullmatch(name) and isinstance(sha, str) for name, sha in state["files"].items()
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise CheckpointError(f"{file} is missing or truncated{_REMEDY}") from None
-    if not fine:
+    if not unaltered:
         raise CheckpointError(f"{file} was altered after it was written{_REMEDY}")
     if version != FORMAT:
         raise CheckpointError(f"{file} has format {quote(version)}, this version reads {FORMAT}")
-    if not named:
+    if not valid_names:
         raise CheckpointError(f"{file} names files that are not those of a checkpoint{_REMEDY}")
-    found_state: dict[str, Any] = state
-    return found_state
+    facts: dict[str, Any] = state
+    return facts
 
 
 def _place(folder: Path, name: str) -> Path:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
-        raise CheckpointError(f"no checkpoint is called {quote(name)}; names are best, last and the like")
+        raise CheckpointError(
+            f"no checkpoint is called {quote(name)}; names are letters, digits, - and _, such as best or last"
+        )
     place = folder / name
     if not place.is_dir() and name != "last":  # killed between the two renames
         return _before(folder, name)
@@ -126,7 +130,7 @@ def _place(folder: Path, name: str) -> Path:
 
 
 def read_newest(folder: Path) -> tuple[Checkpoint, str | None]:
-    """The checkpoint to resume from, `last` or else `previous`, and why it is not `last`."""
+    """The checkpoint to resume from, `last` or else `previous`, and why `last` could not be read."""
     try:
         return read(folder, "last"), None
     except CheckpointError as error:
@@ -145,7 +149,7 @@ def clear(folder: Path) -> None:
 
 
 def set_aside(folder: Path, name: str) -> None:
-    """Move a damaged checkpoint to `damaged-NAME`, so that it never takes the place of a sound one."""
+    """Rename a damaged checkpoint to `damaged-NAME`, so that it never replaces an intact one."""
     if (folder / name).is_dir():
         aside = folder / f"damaged-{name}"
         shutil.rmtree(aside, ignore_errors=True)
@@ -153,7 +157,7 @@ def set_aside(folder: Path, name: str) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """The tensors of an optimiser's state, by "index of the parameter.name"."""
+    """The tensors of an optimiser's state, with keys such as "3.momentum_buffer" for parameter 3."""
     state = optimizer.state_dict()["state"]
     return {
         f"{index}.{key}": value
@@ -164,9 +168,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Give `optimizer` the tensors that `optimizer_tensors` found; its hyperparameters stay.
+    """Load tensors from `optimizer_tensors` into `optimizer`; its hyperparameters stay.
 
-    Raises ValueError for tensors of other parameters than it has.
+    Raises ValueError if the tensors do not fit its parameters.
     """
     state: dict[int, Tensors] = {}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -176,7 +180,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Non
             raise ValueError(f"{name} belongs to no parameter of the optimiser")
         parameter = parameters[int(index)]
         if value.ndim > 1 and value.numel() == parameter.numel():
-            value = value.view_as(parameter)  # route tables once had two dimensions
+            value = value.view_as(parameter)  # earlier versions stored route tables in two dimensions
         if value.shape not in (parameter.shape, ()):
             raise ValueError(
                 f"{name} is of shape {tuple(value.shape)}, its parameter of {tuple(parameter.shape)}"
@@ -189,8 +193,7 @@ def _fill(place: Path, checkpoint: Checkpoint) -> None:
     files = {}
     for name, tensors in checkpoint.tensors.items():
         file = place / f"{name}.safetensors"
-        # one copy each: tensors that share memory are stored twice and shared again by the model that loads
-        # them
+        # copies, because safetensors stores no shared memory; loading restores the sharing
         copies = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
         with replacing(file) as aside:
             save_file(copies, aside, version_notes(tensors))
@@ -214,7 +217,7 @@ def _load(file: Path, sha: str) -> Tensors:
 
 
 def _publish(ready: Path, place: Path, before: Path) -> None:
-    flush(ready)  # the names of its files, before its own
+    flush(ready)  # the files inside must be on disk before the rename
     if place.exists():
         shutil.rmtree(before, ignore_errors=True)
         place.rename(before)
@@ -225,7 +228,7 @@ def _publish(ready: Path, place: Path, before: Path) -> None:
 
 
 def _before(folder: Path, name: str) -> Path:
-    """Where a checkpoint stays while its successor takes its name; that of `last` stays for good."""
+    """Where the old checkpoint goes while it is replaced; that of `last` stays as `previous`."""
     return folder / {"last": "previous"}.get(name, f".{name}-before")
 
 
@@ -236,7 +239,7 @@ def _fresh(folder: Path) -> Path:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what was not completed, by this process or by one that was killed."""
+    """Remove incomplete checkpoints of this process or of one that was killed."""
     for place in folder.glob(f"{ASIDE}*"):
         shutil.rmtree(place, ignore_errors=True)
 

@@ -1,7 +1,7 @@
-"""The checkpoints of a run: what goes into them, which are kept for their score, how a run takes one up.
+"""The checkpoints of a run: what they contain, which are kept, how they are restored.
 
-`best` has the weights of highest score; every average of weights has a checkpoint of its name, of its highest
-score.
+`best` has the weights with the highest score. Each average of the weights has a checkpoint of its own name,
+also with the highest score.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckpointManager"]
 
 Statistics = dict[str, dict[str, Tensor]]
-"""By network: the running statistics of each process, (processes, ...) by name."""
+"""Running statistics of every process, (processes, ...) by name, for each network."""
 
 
 class CheckpointManager:
@@ -49,15 +49,15 @@ class CheckpointManager:
         """The text of config.yaml."""
         return robustsabn.config.dump(replace(config, out=str(self.folder.parent)))
 
-    def save(self, step: int, epoch: float, found: Mapping[str, Measured], own: Statistics) -> None:
-        """Store the run after `step` steps as `last`, and under each name in `found` if that beats what is
-        kept.
+    def save(self, step: int, epoch: float, evaluations: Mapping[str, Measured], own: Statistics) -> None:
+        """Save the run after `step` steps as `last`, and as each name with a new best score.
 
-        `own` are the running statistics to go on with, where those of the processes differ.
+        `evaluations` are by name. `own` are the running statistics to resume with, if those of the processes
+        differ.
         """
-        better = [name for name, measured in found.items() if self._beats(name, step, measured)]
+        better = [name for name, measured in evaluations.items() if self._beats(name, step, measured)]
         carried = {name: gathered(self.accelerator, value) for name, value in self.task.carried().items()}
-        state = self._state(step, epoch, found)
+        state = self._state(step, epoch, evaluations)
         shared(self.accelerator, lambda: self._write(state, better, own, carried))
         self.accelerator.wait_for_everyone()
 
@@ -79,10 +79,9 @@ class CheckpointManager:
         files.write(self.folder, files.Checkpoint(tensors, state), names)
 
     def restore(self, found: Found) -> tuple[int, str]:
-        """Bring everything to where it was: after how many steps that was, and a line where something begins
-        anew.
+        """Restore everything; returns the step and a line about what could not be restored, or "".
 
-        Raises CheckpointError where the tensors are not those of such a run.
+        Raises CheckpointError if the tensors do not fit this run.
         """
         try:
             return self._restore(found)
@@ -112,8 +111,9 @@ class CheckpointManager:
         return state["step"], self.task.restore(tensors.get("method", {}), state)
 
     def weights(self, name: str) -> int:
-        """Give the networks the weights kept as `name`, and say of which step; CheckpointError where they
-        are damaged.
+        """Load the weights saved as `name` into the networks and return their step.
+
+        Raises CheckpointError if they are damaged.
         """
 
         def read() -> tuple[dict[str, files.Tensors], int]:
@@ -126,9 +126,7 @@ class CheckpointManager:
         return step
 
     def check_space(self) -> None:
-        """WriteError unless the disk has room for the checkpoints that are kept, and for the next one beside
-        them.
-        """
+        """Raise WriteError unless the disk has room for all checkpoints and a temporary one."""
         weights = sum(
             t.numel() * t.element_size() for each in self._networks().values() for t in each.values()
         )
@@ -139,20 +137,20 @@ class CheckpointManager:
         )
         averages = len(self.task.averages)
         whole = weights * (1 + averages) + moments
-        there = sum(file.stat().st_size for file in self.folder.glob("*/*.safetensors"))
-        require_space(self.folder.parent, max(4 * whole + weights * averages - there, whole))
+        existing = sum(file.stat().st_size for file in self.folder.glob("*/*.safetensors"))
+        require_space(self.folder.parent, max(4 * whole + weights * averages - existing, whole))
 
     def _networks(self) -> dict[str, files.Tensors]:
         return {name: network.raw.state_dict() for name, network in self.task.networks.items()}
 
-    def _state(self, step: int, epoch: float, found: Mapping[str, Measured]) -> dict[str, Any]:
+    def _state(self, step: int, epoch: float, evaluations: Mapping[str, Measured]) -> dict[str, Any]:
         scaler = self.accelerator.scaler
         return {
             "step": step,
             "epoch": epoch,
             **self.kept,
             "averages": {name: average.counts for name, average in self.task.averages.items()},
-            "validation": {name: measured.to_dict() for name, measured in found.items()},
+            "validation": {name: measured.to_dict() for name, measured in evaluations.items()},
             **self.task.facts(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "config": robustsabn.config.to_dict(self.config),
@@ -168,5 +166,5 @@ class CheckpointManager:
 
 
 def _named(what: str, name: str) -> str:
-    """The file of `what` belongs to `name`; that of the one network of a classifier needs no name."""
+    """The file name for `what` of network `name`; the one network of a classifier adds no name."""
     return what if name == "model" else f"{what}-{name}"

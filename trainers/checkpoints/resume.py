@@ -1,4 +1,4 @@
-"""Going on with a run: which checkpoint, and whether the configuration is still that of the run."""
+"""Resuming a run: which checkpoint is used, and whether the configuration still fits it."""
 
 import contextlib
 import math
@@ -16,21 +16,22 @@ from robustsabn.trainers.runs.metrics import read_records
 
 __all__ = ["Found", "find", "kept_names", "told_changes"]
 
-# nothing to tell about these
+# changes of these are not reported
 _UNTOLD = ("out", "download")
 
 
 @dataclass(frozen=True)
 class Found:
-    """The checkpoint to go on from, and a line on each that is damaged, by its name."""
+    """The checkpoint to resume from, and a message for each damaged one, by its name."""
 
     stored: Checkpoint
     damaged: dict[str, str]
 
 
 def find(folder: RunFolder) -> Found | None:
-    """Which checkpoint to go on from, None for a run that ended before its first; CheckpointError where none
-    is sound.
+    """The checkpoint to resume from, or None if the run ended before its first one.
+
+    Raises CheckpointError if none is intact.
     """
     if not any((folder.checkpoints / name).is_dir() for name in ("last", "previous")):
         _check_nothing_lost(folder)
@@ -38,7 +39,7 @@ def find(folder: RunFolder) -> Found | None:
     try:
         stored, damage = read_newest(folder.checkpoints)
     except CheckpointError as error:
-        begin = "" if "out=" in str(error) else ", or begin another run with out="
+        begin = "" if "out=" in str(error) else ", or start a new run with out="
         raise CheckpointError(f"{error}{begin}") from error
     checked(stored.state, folder.checkpoints)
     damaged = {"last": f"{damage}; resuming from the checkpoint before it"} if damage else {}
@@ -46,21 +47,20 @@ def find(folder: RunFolder) -> Found | None:
         try:
             read(folder.checkpoints, name)
         except CheckpointError as error:
-            damaged[name] = f"{error}; the best of the steps to come takes its place"
+            damaged[name] = f"{error}; the best of the following steps replaces it"
     return Found(stored, damaged)
 
 
 def kept_names(stored: Checkpoint) -> list[str]:
-    """The checkpoints that the run had kept for their score by then."""
+    """The checkpoints that the run had kept for their score."""
     state = stored.state
     return [name for name in ("best", *state.get("averages", {})) if state.get(name, {}).get("step", -1) >= 0]
 
 
 def _check_nothing_lost(folder: RunFolder) -> None:
-    """CheckpointError where a run went on after its first checkpoint: what it would resume from was there,
-    and is gone.
+    """Raise CheckpointError if the run had a complete checkpoint that is now missing.
 
-    One that is killed in the middle of its first checkpoint may have written `best`, and not yet `last`.
+    A run killed during its first checkpoint may have written `best` but not `last`.
     """
     records = list(read_records(folder.metrics))
     saved = [record["step"] for record in records if record["kind"] == "validation"]
@@ -70,22 +70,22 @@ def _check_nothing_lost(folder: RunFolder) -> None:
     first = min(saved, default=math.inf)
     if any(record["step"] > first or record["kind"].startswith("test") for record in records):
         raise CheckpointError(
-            f"{folder.checkpoints} holds no checkpoint to resume from, and the run got to step "
+            f"{folder.checkpoints} has no checkpoint to resume from, but the run reached step "
             f"{records[-1]['step']}; restore last from a copy, or start again with another out="
         )
 
 
 def _scored(folder: RunFolder) -> Iterator[str]:
-    """Checkpoints in a folder that were kept for their score."""
+    """The checkpoints in a folder, without damaged ones."""
     for place in folder.checkpoints.glob("[!.]*"):
         if place.is_dir() and not place.name.startswith("damaged-"):
             yield place.name
 
 
 def told_changes(folder: RunFolder, stored: Checkpoint, config: RunConfig) -> list[str]:
-    """What differs between the run so far and `config`, lines for the reader.
+    """Lines for the user about the differences between the run so far and `config`.
 
-    Raises ConfigError where what is stored would not fit: a network or an optimiser would be another one.
+    Raises ConfigError if the stored tensors would not fit: another network or another optimiser.
     """
     changes, lines = [], []
     for key, old, new in changed(stored.state["config"], config):
@@ -97,7 +97,7 @@ def told_changes(folder: RunFolder, stored: Checkpoint, config: RunConfig) -> li
         if changes_training(config, key):
             changes.append(f"{key} {old} -> {new}")
         elif key == "weights":
-            lines.append("weights are those of the run; what the configuration names is not read again")
+            lines.append("weights are those of the run; the file in the configuration is not read again")
         elif key not in _UNTOLD:
             lines.append(f"from now on: {key} {old} -> {new}")
     if changes:

@@ -1,4 +1,4 @@
-"""What the state of a checkpoint has to hold: files come from elsewhere, too."""
+"""Checks of the state in a checkpoint, which may come from elsewhere."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["check_images", "check_state", "checked", "fill", "images_of", "is_wh
 
 
 def is_whole(value: Any, least: int = 0) -> bool:
-    """Whether a value is a whole number from `least` on."""
+    """Whether `value` is an integer of at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -35,7 +35,7 @@ _NEEDED: dict[str, Callable[[Any], bool]] = {
     "best": _score,
     "config": _mapping,
 }
-# of younger versions, or of some runs
+# only in newer versions or in some runs
 _ALLOWED: dict[str, Callable[[Any], bool]] = {
     "ema": _score,
     "swa": _score,
@@ -45,46 +45,43 @@ _ALLOWED: dict[str, Callable[[Any], bool]] = {
 
 
 def checked(state: dict[str, Any], file: Path) -> dict[str, Any]:
-    """`state`; CheckpointError, which names `file`, where it is not the state of a run."""
+    """Return `state`; raise CheckpointError, which names `file`, if it is not the state of a run."""
     check_state(state, file, _NEEDED)
-    check_state(state, file, {key: fine for key, fine in _ALLOWED.items() if key in state})
+    check_state(state, file, {key: valid for key, valid in _ALLOWED.items() if key in state})
     check_state(state, file, {name: _score for name in state.get("averages", {}) if name in state})
     return state
 
 
 def check_state(state: dict[str, Any], file: Path, needed: Mapping[str, Callable[[Any], bool]]) -> None:
-    """CheckpointError, which names `file`, unless each of the `needed` entries is there and passes its
-    check.
-    """
-    for key, fine in needed.items():
-        if not fine(state.get(key)):
-            given = "missing" if key not in state else quote(state[key])
+    """Raise CheckpointError, which names `file`, unless all `needed` entries exist and are valid."""
+    for key, valid in needed.items():
+        if not valid(state.get(key)):
+            value = "missing" if key not in state else quote(state[key])
             raise CheckpointError(
-                f"{file} is not the state of a run: {key} is {given}; restore it from a copy"
+                f"{file} is not the state of a run: {key} is {value}; restore it from a copy"
             )
 
 
 def check_images(state: dict[str, Any], file: Path) -> None:
-    """CheckpointError, which names `file`, unless `state` tells classes and the shape of images."""
+    """Raise CheckpointError, which names `file`, unless `state` has the classes and the image shape."""
     check_state(state, file, {"classes": _names, "shape": _shape})
 
 
 def images_of(state: dict[str, Any], file: Path) -> tuple[tuple[str, ...], tuple[int, int, int]]:
-    """The classes and the shape (C, H, W) of the images that a network was trained on; raises as
-    `check_images`.
-    """
+    """The classes and the image shape (C, H, W) that a network was trained on. Raises as `check_images`."""
     check_images(state, file)
     channels, height, width = state["shape"]
     return tuple(state["classes"]), (channels, height, width)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Load the tensors of a checkpoint into `model`; CheckpointError, which begins with `what`, if they do
-    not fit.
+    """Load the tensors of a checkpoint into `model`.
+
+    Raises CheckpointError, which starts with `what`, if they do not fit.
     """
     try:
         load_state(model, tensors)
-    except Exception as error:  # whatever modules of the user raise
+    except Exception as error:  # modules of the user may raise anything
         raise CheckpointError(
             f"{what} of its config.yaml; has the model's code changed since, or the file been edited?"
         ) from error

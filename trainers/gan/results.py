@@ -97,16 +97,16 @@ class GanResults(Results[GanConfig, GanEvaluation]):
         shown = {*COLUMNS, "training_seconds"}
         return self.named(name for run in runs for name in run.numbers if name in shown)
 
-    def table(self, found: GanEvaluation, title: str) -> Table:
-        numbers, rows = found.numbers(), []
+    def table(self, measured: GanEvaluation, title: str) -> Table:
+        numbers, rows = measured.numbers(), []
         for name, column in COLUMNS.items():
             if name in numbers:
                 real = numbers.get(OF_REAL.get(name, ""))
                 rows.append(
                     [column.heading, column.text(numbers[name]), "" if real is None else column.text(real)]
                 )
-        head = [f"{found.images} images", "generated", "real"]
-        return result_table(f"{title}\n{found.label}" if found.label else title, head, rows)
+        head = [f"{measured.images} images", "generated", "real"]
+        return result_table(f"{title}\n{measured.label}" if measured.label else title, head, rows)
 
     def page(self, config: GanConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
         page = super().page(config, folder, records)

@@ -109,8 +109,8 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
             estimate_statistics(self.bench, step, self.options.standing_batches)
         return self.evaluator.validate(step, kind, heading)
 
-    def score(self, found: GanEvaluation) -> list[float]:
-        return [float(self.evaluated) if found.distance is None else -found.distance]
+    def score(self, measured: GanEvaluation) -> list[float]:
+        return [float(self.evaluated) if measured.distance is None else -measured.distance]
 
     def close(self, step: int, kind: str, heading: str) -> GanEvaluation:
         return self.evaluator.close(step, kind, heading)

@@ -13,11 +13,11 @@ from robustsabn.trainers.processes.distributed import average_over_processes, ru
 __all__ = ["Average", "Ema", "EmaStatistics", "Swa"]
 
 EmaStatistics = Literal["live", "averaged", "standing"]
-"""Running statistics of an exponential average: those of the model, an average too, or estimated anew."""
+"""Running statistics of an EMA: those of the model, their own average, or a new estimate."""
 
 
 class Average(ABC):
-    """An average of the trained parameters, which can take their place in the model for a while."""
+    """An average of the trained parameters, which can replace them in the model for a while."""
 
     words: ClassVar[str]
 
@@ -28,21 +28,21 @@ class Average(ABC):
 
     @property
     def changed(self) -> bool:
-        """Whether it has followed the model since it was last evaluated."""
+        """Whether the average was updated since its last evaluation."""
         return self.count > self.evaluated
 
     @property
     def counts(self) -> dict[str, int]:
-        """What there is to keep besides `values`."""
+        """The counters to save with `values`."""
         return {"count": self.count, "evaluated": self.evaluated}
 
     @abstractmethod
     def update(self, step: int) -> None:
-        """Follow the model after its step `step`, from 0."""
+        """Update the average after training step `step`, counted from 0."""
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor] | None, counts: Mapping[str, int] | None = None) -> None:
-        """Go on from stored `values` and `counts`, or begin at the model as it is."""
+        """Continue from stored `values` and `counts`, or start from the current weights of the model."""
         for name, value in self.values.items():
             value.copy_(
                 self.live[name] if values is None else values[name].view_as(value)
@@ -52,7 +52,7 @@ class Average(ABC):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights inside the block, and exactly its own after it."""
+        """Put the averaged weights into the model inside the block; restore its own weights afterwards."""
         self._exchange()
         try:
             yield
@@ -76,12 +76,11 @@ class Average(ABC):
 
 
 class Ema(Average):
-    """Exponential moving average of the trained parameters p: e <- d e + (1 - d) p, with d = min(decay, (1 +
-    t) / (10 + t)).
+    """Exponential moving average (EMA) of the trained parameters p: e <- d e + (1 - d) p.
 
-    t counts updates from 0, so that the first weights are soon forgotten. Running statistics are those of the
-    model at any moment (`live`); or averaged as the parameters are, their mean over the processes
-    (`averaged`); or the average has its own, to be estimated inside `in_place` (`standing`).
+    The decay is d = min(decay, (1 + t) / (10 + t)) where t counts updates from 0, so that early weights soon
+    fade. `statistics` selects the running statistics: "live" are those of the model; "averaged" are an EMA
+    too, of their mean over the processes; "standing" are estimated again inside `in_place`.
     """
 
     words = "averaged weights"
@@ -91,7 +90,7 @@ class Ema(Average):
         self.decay, self.weights = decay, tuple(self.live)
         own = {} if statistics == "live" else running_statistics(model)
         self.standing = statistics == "standing"
-        # counters are estimated anew with the rest, and no average
+        # counters of batches are not averaged, only estimated again
         self.own = {name: b for name, b in own.items() if self.standing or b.is_floating_point()}
         self._add(self.own)
 
@@ -107,8 +106,9 @@ class Ema(Average):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """As for `Average`. With new weights, statistics that are to be estimated begin at those of the
-        model.
+        """As in `Average`.
+
+        Statistics to be estimated start from those of the model if the weights are new.
         """
         if self.standing and self.changed:
             self._take(self.own)
@@ -117,11 +117,11 @@ class Ema(Average):
 
 
 class Swa(Average):
-    """Equal average of the trained parameters after every `stride` steps from step `start` on, and after the
-    last, `total`.
+    """Stochastic weight averaging: the equal mean of the trained parameters of several steps.
 
-    Batch norms have running statistics of their own here, which belong to the averaged weights and are to be
-    estimated inside `in_place`. Izmailov et al., UAI 2018.
+    It takes the parameters after every `stride` steps from step `start` on, and after the last step, `total`.
+    The averaged weights have their own running statistics, to be estimated inside `in_place`. Izmailov et
+    al., UAI 2018.
     """
 
     words = "weights averaged over epochs"
@@ -144,8 +144,9 @@ class Swa(Average):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """As for `Average`. When the weights are new, the statistics are those of the model, to begin
-        with.
+        """As in `Average`.
+
+        The running statistics start from those of the model if the weights are new.
         """
         if self.changed:
             self._take(self.statistics)

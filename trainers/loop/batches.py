@@ -1,6 +1,4 @@
-"""Training batches: which images step `s` sees, and how they are cropped, is a function of (seed, s)
-alone.
-"""
+"""Training batches: the images of step s and their augmentation depend only on (seed, s)."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,17 +22,17 @@ Read = tuple[Tensor, Tensor, Mixing | None]
 
 
 class Batches:
-    """This process's share of the batches of a run.
+    """The batches of a run, of which each process gets its share.
 
-    `batch_size` counts all processes; each takes an equal consecutive share. Every draw is made for the whole
-    batch, so the number of processes changes nothing. Every batch is given `replays` times running. Where
-    images are mixed, labels are those of `classes` in shares (n, K) that sum to 1. Images in memory are kept
-    on the device; others are read ahead.
+    `batch_size` counts all processes; each takes an equal, consecutive share. Random numbers are drawn for
+    the whole batch, so the number of processes changes nothing. Every batch is repeated `replays` times. With
+    mixed images, labels are shares (n, K) of the `classes` that sum to 1. Images in memory are moved to the
+    device; others are read ahead.
 
-    `extra`, where given, is another set and how many images of every batch are of it, spread evenly over the
-    batch. Either set is then gone through without end, all of it before any of it again; an epoch has as many
-    steps as without. The other set stays where it is held. Another `purpose` is another order of the same
-    images, with draws of its own: a run may have several.
+    `extra` is a second set and the number of its images in each batch, which are spread evenly over the
+    batch. Both sets are cycled separately; the epoch length is that of `images`. The second set stays where
+    it is. A different `purpose` gives a different order and different augmentation, so a run may have several
+    `Batches`.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class Batches:
         self.share = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
 
     def run(self, start: int, stop: int) -> Iterator[Batch]:
-        """Images (n, C, H, W) in [0, 1] and labels (n,) of steps `start` … `stop` - 1, in order."""
+        """Images (n, C, H, W) in [0, 1] and labels (n,) of the steps `start` … `stop` - 1, in order."""
         first = start // self.replays
         for index, batch in enumerate(self._run(first, -(-stop // self.replays)), first):
             last = index * self.replays + self.replays
@@ -80,7 +78,7 @@ class Batches:
                 yield batch
 
     def following(self, step: int, count: int) -> Iterator[Batch]:
-        """The next `count` batches from `step` on, at most those of an epoch, each once."""
+        """The next `count` different batches from `step` on, at most one epoch."""
         first = -(-step // self.replays)
         return self._run(first, first + min(count, self._batches))
 
@@ -100,21 +98,21 @@ class Batches:
                     future.cancel()
 
     def at(self, index: int, share: slice | None = None) -> Batch:
-        """The batch number `index`, or the rows `share` of it instead of this process's own."""
+        """The batch with number `index`: this process's rows, or the rows `share`."""
         rows = share or self.share
         return self._augmented(index, self._read(index, rows), rows)
 
     def whole(self, step: int) -> dict[str, Tensor]:
-        """`images` (N, C, H, W) and `labels` (N,) of all processes at `step`, their `places`, on the CPU.
+        """The whole batch of `step` on the CPU: `images` (N, C, H, W), `labels` (N,) and `places`.
 
-        Places count through the training set and on into the extra one.
+        Places are indices into the training set; those of the extra set follow after it.
         """
         index = step // self.replays
         x, y = self.at(index, slice(0, self.batch_size))
         return {"images": x.cpu().contiguous(), "labels": y.cpu(), "places": self._places(index).clone()}
 
     def _places(self, index: int) -> Tensor:
-        if self._other is None:  # an epoch leaves out what fills no batch
+        if self._other is None:  # the incomplete last batch is dropped
             epoch, place = divmod(index, self._batches)
             return self._passes.places(epoch * self._passes.n + place * self.batch_size, self.batch_size)
         count = int(self._foreign.sum())
@@ -125,7 +123,7 @@ class Batches:
         return places
 
     def _for(self, what: str) -> str:
-        """The name of draws of `what`, another one for batches in another order."""
+        """The name of the random draws for `what`; different for each `purpose`."""
         return what if self.purpose == "order" else f"{self.purpose} {what}"
 
     def _read(self, index: int, share: slice) -> Read:

@@ -1,4 +1,4 @@
-"""A network compiled for training: a graph of fixed shapes for each way in which it is called."""
+"""Networks compiled for training: one graph of fixed shapes for each way of calling them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +9,16 @@ from torch import nn
 
 __all__ = ["compile_network", "compiled", "images_alone", "many_graphs", "uncompiled"]
 
-LIMIT = 64  # graphs of one function; beyond, torch warns and goes on without compiling
+LIMIT = 64  # graphs per function; above, torch warns and runs eagerly
 
 
 def compile_network(model: nn.Module, **options: Any) -> None:
-    """Calls of `model` run compiled code from here on, the same object otherwise. `options` are those of
-    torch.compile.
+    """Compile `model` in place, so that calling it runs compiled code.
+
+    `options` are those of torch.compile.
     """
 
-    # a function of ours: torch skips its own frames, so that `model.compile()` would leave an nn.Sequential
-    # as it is
+    # torch skips its own frames, so `model.compile()` would not compile an nn.Sequential
     def call(*args: Any, **kwargs: Any) -> Any:
         return model._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
 
@@ -32,7 +32,7 @@ def compiled(model: nn.Module) -> bool:
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
-    """Calls of `model` run its own code inside the block, whatever was made of it."""
+    """Bypass torch.compile for `model` inside the block."""
     if not compiled(model):
         yield
         return
@@ -45,9 +45,9 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def images_alone(model: nn.Module) -> Iterator[None]:
-    """A compiled `model` has no gradients but those of its input inside the block.
+    """Inside the block a compiled `model` computes gradients for its input only.
 
-    A compiled backward computes all that there are, an eager one those that are asked for.
+    A compiled backward pass computes all gradients, an eager one only those that were requested.
     """
     frozen = [p for p in model.parameters() if p.requires_grad] if compiled(model) else []
     try:
@@ -61,7 +61,7 @@ def images_alone(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def many_graphs(wanted: bool) -> Iterator[None]:
-    """Room for as many graphs as methods and routes need, if `wanted`; torch allows 8 of a function."""
+    """Allow as many graphs as methods and routes need if `wanted`; torch's limit is 8 per function."""
     if not wanted:
         yield
         return

@@ -1,6 +1,4 @@
-"""Randomness without state: every draw is a function of (seed, purpose, index), so a run resumes anywhere
-exactly.
-"""
+"""Random numbers without state: each draw depends only on (seed, purpose, index), so resuming is exact."""
 
 import contextlib
 import hashlib
@@ -24,15 +22,16 @@ def generator(device: torch.device | str, seed: int, purpose: str, *index: int) 
 
 
 def epoch_order(n: int, seed: int, epoch: int, purpose: str = "order") -> Tensor:
-    """The permutation of 0 … n-1 in which an epoch visits the training set, (n,) int64; of another set for
-    another `purpose`.
+    """The permutation of 0 … n - 1 in which one epoch visits the training set, (n,) int64.
+
+    A different `purpose` gives a different permutation.
     """
     return torch.randperm(n, generator=generator("cpu", seed, purpose, epoch))
 
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Leave torch's global generators, on CPU and every CUDA device in use, as they were on entry."""
+    """Restore torch's global generators, on the CPU and all CUDA devices in use, after the block."""
     used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count() if used else 0)
     with torch.random.fork_rng(devices):

@@ -1,4 +1,4 @@
-"""A run that has ended: what it ended with is read again, and nothing is computed."""
+"""Results of a run that has already ended, read from its files without computing anything."""
 
 from dataclasses import replace
 
@@ -19,14 +19,12 @@ from robustsabn.trainers.runs.metrics import read_records
 
 __all__ = ["ended_run", "repair_config", "tell_ended"]
 
-# of a run that has got as far as it was to
+# these may differ once the run has reached its last step
 _LENGTH = ("epochs", "steps")
 
 
 def ended_run(folder: RunFolder, config: C, task: type[Task[C, M]]) -> RunResult[M] | None:
-    """What the run ended with; None where steps or closing evaluations are left to do, or `config` is not
-    that of the run.
-    """
+    """The result of a finished run, or None if steps or evaluations remain or `config` differs."""
     try:
         stored, damage = read_newest(folder.checkpoints)
         state = checked(stored.state, folder.checkpoints)
@@ -44,16 +42,16 @@ def ended_run(folder: RunFolder, config: C, task: type[Task[C, M]]) -> RunResult
     averages = [name for name in kept_names(stored) if name != "best"]
     wanted = ["test", *["test_last"] * (best < step), *(f"test_{name}" for name in averages)]
     tables = {kind: task.read_closing(records, kind, before, config) for kind in wanted}
-    known = {kind: found for kind, found in tables.items() if found is not None}
-    if len(known) < len(wanted):
+    evaluations = {kind: measured for kind, measured in tables.items() if measured is not None}
+    if len(evaluations) < len(wanted):
         return None
-    closed = {name: known[f"test_{name}"] for name in averages}
+    closed = {name: evaluations[f"test_{name}"] for name in averages}
     return RunResult(
         folder=folder.path,
         steps=step,
         best_step=best,
-        evaluation=known["test"],
-        last=known.get("test_last"),
+        evaluation=evaluations["test"],
+        last=evaluations.get("test_last"),
         averages=closed,
     )
 
@@ -67,7 +65,7 @@ def _is_damaged(folder: RunFolder, name: str) -> bool:
 
 
 def repair_config(folder: RunFolder, config: RunConfig) -> None:
-    """Write config.yaml again where it is missing or is not that of the checkpoint."""
+    """Rewrite config.yaml if it is missing or does not belong to the checkpoint."""
     signed = read_facts(folder.checkpoints, "last").get("config_file")
     text = folder.config.read_bytes() if folder.config.is_file() else b""
     if signed is not None and digest(text.decode("utf-8", "replace")) != signed:
@@ -75,16 +73,16 @@ def repair_config(folder: RunFolder, config: RunConfig) -> None:
 
 
 def tell_ended(ended: RunResult[M], task: type[Task[C, M]]) -> None:
-    """Say that there is nothing to do, and show the tables again."""
+    """Print that nothing is left to do, and the tables of the run again."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{ended.folder} has ended: its {ended.steps} steps and closing evaluations are done, nothing is "
-        "computed; more epochs= or steps= train on",
+        "computed; raise epochs= or steps= to train on",
         markup=False,
     )
     tables = {f"best checkpoint (step {ended.best_step})": ended.evaluation}
     if ended.last is not None:
         tables[f"last checkpoint (step {ended.steps})"] = ended.last
-    tables |= {f"averaged weights ({name.upper()})": found for name, found in ended.averages.items()}
-    for heading, found in tables.items():
-        task.show_closing(found, heading, console)
+    tables |= {f"averaged weights ({name.upper()})": measured for name, measured in ended.averages.items()}
+    for heading, measured in tables.items():
+        task.show_closing(measured, heading, console)

@@ -1,6 +1,4 @@
-"""The training loop of every task: one step is the single counter from which order, noise and rates
-follow.
-"""
+"""The training loop of every task: order, noise and learning rates depend only on the step."""
 
 import contextlib
 import math
@@ -41,7 +39,7 @@ __all__ = ["Loop", "RunResult", "run"]
 
 
 def run(config: C, task: type[Task[C, M]], name: str = "run", resume: bool = False) -> RunResult[M]:
-    """Train as `config` says, from the last checkpoint if `resume`. See `robustsabn.trainers.train`."""
+    """Train as `config` says, from the last checkpoint if `resume`; see `robustsabn.trainers.train`."""
     with (
         kept_alive(TrainingError),
         restored(),
@@ -51,7 +49,7 @@ def run(config: C, task: type[Task[C, M]], name: str = "run", resume: bool = Fal
         contextlib.ExitStack() as held,
     ):
         accelerator = start(config)
-        # decided once: what one process sees on the disk, another may have just written
+        # only the main process looks: another process may already have created files
         folder = shared(accelerator, lambda: RunFolder.claim(config.out, name, resume, held))
         if resume and (ended := shared(accelerator, lambda: ended_run(folder, config, task))) is not None:
             if accelerator.is_main_process:
@@ -65,7 +63,7 @@ def run(config: C, task: type[Task[C, M]], name: str = "run", resume: bool = Fal
 
 
 class Loop(Generic[C, M]):
-    """One run of a task: its step, and nothing else that would have to be saved."""
+    """The training loop of one run; its only state to save is the step."""
 
     def __init__(self, run: Run[C], task: Task[C, M]) -> None:
         self.run, self.task, self.config = run, task, run.config
@@ -87,8 +85,9 @@ class Loop(Generic[C, M]):
         )
 
     def fit(self, changes: list[str], resume: bool) -> RunResult[M]:
-        """Train to the end, then evaluate the best checkpoint; `changes` of the configuration are told
-        first.
+        """Train to the end, then evaluate the best checkpoint.
+
+        `changes` are lines about changed settings, printed first.
         """
         with self.monitor.running():
             self._introduce(changes, resume)
@@ -101,7 +100,7 @@ class Loop(Generic[C, M]):
                     return self._close()
             except Interrupted:
                 again = f"--resume of {self.folder.path} does them again"
-                self.monitor.say(f"stopped in the closing evaluations; all steps are saved, {again}")
+                self.monitor.say(f"stopped during the closing evaluations; all steps are saved, {again}")
                 raise
 
     def _introduce(self, changes: list[str], resume: bool) -> None:
@@ -116,15 +115,13 @@ class Loop(Generic[C, M]):
         elif resume and self.step < self.total:
             self.monitor.say(f"resuming {place} at step {self.step} of {self.total}")
         elif resume:
-            over = (
-                f"its {self.step} steps are done (asked for: {self.total}); more epochs= or steps= train on"
-            )
+            over = f"its {self.step} steps are done (of {self.total}); raise epochs= or steps= to train on"
             self.monitor.say(f"{place}: {over}")
 
     def _train(self) -> None:
         config = self.config
         for model in self.models:
-            if not model.training:  # otherwise a layer in eval mode was frozen by who made the network
+            if not model.training:  # a layer alone in eval mode is meant to be frozen
                 model.train()
         while self.step < self.total:
             self._update()
@@ -169,10 +166,10 @@ class Loop(Generic[C, M]):
         self.last_loss = values["loss"]
 
     def _save(self, validates: bool, unplanned: bool) -> None:
-        """Average running statistics, evaluate if it is time to, and write a checkpoint.
+        """Average the running statistics, evaluate if `validates`, and write a checkpoint.
 
-        An `unplanned` one keeps the statistics of each process: a run that had not been stopped would have
-        gone on with these.
+        An `unplanned` checkpoint also stores the statistics of each process, with which an uninterrupted run
+        would have continued.
         """
         self.guard.check_weights(self.step - 1)
         own = {}
@@ -180,62 +177,62 @@ class Loop(Generic[C, M]):
             if unplanned:
                 own[name] = every_statistics(self.accelerator, network.raw)
             average_statistics(self.accelerator, network.raw)
-        found = self._validate() if validates else {}
+        evaluations = self._validate() if validates else {}
         self.monitor.flush()
-        self.manager.save(self.step, self.step / self.per_epoch, found, own)
+        self.manager.save(self.step, self.step / self.per_epoch, evaluations, own)
         self._write_config()
         self.task.saved()
 
     def _validate(self) -> dict[str, M]:
         epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
         heading = f"{epoch}  loss {self.last_loss:.3f}"
-        found = {"best": self.task.validate(self.step, "validation", heading)}
+        evaluations = {"best": self.task.validate(self.step, "validation", heading)}
         for name, average in self.task.averages.items():
             if average.changed:
                 with average.in_place():
-                    found[name] = self.task.validate(self.step, name, f"  {average.words}")
+                    evaluations[name] = self.task.validate(self.step, name, f"  {average.words}")
                 average.evaluated = average.count
-        self.window.lap()  # evaluating is not training time
-        return found
+        self.window.lap()  # evaluation does not count as training time
+        return evaluations
 
     def _open(self) -> None:
         self.manager.check_space()
         for name in self.run.found.damaged if self.run.found else ():
             files.set_aside(self.folder.checkpoints, name)
         if self.run.found is None:
-            files.clear(self.folder.checkpoints)  # what a first checkpoint left that was not completed
+            files.clear(self.folder.checkpoints)  # remains of a first checkpoint that was not completed
             write_text(self.folder.config, self.manager.resolved)
 
     def _write_config(self) -> None:
-        """Where a run goes on, only together with what it has done: until then the files are those of the
-        run so far.
+        """Write config.yaml.
+
+        A resumed run writes its new settings only with its first checkpoint; until then the file describes
+        the checkpoint that is on disk.
         """
         text = self.manager.resolved
-        if self.run.found is not None and self.step == self.began:  # trained as before
+        if self.run.found is not None and self.step == self.began:  # no new step yet
             text = self.manager.resolve(
                 with_free_settings(self.run.found.stored.state["config"], self.config)
             )
         shared(self.accelerator, lambda: write_text(self.folder.config, text))
 
     def _check_something_to_do(self) -> None:
-        """ConfigError where a run has done its steps and is given settings that these were not trained
-        with.
-        """
+        """Raise ConfigError if a finished run gets settings that would need more training."""
         if self.run.found is None or self.step < self.total:
             return
         before = self.run.found.stored.state["config"]
         for key, _, value in changed(before, self.config):
             if key not in ("epochs", "steps") and changes_training(self.config, key):
                 raise ConfigError(
-                    f"{self.folder.path} has done its {self.step} steps: {key}={shorten(value)} would train "
-                    "nothing; add steps= or epochs= to train on, or begin another run with out="
+                    f"{self.folder.path} has done its {self.step} steps: {key}={shorten(value)} would have "
+                    "no effect; raise steps= or epochs= to train on, or start a new run with out="
                 )
 
     def _close(self) -> RunResult[M]:
         try:
             step = self.manager.weights("best")
             which = "best"
-        except CheckpointError as error:  # the weights in memory are the last
+        except CheckpointError as error:  # the weights in memory are those of the last step
             which, step = "last", self.step
             self.monitor.say(f"{error}; the table below is of the last checkpoint instead")
         found = self.task.close(self.step, "test", f"{which} checkpoint (step {step})")

@@ -1,4 +1,4 @@
-"""How exact float32 is on GPUs."""
+"""The precision of float32 on GPUs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ __all__ = ["tensor_float32"]
 
 @contextlib.contextmanager
 def tensor_float32(allowed: bool) -> Iterator[None]:
-    """Whether products and convolutions of float32 may use TF32 inside the block, on GPUs that have it."""
+    """Set whether float32 matrix products and convolutions on GPUs may use TF32 inside the block."""
     switches: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     try:
         before = [switch.allow_tf32 for switch in switches]
-    except RuntimeError:  # the caller has set precisions through torch's newer switches: theirs hold
+    except RuntimeError:  # the caller used torch's newer settings: keep them
         yield
         return
     try:

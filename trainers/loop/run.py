@@ -1,4 +1,4 @@
-"""One run: what a task is handed to build itself from."""
+"""One run: everything a task needs to build itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ C = TypeVar("C", bound=RunConfig)
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Generic[C]):
-    """Configuration, processes, folder and signals of a run, and the checkpoint that it goes on from."""
+    """Configuration, processes, folder and signals of a run, and the checkpoint that it resumes from."""
 
     config: C
     accelerator: Accelerator
@@ -34,15 +34,15 @@ class Run(Generic[C]):
 
     @property
     def fresh(self) -> bool:
-        """Whether it begins, rather than goes on."""
+        """Whether the run starts from the beginning instead of a checkpoint."""
         return self.found is None
 
     def prepare(
         self, models: Mapping[str, nn.Module], optimizers: Mapping[str, tuple[Optimizer, Optim, Schedule]]
     ) -> tuple[dict[str, Network], dict[str, Update]]:
-        """Networks and updates on the device, with gradients that are averaged over the processes.
+        """Networks and updates on the device; gradients are averaged over the processes.
 
-        `optimizers` are given with their configurations and schedules.
+        Each optimizer comes with its configuration and schedule.
         """
         networks, prepared = prepare(self.accelerator, models, {n: o for n, (o, _, _) in optimizers.items()})
         updates = {
@@ -52,17 +52,16 @@ class Run(Generic[C]):
         return networks, updates
 
     def share(self, batch_size: int) -> slice:
-        """Which rows of a whole batch are this process's."""
+        """The rows of a whole batch that belong to this process."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         return slice(rank * batch_size // world, (rank + 1) * batch_size // world)
 
     def draw(
         self, batch_size: int, purpose: str, step: int, make: Callable[[int, torch.Generator], Tensor]
     ) -> Tensor:
-        """This process's share of what `make(batch_size, generator)` draws for a whole batch, (batch_size,
-        ...).
+        """This process's rows of `make(batch_size, generator)`, drawn for the whole batch: (n, ...).
 
-        It is a function of (seed, purpose, step), whatever the number of processes.
+        The draw depends only on (seed, purpose, step), not on the number of processes.
         """
         source = generator(self.accelerator.device, self.config.seed, purpose, step)
         return make(batch_size, source)[self.share(batch_size)]

@@ -1,4 +1,4 @@
-"""Running statistics re-estimated for weights that were never trained with: those of an average."""
+"""Running statistics estimated again, for averaged weights that were never trained themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ __all__ = ["batch_norms", "cumulative"]
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm | RoutedBatchNorm]:
-    """The batch norms of `model` that have running statistics and follow the batches: others are frozen."""
+    """The batch norms of `model` that update running statistics, without frozen ones."""
     kinds = (_BatchNorm, RoutedBatchNorm)
     found = [m for m in model.modules() if isinstance(m, kinds) and m.training]
     return [m for m in found if m.num_batches_tracked is not None]
@@ -21,10 +21,9 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm | RoutedBatchNorm]:
 
 @contextmanager
 def cumulative(model: nn.Module) -> Iterator[None]:
-    """Running statistics are the mean over the batches that come inside the block, weighted where routes are
-    blended.
+    """Inside the block, running statistics become the mean over its batches, weighted for blends.
 
-    Those of a route that none of these takes stay as they are.
+    The statistics of routes that no batch uses stay unchanged.
     """
     layers = batch_norms(model)
     kept = [layer.momentum for layer in layers]
@@ -32,7 +31,7 @@ def cumulative(model: nn.Module) -> Iterator[None]:
         for layer in layers:
             assert layer.num_batches_tracked is not None
             layer.num_batches_tracked.zero_()
-            layer.momentum = None  # torch's word for a cumulative average
+            layer.momentum = None  # torch: None means a cumulative average
             if isinstance(layer, RoutedBatchNorm):
                 layer.shares = torch.zeros_like(layer.num_batches_tracked, dtype=torch.float32)
         yield

@@ -1,4 +1,4 @@
-"""One kind of training, as the loop sees it."""
+"""The interface between a kind of training and the loop."""
 
 from __future__ import annotations
 
@@ -25,95 +25,98 @@ __all__ = ["C", "M", "Measured", "Task"]
 
 
 class Task(ABC, Generic[C, M]):
-    """Networks, their updates, and what a step and an evaluation are; the loop does everything else.
+    """One kind of training: its networks, updates, training step and evaluation; the loop does the rest.
 
-    A task writes no file, counts no step and touches no optimiser's state by itself. Whatever is random in a
-    step is a function of (seed, step), so that a run resumes exactly.
+    A task writes no file, counts no steps and changes no optimiser state itself. All randomness of a step
+    must depend only on (seed, step), so that a run resumes exactly.
     """
 
     config: ClassVar[type[RunConfig]]
-    """The keys of its recipes."""
+    """The configuration class, which defines the keys of its recipes."""
     results: ClassVar[Results[Any, Any]]
-    """How its ended runs are read, compared and shown on a page."""
+    """How finished runs are read, compared and shown on a page."""
 
     networks: Mapping[str, Network]
-    """By name, as `Run.prepare` gives them: saved in every checkpoint."""
+    """Networks by name, from `Run.prepare`; saved in every checkpoint."""
     updates: Mapping[str, Update]
-    """By name, as `Run.prepare` gives them: each optimiser is saved in every checkpoint."""
+    """Updates by name, from `Run.prepare`; every checkpoint saves their optimisers."""
     averages: Mapping[str, Average] = {}
-    """Averages of weights by the names of their checkpoints, evaluated and kept besides."""
+    """Averaged weights by the name of their checkpoint; evaluated and saved too."""
     steps_per_epoch: int
     remedy: ClassVar[str] = "lower optim.lr, set optim.clip, or train in fp32"
-    """What may help where a loss is not finite."""
+    """Advice in the error message of a loss that is not finite."""
 
     @abstractmethod
     def __init__(self, run: Run[C]) -> None:
-        """Build networks and updates; refuse, by an error in words, what cannot be trained."""
+        """Build networks and updates.
+
+        Raises one of the project's errors if the configuration cannot be trained.
+        """
 
     @abstractmethod
     def start(self, step: int, total: int, monitor: Monitor) -> None:
-        """Training goes on from step `step` (from 0) of `total`: open the batches there."""
+        """Open the batches at step `step` (from 0) of `total`, where training starts or resumes."""
 
     @abstractmethod
     def step(self, step: int) -> dict[str, Tensor]:
-        """Forwards, backwards and updates of step `step`; scalars to log, `loss` among them, on the
-        device.
-        """
+        """Forward, backward and update of step `step`; returns scalars to log on the device, with `loss`."""
 
     @abstractmethod
     def validate(self, step: int, kind: str, heading: str) -> M:
-        """Evaluate while training, after `step` steps; `kind` is "validation" or the name of an average,
-        then in place.
+        """Evaluate after `step` steps of training.
+
+        `kind` is "validation", or the name of an average whose weights are then in the model.
         """
 
     @abstractmethod
-    def score(self, found: M) -> list[float]:
-        """How good that is, larger is better, ties by the next number: the checkpoint `best` has the
-        highest.
+    def score(self, measured: M) -> list[float]:
+        """The quality of an evaluation: larger is better, further numbers break ties.
+
+        The checkpoint `best` has the highest score.
         """
 
     @abstractmethod
     def close(self, step: int, kind: str, heading: str) -> M:
-        """The closing evaluation; `kind` is "test", or "test_NAME" of the last or of averaged weights."""
+        """The closing evaluation; `kind` is "test", or "test_NAME" for the last or averaged weights."""
 
     @classmethod
     def read_closing(cls, records: Sequence[Record], kind: str, before: C, now: C) -> M | None:
-        """The closing evaluation `kind` of a run that has ended, from its records; None where it has to be
-        done (again).
+        """The closing evaluation `kind` of a finished run, from its records; None if it must be done again.
 
-        `before` configured the run so far, `now` asks for its table.
+        `before` is the configuration of the run so far, `now` the one that is requested.
         """
-        found: M | None = cls.results.closing(records, kind)
-        return found
+        measured: M | None = cls.results.closing(records, kind)
+        return measured
 
     @classmethod
-    def show_closing(cls, found: M, heading: str, console: Console) -> None:
-        """Print what `read_closing` gave."""
-        console.print(cls.results.table(found, heading))
-        if found.warning:
-            console.print(f"warning: {found.warning}", markup=False)
+    def show_closing(cls, measured: M, heading: str, console: Console) -> None:
+        """Print an evaluation that `read_closing` returned."""
+        console.print(cls.results.table(measured, heading))
+        if measured.warning:
+            console.print(f"warning: {measured.warning}", markup=False)
 
     def facts(self) -> dict[str, Any]:
-        """What else it takes to load the networks, for JSON."""
+        """More that is needed to load the networks, as JSON."""
         return {}
 
     def notes(self) -> list[str]:
-        """Lines for the reader before the first step."""
+        """Lines to print before the first step."""
         return []
 
     def carried(self) -> dict[str, Tensor]:
-        """What is kept from step to step besides, this process's share (n, ...) of each."""
+        """Further tensors to keep from step to step: this process's share (n, ...) of each."""
         return {}
 
     def restore(self, carried: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
-        """Take up what was carried, (N, ...) of all processes, of a checkpoint with `state`; a line if it
-        begins anew.
+        """Restore the tensors `carried`, (N, ...) of all processes, from a checkpoint with `state`.
+
+        Returns a line for the user if they have to start from the beginning, else "".
         """
         return ""
 
     def saved(self) -> None:
-        """A checkpoint was written: what a resumed run would make anew is made anew."""
+        """Called after each checkpoint; rebuild here whatever a resumed run would rebuild."""
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """The batch of step `step`, to be kept where its loss is not finite."""
+        """The batch of step `step`, which is saved if its loss is not finite."""
         return {}

@@ -1,4 +1,4 @@
-"""Optimisers, the learning rate as a pure function of the step, and the step of one optimiser."""
+"""Optimisers, learning rates that depend only on the step, and the update of one optimiser."""
 
 import math
 from bisect import bisect_right
@@ -19,7 +19,7 @@ __all__ = ["Update", "build_optimizer", "learning_rate", "set_learning_rate"]
 
 
 def build_optimizer(model: nn.Module, config: Optim) -> Optimizer:
-    """The optimiser over every parameter of `model` that is to be trained."""
+    """The optimiser over all trained parameters of `model`."""
     trained, weights = [p for p in model.parameters() if p.requires_grad], _weights(model)
     groups: list[dict[str, Any]] = [{"params": trained}]
     if config.decay == "weights":
@@ -36,7 +36,7 @@ def build_optimizer(model: nn.Module, config: Optim) -> Optimizer:
 
 
 class Update:
-    """One optimiser of a run: it moves its parameters at the rate of its schedule."""
+    """One optimiser of a run with its learning rate schedule."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class Update:
         return rate
 
     def __call__(self, step: int, total: int) -> dict[str, Tensor]:
-        """Take step `step` (from 0) of `total` with the gradients that are there; what there is to log.
+        """Apply the gradients as step `step` (from 0) of `total`; returns scalars to log.
 
-        Afterwards no network of the run has a gradient: those of other networks, which a loss left, are not
-        mixed into the next step.
+        Afterwards all gradients of all networks are cleared, so that those of one loss do not reach the next
+        step.
         """
         set_learning_rate(self.optimizer, learning_rate(self.schedule, self.config.lr, step, total))
         logged = {}
@@ -85,14 +85,15 @@ def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> flo
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
 def _weights(model: nn.Module) -> set[nn.Parameter]:
-    """Matrices and convolution kernels: neither vectors nor affines of norms, which routes may stack to
-    tables.
+    """Matrices and convolution kernels, without vectors and without affines of norms.
+
+    Routed affines are tables (R, C), so the number of dimensions alone does not tell.
     """
     layers = [m for m in model.modules() if not isinstance(m, RoutedNorm) and not is_norm(m)]
     return {p for layer in layers for p in layer.parameters(recurse=False) if p.ndim > 1}

@@ -1,1 +1,1 @@
-"""The processes of one run: what they do together, what their launcher says, how they stop."""
+"""The processes of one run: what they share, how they are launched and how they stop."""

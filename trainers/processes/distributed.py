@@ -1,4 +1,4 @@
-"""What the processes of one run do together."""
+"""Communication between the processes of one run."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -47,44 +47,44 @@ def start(config: RunConfig) -> Accelerator:
 
 
 def accelerator(cpu: bool, precision: str = "no") -> Accelerator:
-    """This process among those that were launched together, on its GPU unless `cpu`.
+    """The accelerator of this process, on its GPU unless `cpu`.
 
-    Raises ConfigError where they were launched to share the parameters out among them (FSDP, DeepSpeed,
-    Megatron-LM), and where the environment says something of them that cannot be.
+    Raises ConfigError if parameters would be sharded (FSDP, DeepSpeed, Megatron-LM), or if the launcher's
+    environment variables are invalid.
     """
     check_environment()
-    # else the precision of the first run would be that of all, and so would its device
+    # otherwise all later runs would use precision and device of the first
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     try:
-        found = Accelerator(mixed_precision=precision, cpu=cpu)
-        if found.distributed_type.value not in SHARDED:
-            torch.empty(0, device=found.device)
+        this = Accelerator(mixed_precision=precision, cpu=cpu)
+        if this.distributed_type.value not in SHARDED:
+            torch.empty(0, device=this.device)
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, LookupError, RuntimeError, ValueError) as error:
-        given = ", ".join(sorted(name for name in os.environ if name.startswith("ACCELERATE_")))
+        variables = ", ".join(sorted(name for name in os.environ if name.startswith("ACCELERATE_")))
         raise ConfigError(
-            f"accelerate does not start ({one_line(error)}); correct or unset "
-            f"{given or 'what the launcher has set'}"
+            f"accelerate cannot start ({one_line(error)}); correct or unset "
+            f"{variables or 'the variables of the launcher'}"
         ) from error
-    if found.distributed_type.value in SHARDED:
+    if this.distributed_type.value in SHARDED:
         raise ConfigError(
-            f"accelerate is set up for {found.distributed_type.value}; attacks need whole parameters on every"
+            f"accelerate is set up for {this.distributed_type.value}; attacks need whole parameters on every"
             " process: choose multi-GPU without it in `accelerate config`"
         )
-    if cpu and found.device.type != "cpu":
-        raise ConfigError(f"device is cpu, and ACCELERATE_TORCH_DEVICE asks for {found.device}; unset it")
-    return found
+    if cpu and this.device.type != "cpu":
+        raise ConfigError(f"device is cpu, but ACCELERATE_TORCH_DEVICE selects {this.device}; unset it")
+    return this
 
 
 def launch_note(accelerator: Accelerator, environment: Mapping[str, str] = os.environ) -> str | None:
-    """What to say when a launcher was asked for several processes on the CPU and started one.
+    """A hint if a launcher should start several processes on the CPU and started only one.
 
-    `accelerate launch --cpu --num_processes 2` sets a port for the processes to meet at, but only starts them
-    through MPI.
+    `accelerate launch --cpu --num_processes 2` sets a port for the processes, but starts them only through
+    MPI.
     """
-    asked = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in environment
-    if accelerator.num_processes > 1 or not asked or "WORLD_SIZE" in environment:
+    several = environment.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in environment
+    if accelerator.num_processes > 1 or not several or "WORLD_SIZE" in environment:
         return None
     return (
         "accelerate launch --cpu started one process only; the run is the same, but for several processes "
@@ -93,7 +93,7 @@ def launch_note(accelerator: Accelerator, environment: Mapping[str, str] = os.en
 
 
 def shared(accelerator: Accelerator, make: Callable[[], T]) -> T:
-    """What `make` gives or raises on the main process, on every process."""
+    """Call `make` on the main process; every process gets its result or raises its error."""
     outcome: list[T | Exception | None] = [None]
     if accelerator.is_main_process:
         try:
@@ -108,14 +108,14 @@ def shared(accelerator: Accelerator, make: Callable[[], T]) -> T:
 
 
 def reduced(accelerator: Accelerator, tensor: Tensor, how: Literal["sum", "mean"]) -> Tensor:
-    """Sum or mean of `tensor` over the processes, on each of them."""
+    """The sum or mean of `tensor` over the processes, on all of them."""
     total = accelerator.reduce(tensor, how)
     assert isinstance(total, Tensor)
     return total
 
 
 def gathered(accelerator: Accelerator, share: Tensor) -> Tensor:
-    """The shares (n, ...) of all processes in their order, on each of them."""
+    """The shares (n, ...) of all processes, concatenated in order, on all of them."""
     whole = accelerator.gather(share)
     assert isinstance(whole, Tensor)
     return whole
@@ -123,7 +123,7 @@ def gathered(accelerator: Accelerator, share: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a run: itself, and wrapped so that its gradients are averaged over the processes."""
+    """A network of a run: `raw`, and `wrapped` to average its gradients over the processes."""
 
     raw: nn.Module
     wrapped: nn.Module
@@ -132,25 +132,24 @@ class Network:
 def prepare(
     accelerator: Accelerator, models: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
 ) -> tuple[dict[str, Network], dict[str, Optimizer]]:
-    """`models` (moved to the device in place) with their wrapped forms, and the optimisers for the precision.
+    """Networks on the device, as they are and wrapped, and optimisers for the precision.
 
-    A model itself stays a plain float32 module: autocast is entered around single forwards.
+    `models` are moved to the device in place and stay float32 modules; autocast is used in single forward
+    passes.
     """
     prepared = accelerator.prepare(*models.values(), *optimizers.values())
     networks = {name: Network(raw, each) for (name, raw), each in zip(models.items(), prepared, strict=False)}
     for network in networks.values():
         accelerator.unwrap_model(network.wrapped, keep_fp32_wrapper=False)
         if isinstance(network.wrapped, DistributedDataParallel):
-            # running statistics stay each process's own until they are averaged; copying rank 0's at every
-            # forward would throw away what the others saw
+            # each process keeps its own running statistics until they are averaged; broadcasting those of
+            # rank 0 at every forward pass would discard those of the others
             network.wrapped.broadcast_buffers = False
     return networks, dict(zip(optimizers, prepared[len(models) :], strict=True))
 
 
 def every_statistics(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
-    """The running statistics of each process, (processes, ...) by name, where they are each one's own;
-    nothing of one process.
-    """
+    """The running statistics of every process, (processes, ...) by name; empty with one process."""
     if accelerator.num_processes == 1:
         return {}
     own = {name: b for name, b in running_statistics(model).items() if b.is_floating_point()}
@@ -158,20 +157,21 @@ def every_statistics(accelerator: Accelerator, model: nn.Module) -> dict[str, Te
 
 
 @torch.no_grad()
-def restore_statistics(accelerator: Accelerator, model: nn.Module, found: Mapping[str, Tensor]) -> None:
-    """Give `model` this process's share of what `every_statistics` found, if that was among as many
-    processes.
+def restore_statistics(accelerator: Accelerator, model: nn.Module, stored: Mapping[str, Tensor]) -> None:
+    """Load this process's running statistics from those that `every_statistics` returned.
+
+    Nothing is loaded if the number of processes has changed.
     """
     for name, buffer in running_statistics(model).items():
-        if name in found and len(found[name]) == accelerator.num_processes:
-            buffer.copy_(found[name][accelerator.process_index])
+        if name in stored and len(stored[name]) == accelerator.num_processes:
+            buffer.copy_(stored[name][accelerator.process_index])
 
 
 @torch.no_grad()
 def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
-    """Average the running statistics of batch normalisation over the processes, the same on each afterwards.
+    """Average the running statistics of batch norms over the processes, in place.
 
-    Every process has counted as many batches as the others: the counters agree without being touched.
+    All processes have seen equally many batches, so the counters are equal already.
     """
     if accelerator.num_processes == 1:
         return
@@ -182,8 +182,9 @@ def average_statistics(accelerator: Accelerator, model: nn.Module) -> None:
 
 @torch.no_grad()
 def average_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The means of `tensors` over the processes, by one collective; the tensors themselves where there is
-    one process.
+    """The mean of each tensor over the processes, by one collective operation.
+
+    With one process, the tensors themselves.
     """
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if not tensors or not distributed or torch.distributed.get_world_size() == 1:
@@ -195,7 +196,7 @@ def average_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:
-    """The running statistics of a model and their counters, by their names in its state."""
+    """The running statistics of a model and their counters, by their names in its state dict."""
     kinds = (nn.modules.batchnorm._NormBase, RoutedBatchNorm)
     return {
         f"{place}.{name}".lstrip("."): buffer

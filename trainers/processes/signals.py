@@ -1,6 +1,4 @@
-"""Stopping on request: SIGINT, SIGTERM and SIGUSR1 are noted, the step in hand is finished and the state
-saved.
-"""
+"""Stopping on SIGINT, SIGTERM or SIGUSR1: the current step is finished and the state saved."""
 
 import contextlib
 import signal
@@ -10,14 +8,14 @@ from types import FrameType
 
 __all__ = ["Interrupted", "Signals", "noted"]
 
-# schedulers of clusters send SIGTERM, or SIGUSR1 where asked to, a while before they kill; Windows has no
-# SIGUSR1
+# cluster schedulers send SIGTERM, or SIGUSR1 if configured, some time before SIGKILL; Windows has no SIGUSR1
 _STOP = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was stopped by a signal (SIGINT, SIGTERM, SIGUSR1) and has saved its state; `resume` continues
-    it.
+    """Raised when a signal stopped a run and its state is saved; `resume` continues it.
+
+    The signals are SIGINT, SIGTERM and SIGUSR1.
 
     Example:
 
@@ -28,24 +26,24 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Whether a signal to stop has come."""
+    """Records whether a signal to stop has arrived."""
 
     def __init__(self) -> None:
         self.received = self.immediate = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler; a second SIGINT is obeyed at once."""
+        """The signal handler; a second SIGINT stops immediately."""
         before, self.received = self.received, True
-        if self.immediate and not before:  # once: what follows may come while files are being closed
+        if (
+            self.immediate and not before
+        ):  # only once: a further signal may arrive while files are being closed
             raise Interrupted
         if before and number == signal.SIGINT:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """A signal ends the block with Interrupted, also one that came before: for work of which nothing is
-        to be saved.
-        """
+        """A signal inside or before the block raises Interrupted, because the block saves no state."""
         self.immediate = True
         try:
             if self.received:
@@ -57,11 +55,12 @@ class Signals:
 
 @contextlib.contextmanager
 def noted() -> Iterator[Signals]:
-    """Note signals inside the block; the handlers of before are put back after it. Inside another such block
-    it is that one.
+    """Record signals inside the block and restore the previous handlers after it.
+
+    A nested block reuses the outer one.
     """
     outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    main = threading.current_thread() is threading.main_thread()  # elsewhere Python forbids handlers
+    main = threading.current_thread() is threading.main_thread()  # other threads cannot set handlers
     if main and isinstance(outer, Signals):
         yield outer
         return

@@ -1,4 +1,4 @@
-"""Stopping together: what one process of a run was asked, all know."""
+"""Stopping all processes of a run together when one of them receives a signal."""
 
 import time
 
@@ -10,14 +10,12 @@ from robustsabn.trainers.processes.signals import Signals
 
 __all__ = ["Stop"]
 
-SECONDS = 1.0  # between exchanges; launchers kill half a minute after their signal
-STEPS = 20  # at most, should steps become slower
+SECONDS = 1.0  # between exchanges; launchers kill 30 seconds after their signal
+STEPS = 20  # at most between exchanges, if steps become slower
 
 
 class Stop:
-    """Whether any process of a run was asked to stop. All of them ask after the same steps, and hear the
-    same.
-    """
+    """Whether any process of a run was asked to stop; all get the same answer after the same step."""
 
     def __init__(self, accelerator: Accelerator, signals: Signals) -> None:
         self.accelerator, self.signals = accelerator, signals
@@ -25,22 +23,23 @@ class Stop:
         self.since, self.pace = time.perf_counter(), torch.inf
 
     def asked(self, step: int) -> bool:
-        """Whether to stop after `step` steps. Several processes exchange this about once a second only, for
-        it waits for the device.
+        """Whether to stop after `step` steps.
+
+        Several processes exchange this only about once a second, because it synchronises the device.
         """
         if self.accelerator.num_processes == 1:
             return self.signals.received
         if step < self.due:
             return False
         received, pace = self._exchanged(self.pace)
-        now = time.perf_counter()  # the device has done all steps so far
+        now = time.perf_counter()  # the exchange has synchronised the device
         self.pace = (now - self.since) / max(step - self.last, 1)
         self.since, self.last = now, step
         self.due = step + int(min(max(SECONDS / pace, 1), STEPS))
         return received
 
     def heard(self) -> bool:
-        """Whether any process has been asked so far."""
+        """Whether any process has received a signal so far."""
         return self._exchanged(0.0)[0]
 
     def _exchanged(self, pace: float) -> tuple[bool, float]:

@@ -1,1 +1,1 @@
-"""Run folders: what is in one, what is logged, how runs compare."""
+"""Run folders: their contents, the log of a run, and comparisons of runs."""

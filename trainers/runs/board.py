@@ -1,4 +1,4 @@
-"""TensorBoard's files of one run; what cannot be written is an error of the run, in one line."""
+"""The TensorBoard files of one run; failures to write them become errors of one line."""
 
 import contextlib
 import threading
@@ -17,11 +17,10 @@ __all__ = ["Board"]
 
 
 class Board:
-    """Scalars and images for TensorBoard in the folder `place`; those after step `start` of an earlier
-    session are hidden.
+    """Writes scalars and images for TensorBoard in the folder `place`.
 
-    A thread of TensorBoard's own writes them. What fails there is raised by the next call here, as a
-    WriteError.
+    Entries after step `start` from an earlier session are hidden. A thread of TensorBoard writes the files;
+    if it fails, the next call here raises WriteError.
     """
 
     def __init__(self, place: Path, start: int) -> None:
@@ -35,7 +34,7 @@ class Board:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Closes the files at the end."""
+        """Close the files after the block."""
         try:
             yield
         finally:
@@ -60,9 +59,9 @@ class Board:
 
 
 def _silence_writers() -> None:
-    """From now on, a TensorBoard thread that cannot write prints no traceback.
+    """Print no traceback if a TensorBoard thread cannot write.
 
-    Not undone when a board is closed: a thread may fail while it ends.
+    This stays in effect after a board is closed, because its thread may fail while it ends.
     """
     if getattr(threading.excepthook, "silences_writers", False):
         return

@@ -1,4 +1,4 @@
-"""Runs side by side: those that differ in nothing but the seed are one group, with mean and spread."""
+"""Compares runs: those that differ only in the seed form one group, with mean and deviation."""
 
 import json
 import re
@@ -23,7 +23,7 @@ LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (None of a single run) over `n` runs."""
+    """Mean and sample standard deviation of `n` runs; the deviation of a single run is None."""
 
     mean: float
     deviation: float | None
@@ -32,16 +32,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but the seed; `differing` are the settings in which other groups differ
-    from it.
-    """
+    """Runs that differ only in the seed; `differing` has the settings that distinguish the group."""
 
     name: str
     differing: dict[str, Any]
     runs: tuple[EndedRun[Any], ...]
 
     def spread(self, number: str) -> Spread | None:
-        """Mean and deviation of a number over the runs that have it; None where none has."""
+        """Mean and deviation of a number over the runs that have it; None if no run has it."""
         values = [run.all_numbers[number] for run in self.runs if number in run.all_numbers]
         if not values:
             return None
@@ -86,7 +84,10 @@ class Comparison:
 
 
 def read_ended(folder: RunFolder, config: RunConfig, results: Results[Any, Any]) -> EndedRun[Any]:
-    """An ended run of the task that `results` belong to; CheckpointError where it has not ended."""
+    """Read a finished run of the task of `results`.
+
+    Raises CheckpointError if it has not ended.
+    """
     records = list(read_records(folder.metrics))
     with understood(folder.metrics):
         evaluation = results.closing(records)
@@ -111,7 +112,7 @@ def read_ended(folder: RunFolder, config: RunConfig, results: Results[Any, Any])
             settings=results.settings(config, evaluation),
             evaluation=evaluation,
             numbers=numbers,
-            averaged={name: found.numbers() for name, found in closings.items() if found is not None},
+            averaged={name: other.numbers() for name, other in closings.items() if other is not None},
             courses=courses,
         )
 
@@ -119,7 +120,7 @@ def read_ended(folder: RunFolder, config: RunConfig, results: Results[Any, Any])
 def compared(
     ended: Sequence[EndedRun[Any]], results: Results[Any, Any], skipped: Sequence[str]
 ) -> Comparison:
-    """These runs in groups; `skipped` says of others why they are left out."""
+    """Group these runs; `skipped` has a line for each run that was left out."""
     alike: dict[str, list[EndedRun[Any]]] = {}
     for run in ended:
         alike.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
@@ -134,18 +135,19 @@ def compared(
 
 
 def _named(alike: Sequence[Sequence[EndedRun[Any]]]) -> tuple[Group, ...]:
-    """Groups, by what they differ in where that is short, else by their folders."""
+    """Groups named after their differing settings if these are short, else after their folders."""
     differing = differences([runs[0].settings for runs in alike])
-    said, folders = [words(chosen) for chosen in differing], [_folder_name(runs) for runs in alike]
-    short = all(said) and max(map(len, said)) <= LONGEST_NAME
-    chosen_names = said if short or len(set(folders)) < len(folders) else folders
+    labels, folders = [words(chosen) for chosen in differing], [_folder_name(runs) for runs in alike]
+    short = all(labels) and max(map(len, labels)) <= LONGEST_NAME
+    chosen_names = labels if short or len(set(folders)) < len(folders) else folders
     parts = zip(chosen_names, differing, alike, strict=True)
     return tuple(Group(name, chosen, tuple(runs)) for name, chosen, runs in parts)
 
 
 def _folder_name(runs: Sequence[EndedRun[Any]]) -> str:
-    """The folder of a sweep; else the names of the runs' folders, of several without the number at the
-    end.
+    """The name of a sweep's folder, else of the runs' folders.
+
+    The numbers at the end are dropped if there are several.
     """
     folders = [run.folder.resolve() for run in runs]
     if all(re.fullmatch(r"seed-\d+", folder.name) for folder in folders):

@@ -1,4 +1,4 @@
-"""A comparison of runs for the reader: a table on the terminal, a page with charts."""
+"""Shows a comparison of runs: a table in the terminal and an HTML page with charts."""
 
 from collections.abc import Sequence
 from math import ceil, floor
@@ -19,65 +19,63 @@ __all__ = ["tell_comparison", "write_comparison_page"]
 _SPREAD = "Mean ± standard deviation over the seeds"
 
 
-def tell_comparison(found: Comparison) -> None:
-    """Print the table, and a line on each run that was left out and on whatever keeps numbers from being
-    compared.
-    """
+def tell_comparison(comparison: Comparison) -> None:
+    """Print the table, a line for each skipped run, and warnings about the comparison."""
     console = output()
-    console.print(result_table(_title(found), *_cells(found)))
-    for group in _unnamed(found):
+    console.print(result_table(_title(comparison), *_cells(comparison)))
+    for group in _unnamed(comparison):
         console.print(f"{group.name}: {words(group.differing)}", markup=False)
-    for line in found.skipped:
+    for line in comparison.skipped:
         console.print(f"skipped: {line}", markup=False)
-    for line in found.warnings:
+    for line in comparison.warnings:
         console.print(f"warning: {line}", markup=False, style="bold red")
 
 
-def write_comparison_page(found: Comparison, target: Path) -> None:
-    """Write a page that needs no other file: the table, validation accuracy over epochs, every run."""
-    (head, rows), (single, every) = _cells(found), _single(found)
+def write_comparison_page(comparison: Comparison, target: Path) -> None:
+    """Write a self-contained HTML page: the table, validation accuracy over epochs, every run."""
+    (head, rows), (single, every) = _cells(comparison), _single(comparison)
     page = render(
         "comparison.html",
-        title=f"{len(found.runs)} runs compared",
-        measured=_title(found),
+        title=f"{len(comparison.runs)} runs compared",
+        measured=_title(comparison),
         remarks=[
-            *(("warning", "Warning.", line) for line in found.warnings),
-            *(("note", "Left out.", line) for line in found.skipped),
+            *(("warning", "Warning.", line) for line in comparison.warnings),
+            *(("note", "Left out.", line) for line in comparison.skipped),
         ],
         means=(head, _unbroken(rows)),
-        differences=[(group.name, words(group.differing)) for group in _unnamed(found)],
-        curves=[_curve(found, name, column) for name, column in found.curves.items()],
+        differences=[(group.name, words(group.differing)) for group in _unnamed(comparison)],
+        curves=[_curve(comparison, name, column) for name, column in comparison.curves.items()],
         every_run=(single, _unbroken(every)),
     )
     write_text(target, page)
 
 
-def _unnamed(found: Comparison) -> list[Group]:
-    """The groups whose names do not say in what they differ."""
-    return [group for group in found.groups if group.differing and group.name != words(group.differing)]
+def _unnamed(comparison: Comparison) -> list[Group]:
+    """The groups whose names do not show their differing settings."""
+    return [group for group in comparison.groups if group.differing and group.name != words(group.differing)]
 
 
 def _unbroken(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Rows whose numbers stay in one line."""
+    """Rows with no-break spaces in all cells but the first."""
     return [[row[0], *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in row[1:])] for row in rows]
 
 
-def _title(found: Comparison) -> str:
-    protocols = {run.evaluation.protocol for run in found.runs}
+def _title(comparison: Comparison) -> str:
+    protocols = {run.evaluation.protocol for run in comparison.runs}
     return f"{_SPREAD}; {protocols.pop()}" if len(protocols) == 1 and all(protocols) else _SPREAD
 
 
-def _cells(found: Comparison) -> tuple[list[str], list[list[str]]]:
+def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     rows = []
-    for group in found.groups:
+    for group in comparison.groups:
         for prefix in ("", *sorted({f"{name}_" for run in group.runs for name in run.averaged})):
-            cells = (_cell(group, prefix + number, column) for number, column in found.columns.items())
+            cells = (_cell(group, prefix + number, column) for number, column in comparison.columns.items())
             rows.append([_weights(group.name, prefix), str(len(group.runs)), *cells])
-    return ["runs", "seeds", *(column.head for column in found.columns.values())], rows
+    return ["runs", "seeds", *(column.head for column in comparison.columns.values())], rows
 
 
 def _weights(name: str, prefix: str) -> str:
-    """What a row is called: that of averaged weights by the prefix of their numbers, such as `ema_`."""
+    """The name of a row; `prefix`, such as `ema_`, is that of the numbers of averaged weights."""
     return f"{name}, {prefix.removesuffix('_').upper()}" if prefix else name
 
 
@@ -89,27 +87,27 @@ def _cell(group: Group, number: str, column: Column) -> str:
     return f"{column.spread(spread.mean, spread.deviation)}{some}"
 
 
-def _single(found: Comparison) -> tuple[list[str], list[list[str]]]:
+def _single(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     rows = []
-    for group in found.groups:
+    for group in comparison.groups:
         for run in group.runs:
             for prefix in ("", *(f"{name}_" for name in run.averaged)):
-                values = {name: run.all_numbers.get(prefix + name) for name in found.columns}
+                values = {name: run.all_numbers.get(prefix + name) for name in comparison.columns}
                 cells = [
                     "" if (value := values[name]) is None else column.text(value)
-                    for name, column in found.columns.items()
+                    for name, column in comparison.columns.items()
                 ]
                 rows.append([_weights(f"{group.name}, seed {run.seed}", prefix), *cells, str(run.folder)])
-    return ["run", *(column.heading for column in found.columns.values()), "folder"], rows
+    return ["run", *(column.heading for column in comparison.columns.values()), "folder"], rows
 
 
-def _curve(found: Comparison, name: str, column: Column) -> tuple[Plot | None, str]:
+def _curve(comparison: Comparison, name: str, column: Column) -> tuple[Plot | None, str]:
     single = {
         group.name: [
             [(epoch, column.scaled(value)) for epoch, value in run.courses.get(name, ())]
             for run in group.runs
         ]
-        for group in found.groups
+        for group in comparison.groups
     }
     means = {name: _mean(courses) for name, courses in single.items()}
     several = {name: courses for name, courses in single.items() if len(courses) > 1}
@@ -124,7 +122,7 @@ def _curve(found: Comparison, name: str, column: Column) -> tuple[Plot | None, s
 
 
 def _span(values: Sequence[float]) -> tuple[float, float] | None:
-    """Round numbers around the values."""
+    """The range of the values, extended to round numbers."""
     if not values:
         return None
     step = 20 if max(values) - min(values) > 40 else 5
@@ -134,7 +132,7 @@ def _span(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _mean(courses: Sequence[Sequence[Point]]) -> list[Point]:
-    """The mean course, at epochs that all have."""
+    """The mean curve over the epochs that all curves have."""
     values = [dict(course) for course in courses]
     common = [epoch for epoch, _ in courses[0] if all(epoch in each for each in values)]
     return [(epoch, fmean(each[epoch] for each in values)) for epoch in common]

@@ -1,4 +1,4 @@
-"""What tells runs apart: their settings, and of these the ones in which they differ."""
+"""The settings of runs, and the differences between them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,9 +13,10 @@ _ABSENT = object()
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
-    """What makes a run what it is, whatever its seed, by dotted key; `method` and its like are their names.
+    """The settings that affect training, without the seed, by dotted key.
 
-    What changes nothing that is trained is left out: how it was tested, the evaluation says.
+    Choices such as `method` are given by their names. Settings of evaluation are left out, because the
+    evaluation itself states them.
     """
     whole = robustsabn.config.to_dict(config)
     kept = {
@@ -24,23 +25,23 @@ def settings(config: RunConfig) -> dict[str, Any]:
     return dict(_flat(kept))
 
 
-def differences(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each of these settings the ones in which they differ from each other.
+def differences(several: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each of several settings, those entries in which they differ from each other.
 
-    A key of one method, optimiser or schedule that others lack counts where those that have it differ.
+    A key that belongs to one method, optimiser or schedule is compared only among the settings that have it.
     """
-    keys = dict.fromkeys(key for each in found for key in each)
-    differing = [key for key in keys if _differs(key, found)]
-    return [{key: each[key] for key in differing if key in each} for each in found]
+    keys = dict.fromkeys(key for each in several for key in each)
+    differing = [key for key in keys if _differs(key, several)]
+    return [{key: each[key] for key in differing if key in each} for each in several]
 
 
 def words(chosen: dict[str, Any]) -> str:
-    """Settings as overrides are written: `norm=bn method=trades`."""
+    """Settings written as overrides, such as `norm=bn method=trades`."""
     return " ".join(f"{key}={value_text(key, value)}" for key, value in chosen.items())
 
 
 def value_text(key: str, value: Any) -> str:
-    """The value of `key` as it may be written in an override."""
+    """The value of `key` written as in an override."""
     if isinstance(value, float):
         return eps_text(value) if key.endswith(("eps", "step_size")) else f"{value:g}"
     if isinstance(value, list):
@@ -48,9 +49,9 @@ def value_text(key: str, value: Any) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _differs(key: str, found: Sequence[dict[str, Any]]) -> bool:
+def _differs(key: str, several: Sequence[dict[str, Any]]) -> bool:
     choice = key.rpartition(".")[0]
-    values = [each.get(key, _ABSENT) for each in found if key in each or each.get(choice) is None]
+    values = [each.get(key, _ABSENT) for each in several if key in each or each.get(choice) is None]
     return any(value != values[0] for value in values)
 
 

@@ -1,4 +1,4 @@
-"""What the data sets of a run held when it began: a run goes on with nothing else."""
+"""Digests of a run's data sets, so that it resumes only with the same data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,9 @@ __all__ = ["check_content", "content"]
 
 
 def content(data: Data, extra: tuple[ImageSet, int] | None = None) -> dict[str, str]:
-    """Digests of the data set and of the extra one, by the key that names it."""
-    found = {"data": data.digest}
-    return found if extra is None else found | {"extra": digest({"train": extra[0]}, None)}
+    """The digests of the data set and of the extra one, by the key of their specs."""
+    digests = {"data": data.digest}
+    return digests if extra is None else digests | {"extra": digest({"train": extra[0]}, None)}
 
 
 def check_content(
@@ -25,16 +25,15 @@ def check_content(
     data: Data,
     held: Mapping[str, str],
 ) -> None:
-    """DataError where the classes are not those of the checkpoint, or a set of the same name holds something
-    else.
+    """Raise DataError if the classes or the content of a data set differ from the checkpoint.
 
-    `named` are the specs of the sets by their keys, `held` is their `content`.
+    `named` has the specs of the sets by key, `held` their `content`.
     """
     state = stored.state
     if list(data.classes) != state["classes"]:
         raise DataError(
             f"{data.name} has the classes {shown(data.classes, 10)}, the run in {folder} was trained on "
-            f"{shown(state['classes'], 10)}; restore their names and order, or begin another run with out="
+            f"{shown(state['classes'], 10)}; restore their names and order, or start a new run with out="
         )
     before: dict[str, Any] = state["config"]
     named_before = {"data": before["data"], "extra": (before.get("extra") or {}).get("data")}
@@ -42,6 +41,6 @@ def check_content(
     for key, value in held.items():
         if key in known and named_before[key] == named[key] and known[key] != value:
             raise DataError(
-                f"{named[key]} no longer holds what the run in {folder} was trained on; restore it, "
-                "or begin another run with out="
+                f"the content of {named[key]} has changed since the run in {folder} began; restore it, "
+                "or start a new run with out="
             )

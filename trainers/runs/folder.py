@@ -1,4 +1,4 @@
-"""Run folders: the places inside, which one a run takes, and that no other command takes it too."""
+"""Run folders: the files in them, choosing one for a run, and locking it."""
 
 import contextlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ __all__ = ["RunFolder", "run_name"]
 
 
 class RunFolder:
-    """The places inside a run folder."""
+    """The files in a run folder."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = given_path(path, "the run folder", CheckpointError)
@@ -25,7 +25,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     def written_config(self) -> Mapping[str, Any]:
-        """What its config.yaml says, key by key; CheckpointError where there is none."""
+        """The contents of its config.yaml. Raises CheckpointError if there is none."""
         if not self.config.is_file():
             raise CheckpointError(
                 f"{self.path} is not a run folder: it has no config.yaml; give a folder that train wrote"
@@ -34,32 +34,34 @@ class RunFolder:
 
     @property
     def used(self) -> bool:
-        """Whether a run has begun here."""
+        """Whether a run has started here."""
         return self.checkpoints.is_dir() or self.metrics.exists()
 
     @property
     def begun(self) -> bool:
-        """Whether a run was started here, were it killed at once: it may be resumed."""
+        """Whether a run was started here, even one that was killed at once; it may be resumed."""
         return self.used or self.config.is_file() or (self.path / LOCK).exists()
 
     @property
     def stored(self) -> bool:
-        """Whether there is a complete checkpoint."""
+        """Whether the folder has a complete checkpoint."""
         return any(self.checkpoints.glob("[!.]*/state.json"))
 
     @property
     def blank(self) -> bool:
-        """Whether nothing has come of it yet: it may begin again."""
+        """Whether a new run may start here: the folder has no checkpoint and no metrics."""
         return not self.stored and not (self.metrics.exists() and self.metrics.stat().st_size)
 
     @property
     def sweep(self) -> bool:
-        """Whether the runs of a sweep are in here."""
+        """Whether the folder has the runs of a sweep."""
         return any(self.path.glob("seed-*"))
 
     def check_place(self) -> None:
-        """ConfigError where an evaluation is in here, or a file in its way; WriteError for a name that is
-        not UTF-8.
+        """Check that a run can be written here.
+
+        Raises ConfigError if the folder holds an evaluation or a file is in its place, and WriteError if the
+        name is not UTF-8.
         """
         check_name(self.path)
         for place in (self.path, *self.path.parents):
@@ -71,10 +73,10 @@ class RunFolder:
 
     @staticmethod
     def claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> "RunFolder":
-        """The folder that `choose` gives, locked until `held` closes; FolderInUseError where another command
-        writes into it.
+        """The folder that `choose` returns, locked until `held` closes.
 
-        Raises CheckpointError where nothing was begun that could be resumed.
+        Raises FolderInUseError if another command writes into it, and CheckpointError if there is no run to
+        resume.
         """
         while True:
             folder = RunFolder.choose(out, name, resume)
@@ -87,19 +89,18 @@ class RunFolder:
                     tried.enter_context(locked(folder.path))
                 except FolderInUseError:
                     if out is None and not resume:
-                        continue  # another command was quicker: the next one
+                        continue  # another command took it first: try the next one
                     raise
-                if resume or folder.blank:  # otherwise a run came and went in the meantime
+                if resume or folder.blank:  # otherwise another run used it in the meantime
                     held.enter_context(tried.pop_all())
                     return folder
 
     @staticmethod
     def choose(out: str | None, name: str, resume: bool) -> "RunFolder":
-        """The folder `out`, or by default the next free one of runs/NAME, runs/NAME-2, …; to resume, the
-        newest.
+        """The folder `out`, or the next free one of runs/NAME, runs/NAME-2, …; to resume, the newest.
 
-        Raises ConfigError when `out` holds a run and is not to be resumed, a sweep, or what another command
-        wrote.
+        Raises ConfigError if `out` holds a sweep, files of another command, or a run that is not to be
+        resumed.
         """
         if out is not None:
             folder = RunFolder(out)
@@ -117,10 +118,9 @@ class RunFolder:
 
     @staticmethod
     def default(name: str, resume: bool = False) -> "tuple[list[RunFolder], RunFolder]":
-        """Those of runs/NAME, runs/NAME-2, … that are taken by runs or sweeps, and the next one, which is
-        free.
+        """The folders runs/NAME, runs/NAME-2, … that are taken by runs or sweeps, and the next free one.
 
-        A run that was killed at once is among them only for one that is to `resume`.
+        A run that was killed at once counts as taken only with `resume`.
         """
         taken, free = list[RunFolder](), RunFolder(Path("runs") / name)
         while free.used or free.sweep or (free.path / LOCK).exists() or (resume and free.begun):
@@ -130,5 +130,5 @@ class RunFolder:
 
 
 def run_name(config: object) -> str:
-    """What a run is called that `config`, a file, a recipe or neither, configures."""
+    """The name of a run: the stem of the file or recipe `config`, otherwise "run"."""
     return Path(config).stem if isinstance(config, (str, Path)) else "run"

@@ -1,4 +1,4 @@
-"""What evaluations find, and how their numbers are written in tables and on axes."""
+"""Results of evaluations, and how their numbers are written in tables and on axes."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -11,8 +11,9 @@ __all__ = ["Column", "Measured", "column_of", "columns_of"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation found: a frozen dataclass of numbers, text and dictionaries, which metrics.jsonl
-    records.
+    """The result of an evaluation, a frozen dataclass of numbers, text and dictionaries.
+
+    It is recorded in metrics.jsonl.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -20,13 +21,13 @@ class Measured:
         return asdict(self)
 
     def numbers(self) -> dict[str, float]:
-        """What `compare` has in columns, by name: here every field that is a number."""
+        """The numbers that `compare` shows as columns, by name; by default all numeric fields."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
 
     @property
     def protocol(self) -> str:
-        """How it was measured, in words: numbers of different protocols do not compare."""
+        """How it was measured, in words; numbers of different protocols cannot be compared."""
         return ""
 
     def measurement(self) -> dict[str, Any]:
@@ -35,14 +36,15 @@ class Measured:
 
     @property
     def warning(self) -> str | None:
-        """One line where the numbers need one."""
+        """A one-line warning about the numbers, or None."""
         return None
 
 
 @dataclass(frozen=True)
 class Column:
-    """A number in tables: its heading, and its unit: "%" of a share in [0, 1], "s" of a time in seconds, or
-    none.
+    """A column of a table: its heading and the unit of its numbers.
+
+    The unit is "%" for a share in [0, 1], "s" for a time in seconds, or empty.
     """
 
     heading: str
@@ -50,16 +52,16 @@ class Column:
 
     @property
     def head(self) -> str:
-        """Above cells of `spread`, which do not repeat the unit."""
+        """The heading above cells of `spread`, which do not repeat the unit."""
         return f"{self.heading} (%)" if self.unit == "%" else self.heading
 
     @property
     def axis(self) -> str:
-        """Beside an axis of `scaled` values."""
+        """The label of an axis with `scaled` values."""
         return f"{self.heading} in {self.unit}" if self.unit else self.heading
 
     def scaled(self, value: float) -> float:
-        """The value in the unit."""
+        """The value in its unit."""
         return 100 * value if self.unit == "%" else value
 
     def text(self, value: float) -> str:
@@ -69,7 +71,7 @@ class Column:
         return duration(value) if self.unit == "s" else f"{value:.4g}"
 
     def spread(self, mean: float, deviation: float | None) -> str:
-        """A mean and, where there is one, a standard deviation; a time has none."""
+        """A mean and, if there is one, a standard deviation; times have none."""
         if self.unit == "s":
             return duration(mean)
         mean_text, deviation_text = ("{:.2f}", "{:.2f}") if self.unit == "%" else ("{:.4g}", "{:.2g}")
@@ -80,8 +82,9 @@ class Column:
 
 
 def column_of(name: str) -> Column:
-    """The column of a number that no task describes: names that end in "accuracy" are shares, in "seconds"
-    times.
+    """The default column of a number.
+
+    A name that ends in "accuracy" is a share, one that ends in "seconds" a time.
     """
     unit: Literal["", "%", "s"] = (
         "%" if name.endswith("accuracy") else "s" if name.endswith("seconds") else ""

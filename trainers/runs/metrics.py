@@ -1,4 +1,4 @@
-"""What metrics.jsonl says of any run: its records, and its training time."""
+"""Reads metrics.jsonl: its records and the training time."""
 
 import contextlib
 import json
@@ -26,8 +26,9 @@ Point = tuple[float, float]
 
 @contextlib.contextmanager
 def understood(place: Path) -> Iterator[None]:
-    """What the block stumbles over in the content of `place`, a file or folder, becomes a CheckpointError
-    that names it.
+    """Turn errors of the block about the content of `place` into a CheckpointError that names it.
+
+    `place` is a file or a folder.
     """
     try:
         yield
@@ -35,16 +36,15 @@ def understood(place: Path) -> Iterator[None]:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{place} holds something else than was written there ({one_line(error, 100)}); restore it from a"
-            " copy, or remove what is damaged"
+            f"{place} does not have the content that was written ({one_line(error, 100)}); restore it from a"
+            " copy, or remove it"
         ) from error
 
 
 def read_records(metrics: Path) -> Iterator[Record]:
-    """The records of a metrics.jsonl, none where there is no such file; a last line that was cut off is left
-    out.
+    """The records of a metrics.jsonl, none if there is no file.
 
-    Raises CheckpointError for any other line that is no record.
+    An incomplete last line is left out. Raises CheckpointError for any other line that is not a record.
     """
     lines = metrics.read_bytes().splitlines() if metrics.is_file() else []
     for number, line in enumerate(lines, 1):
@@ -62,26 +62,28 @@ def read_records(metrics: Path) -> Iterator[Record]:
 
 
 def parse_record(line: str) -> Record | None:
-    """The record that `line` writes, None where it is none."""
+    """The record in `line`, or None if the line is not a record."""
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    fine = (
-        isinstance(found, dict) and isinstance(found.get("kind"), str) and isinstance(found.get("step"), int)
+    valid = (
+        isinstance(record, dict)
+        and isinstance(record.get("kind"), str)
+        and isinstance(record.get("step"), int)
     )
-    return found if fine else None
+    return record if valid else None
 
 
 def average_names(records: Sequence[Record]) -> list[str]:
-    """The averages of weights that a run has evaluated at its end, such as "ema"."""
+    """The averages of weights that have a closing evaluation, such as "ema"."""
     kinds = {record["kind"] for record in records} - {"test", "test_last"}
     return sorted(kind.removeprefix("test_") for kind in kinds if kind.startswith("test_"))
 
 
-def training_seconds(found: Sequence[Record], step_images: int) -> float | None:
-    """Wall time of the training steps, without evaluations; None where nothing was recorded."""
-    train = [record for record in found if record["kind"] == "train"]
+def training_seconds(records: Sequence[Record], step_images: int) -> float | None:
+    """Wall time of the training steps, without evaluations; None if nothing was recorded."""
+    train = [record for record in records if record["kind"] == "train"]
     if not all(record.get("images_per_second") for record in train):
         return None
     steps = [0, *(record["step"] for record in train)]

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, the terminal. The main process alone."""
+"""The log of a run: metrics.jsonl, TensorBoard and the terminal, in the main process only."""
 
 import contextlib
 import io
@@ -26,9 +26,7 @@ __all__ = ["Monitor", "Window"]
 
 
 class Window:
-    """Means of scalars over the steps since the last reading, kept on the device: no synchronisation per
-    step.
-    """
+    """Means of scalars over the steps since the last reading, without synchronising the device."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -56,8 +54,9 @@ class Window:
 
 
 class Monitor:
-    """The main process's log of one run, with its validations so far in `validations`; `active=False`: calls
-    do nothing.
+    """The log of one run; `validations` has its validation records so far.
+
+    With `active=False`, as in all but the main process, calls do nothing.
     """
 
     def __init__(self, metrics: Path, tb: Path, total: int, start: int, active: bool) -> None:
@@ -75,7 +74,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Shows progress; flushes and closes at the end."""
+        """Show progress inside the block; flush and close the log at its end."""
         if not self.active:
             yield
             return
@@ -90,30 +89,31 @@ class Monitor:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Closing evaluations of the block replace earlier ones in metrics.jsonl, together at its end or not
-        at all.
+        """Replace earlier closing evaluations in metrics.jsonl by those of the block.
+
+        All are written at the end of the block; if it fails, none.
         """
         if not self.active:
             yield
             return
         with writing(self.metrics):
             self.file.close()
-        self.file = told = io.StringIO()
+        self.file = buffer = io.StringIO()
         try:
             yield
             lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if not _closing(line)]
-            write_text(self.metrics, "".join(kept) + told.getvalue())
+            write_text(self.metrics, "".join(kept) + buffer.getvalue())
         finally:
             self.file = self.metrics.open("a", encoding="utf-8")
 
     def say(self, line: str) -> None:
-        """One line for the reader."""
+        """Print one line."""
         self.console.print(line, markup=False)
         self.spoken = time.monotonic()
 
     def advance(self, step: int, note: str) -> None:
-        """Move the progress bar to `step`; where there is none, a line a minute."""
+        """Move the progress bar to `step`; without a terminal, print a line every minute."""
         if not self.active:
             return
         self.progress.update(self.task, completed=step, note=note)
@@ -121,14 +121,14 @@ class Monitor:
             self.say(f"step {step}/{self.total}  {note}")
 
     def note(self, text: str) -> None:
-        """What a long evaluation is at: beside the progress bar, and where there is none, a line a minute."""
+        """Show the state of a long evaluation beside the progress bar, or as a line every minute."""
         if self.active:
             self.progress.update(self.task, note=text)
             if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
                 self.say(text)
 
     def record(self, kind: str, step: int, values: Record) -> None:
-        """One line of metrics.jsonl; its numbers also to TensorBoard, as `kind/name`."""
+        """Write one line to metrics.jsonl, and its numbers to TensorBoard as `kind/name`."""
         if not self.active:
             return
         entry = {"kind": kind, "step": step, **values}
@@ -140,17 +140,17 @@ class Monitor:
             self.board.scalar(f"{kind}/{name}", value, step)
 
     def picture(self, tag: str, image: Tensor, step: int) -> None:
-        """A picture (C, H, W) in [0, 1] for TensorBoard."""
+        """Log a picture (C, H, W) in [0, 1] for TensorBoard."""
         if self.active:
             self.board.image(tag, image, step)
 
     def figure(self, tag: str, figure: "Figure", step: int) -> None:
-        """A matplotlib figure for TensorBoard."""
+        """Log a matplotlib figure for TensorBoard."""
         if self.active:
             self.board.figure(tag, figure, step)
 
     def flush(self) -> None:
-        """Bring everything to the disk."""
+        """Write everything to disk."""
         if self.active:
             with writing(self.metrics):
                 self.file.flush()
@@ -175,7 +175,7 @@ def _closing(line: str) -> bool:
 
 
 def _truncate(metrics: Path, start: int) -> list[Record]:
-    """Drop what was recorded after step `start`, and a last line that was cut off; what is left.
+    """Remove records after step `start` and an incomplete last line; return the others.
 
     A closing evaluation stays until another one is complete.
     """

@@ -38,7 +38,7 @@ Series = dict[str, list[Point]]
 
 
 class Tile(NamedTuple):
-    """A number that counts."""
+    """One of the main numbers of a run."""
 
     name: str
     number: str
@@ -46,7 +46,7 @@ class Tile(NamedTuple):
 
 
 class Remark(NamedTuple):
-    """`kind` is warning, note or good."""
+    """A remark; `kind` is "warning", "note" or "good"."""
 
     kind: str
     heading: str
@@ -54,7 +54,7 @@ class Remark(NamedTuple):
 
 
 class PageTable(NamedTuple):
-    """Rows of text, the first column to the left and the others to the right, with a line below."""
+    """A table of text with a note below; all columns but the first are right-aligned."""
 
     title: str
     head: Sequence[str]
@@ -63,7 +63,7 @@ class PageTable(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Another page, by its place in the folder of this one."""
+    """A link to another page, relative to the folder of this one."""
 
     name: str
     link: str
@@ -72,7 +72,7 @@ class Report(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG, as the address of an `img` element."""
+    """A PNG image as a data URL."""
 
     heading: str
     source: str
@@ -81,7 +81,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What the page of a run shows between its title and its configuration; what is empty is left out."""
+    """The content of a run's page between its title and its configuration; empty parts are left out."""
 
     setting: str
     tiles: Sequence[Tile] = ()
@@ -93,7 +93,7 @@ class Page:
 
 
 def write_page(page: Page, config: RunConfig, folder: RunFolder) -> Path:
-    """Write report/index.html, which needs no other file, in a run folder and return its path."""
+    """Write report/index.html, a self-contained page, into a run folder and return its path."""
     target = folder.path / "report" / "index.html"
     parts = {name: getattr(page, name) for name in Page.__dataclass_fields__}
     title, configuration = f"Run {folder.path.resolve().name}", robustsabn.config.dump(config)
@@ -102,7 +102,7 @@ def write_page(page: Page, config: RunConfig, folder: RunFolder) -> Path:
 
 
 def length_text(config: RunConfig) -> str:
-    """How long a run is, in words."""
+    """The length of a run, in words."""
     return f"{config.steps} steps" if config.steps else f"{config.epochs} epochs"
 
 
@@ -110,30 +110,31 @@ def closing_records(records: Sequence[Record]) -> list[tuple[str, Record]]:
     """The last closing evaluation of each checkpoint, with its title."""
     kinds = {"test": "best checkpoint", "test_last": "last checkpoint"}
     kinds |= {f"test_{name}": f"averaged weights ({name.upper()})" for name in average_names(records)}
-    found = []
+    titled = []
     for kind, which in kinds.items():
         for record in [record for record in records if record["kind"] == kind][-1:]:
             went_on = any(other["step"] > record["step"] for other in records)
             before = f"After {record['step']} steps, before training went on"
-            found.append((f"{before if went_on else 'At the end of training'}, {which}", record))
-    return found
+            titled.append((f"{before if went_on else 'At the end of training'}, {which}", record))
+    return titled
 
 
 def series(records: Sequence[Record], kind: str, wanted: Callable[[str], bool]) -> Series:
-    """The numbers of records of this `kind` whose names are `wanted`, over steps; of many records every
-    n-th.
+    """The numbers of records of this `kind` whose names are `wanted`, over steps.
+
+    Long series are thinned to every n-th record.
     """
     kept = [record for record in records if record["kind"] == kind]
-    found: Series = {}
+    points: Series = {}
     for record in kept[:: max(1, len(kept) // MOST_POINTS)]:
         for name, value in record.items():
             if wanted(name) and isinstance(value, (int, float)):
-                found.setdefault(name.replace("_", " "), []).append((record["step"], value))
-    return found
+                points.setdefault(name.replace("_", " "), []).append((record["step"], value))
+    return points
 
 
 def loss_chart(records: Sequence[Record]) -> list[tuple[Plot, str]]:
-    """The losses of training over steps, as the one chart of a list, which is empty without any."""
+    """The chart of the training losses over steps, in a list; an empty list without losses."""
     losses = series(records, "train", lambda name: name == "loss" or name.endswith("_loss"))
     plot = lines(losses, "training loss", "step", "loss")
     return [] if plot is None else [(plot, "Loss on training images.")]
@@ -143,18 +144,19 @@ def course_charts(
     courses: Mapping[str, Sequence[Point]], columns: Mapping[str, Column]
 ) -> list[tuple[Plot, str]]:
     """A chart over steps for each number of the validations that has a column."""
-    found = []
+    charts = []
     for name, column in columns.items():
         points = [(step, column.scaled(value)) for step, value in courses.get(name, ())]
         plot = lines({column.heading: points}, f"validation, {column.heading}", "step", column.axis)
         if plot is not None:
-            found.append((plot, f"{column.axis[0].upper()}{column.axis[1:]} at each validation."))
-    return found
+            charts.append((plot, f"{column.axis[0].upper()}{column.axis[1:]} at each validation."))
+    return charts
 
 
 def last_pictures(tb: Path, headings: Mapping[str, str] | None = None) -> list[Picture]:
-    """The last picture of each tag that the run logged for TensorBoard; `headings` names tags, others name
-    themselves.
+    """The last picture of each tag that the run logged for TensorBoard.
+
+    `headings` names the tags; others are named after themselves.
     """
     if not tb.is_dir():
         return []
@@ -162,10 +164,10 @@ def last_pictures(tb: Path, headings: Mapping[str, str] | None = None) -> list[P
 
     events = EventAccumulator(str(tb), size_guidance={"images": 1, "scalars": 1}, purge_orphaned_data=False)
     events.Reload()
-    found = []
+    pictures = []
     for tag in events.Tags()["images"]:
         last = events.Images(tag)[-1]
         source = "data:image/png;base64," + base64.b64encode(last.encoded_image_string).decode()
         heading = (headings or {}).get(tag) or tag.rpartition("/")[2].replace("_", " ").capitalize()
-        found.append(Picture(heading, source, f"Step {last.step}"))
-    return found
+        pictures.append(Picture(heading, source, f"Step {last.step}"))
+    return pictures

@@ -1,4 +1,4 @@
-"""What the ended runs of a task look like: read from their records, side by side, and on a page."""
+"""How finished runs of a task are read from their records, compared and shown on a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -35,9 +35,9 @@ M = TypeVar("M", bound=Measured)
 
 @dataclass(frozen=True, kw_only=True)
 class EndedRun(Generic[M]):
-    """A run with the closing evaluation of its best checkpoint.
+    """A finished run with the closing evaluation of its best checkpoint.
 
-    `numbers`: what was measured of it, and `training_seconds`; `averaged`: the same of averaged weights, by
+    `numbers`: its measurements and `training_seconds`; `averaged`: the measurements of averaged weights, by
     their names. `courses`: numbers of the validations over epochs.
     """
 
@@ -54,8 +54,8 @@ class EndedRun(Generic[M]):
         """`numbers`, and those of averaged weights by names such as `ema_clean_accuracy`."""
         averaged = {
             f"{average}_{name}": value
-            for average, found in self.averaged.items()
-            for name, value in found.items()
+            for average, values in self.averaged.items()
+            for name, value in values.items()
         }
         return self.numbers | averaged
 
@@ -63,9 +63,9 @@ class EndedRun(Generic[M]):
 class Results(Generic[C, M]):
     """How runs of a task are read and shown.
 
-    `measured` is the class of its evaluations, `columns` says how their numbers are headed (by their names
-    where it is silent) and `pictures` heads the tags of what it gives to `Monitor.picture`. A task that knows
-    more overrides methods.
+    `measured` is the class of its evaluations. `columns` has the headings of their numbers; numbers without
+    one are headed by their names. `pictures` has headings for the tags of `Monitor.picture`. A task with
+    special needs overrides methods.
     """
 
     def __init__(
@@ -78,79 +78,83 @@ class Results(Generic[C, M]):
         self.measured, self.described, self.pictures = measured, dict(columns or {}), dict(pictures or {})
 
     def read(self, record: Record) -> M:
-        """The evaluation that a record of metrics.jsonl tells."""
+        """The evaluation in a record of metrics.jsonl."""
         names = {field.name for field in fields(self.measured)}
         return self.measured(**{name: record[name] for name in names & record.keys()})
 
     def closing(self, records: Sequence[Record], kind: str = "test") -> M | None:
-        """The closing evaluation of the best checkpoint, or of another `kind`; None of a run that has none,
-        or went on.
+        """The closing evaluation of the best checkpoint, or another `kind`.
+
+        None if the run has none, or continued after it.
         """
         tests = [record for record in records if record["kind"] == kind][-1:]
         over = tests and all(record["step"] <= tests[0]["step"] for record in records)
         return self.read(tests[0]) if over else None
 
     def config(self, folder: RunFolder, cls: type[C]) -> C:
-        """The configuration of a run; CheckpointError where there is none, or it was edited after
-        training.
+        """The configuration of a run.
+
+        Raises CheckpointError if it is missing or was edited after training.
         """
         return robustsabn.config.load(cls, trained_with(folder, cls))
 
-    def settings(self, config: C, found: M) -> dict[str, Any]:
-        """What makes a run what it is, whatever its seed, by dotted key: runs with equal settings are one
-        group.
-        """
+    def settings(self, config: C, measured: M) -> dict[str, Any]:
+        """All settings except the seed, by dotted key; runs with equal settings form one group."""
         return settings(config)
 
-    def later(self, folder: RunFolder, config: C, found: M) -> dict[str, float]:
-        """Numbers that were measured of a run besides those of its closing evaluation `found`."""
+    def later(self, folder: RunFolder, config: C, measured: M) -> dict[str, float]:
+        """Numbers that were measured after the closing evaluation `measured`."""
         return {}
 
     def courses(self, records: Sequence[Record]) -> dict[str, list[Point]]:
         """Numbers of the validations over steps, by name."""
-        found: dict[str, list[Point]] = {}
+        curves: dict[str, list[Point]] = {}
         for record in records:
             if record["kind"] == "validation":
                 for name, value in self.read(record).numbers().items():
-                    found.setdefault(name, []).append((record["step"], value))
-        return found
+                    curves.setdefault(name, []).append((record["step"], value))
+        return curves
 
     def named(self, names: Iterable[str]) -> dict[str, Column]:
-        """A column for each of these numbers: first those that the task describes, in its order."""
+        """A column for each of these numbers; first those that the task describes, in its order."""
         known = dict.fromkeys(names)
         first = {name: column for name, column in self.described.items() if name in known}
         return first | columns_of(name for name in known if name not in first)
 
     def columns(self, runs: Sequence[EndedRun[M]]) -> dict[str, Column]:
-        """The columns of a table of these runs, in their order."""
+        """The columns of a table of these runs, in order."""
         return self.named(name for run in runs for name in run.numbers)
 
     def curves(self, runs: Sequence[EndedRun[M]]) -> dict[str, Column]:
-        """The courses of these runs that are drawn."""
+        """The courses of these runs that are drawn as curves."""
         return self.named(name for run in runs for name in run.courses)
 
-    def table(self, found: M, title: str) -> Table:
-        """An evaluation on the terminal."""
-        numbers = found.numbers()
+    def table(self, measured: M, title: str) -> Table:
+        """The table of an evaluation for the terminal."""
+        numbers = measured.numbers()
         columns = self.named(numbers)
         cells = [column.text(numbers[name]) for name, column in columns.items()]
         return result_table(title, [column.heading for column in columns.values()], [cells])
 
     def page(self, config: C, folder: RunFolder, records: Sequence[Record]) -> Page:
-        """What the page of a run shows."""
+        """The page of a run."""
         closings = [(title, self.read(record)) for title, record in closing_records(records)]
         courses = self.courses(records)
         return Page(
             setting=f"{config.task} on {config.data}, {length_text(config)}, seed {config.seed}.",
             tiles=self._tiles(closings[0][1]) if closings else (),
-            remarks=[Remark("warning", "Warning.", found.warning) for _, found in closings if found.warning],
+            remarks=[
+                Remark("warning", "Warning.", measured.warning)
+                for _, measured in closings
+                if measured.warning
+            ],
             charts=[*course_charts(courses, self.named(courses)), *loss_chart(records)],
             tables=[self._closings(closings)] if closings else (),
             pictures=last_pictures(folder.tb, self.pictures),
         )
 
-    def _tiles(self, found: M) -> list[Tile]:
-        numbers = found.numbers()
+    def _tiles(self, measured: M) -> list[Tile]:
+        numbers = measured.numbers()
         return [
             Tile(column.heading, column.text(numbers[name])) for name, column in self.named(numbers).items()
         ]

@@ -1,4 +1,4 @@
-"""Ended runs of adversarial training, side by side and on a page."""
+"""Finished runs of adversarial training: how they are compared and shown."""
 
 import json
 from collections.abc import Sequence
@@ -24,48 +24,48 @@ __all__ = ["RESULTS"]
 
 
 class AdversarialResults(Results[TrainConfig, Evaluation]):
-    """Accuracy through routes, AutoAttack's wherever it was measured, and what tells of overfitting."""
+    """Accuracies through each route, AutoAttack accuracy if measured, and signs of overfitting."""
 
     def config(self, folder: RunFolder, cls: type[TrainConfig]) -> TrainConfig:
         return load_run_config(folder.path)
 
-    def settings(self, config: TrainConfig, found: Evaluation) -> dict[str, Any]:
-        asked = {"test.attack": found.attack, "test.images": found.n}
-        return super().settings(config, found) | asked
+    def settings(self, config: TrainConfig, measured: Evaluation) -> dict[str, Any]:
+        protocol = {"test.attack": measured.attack, "test.images": measured.n}
+        return super().settings(config, measured) | protocol
 
-    def later(self, folder: RunFolder, config: TrainConfig, found: Evaluation) -> dict[str, float]:
-        measured = _autoattack(folder, config, found)
-        return {} if measured is None else {f"autoattack_accuracy_{measured[0]}": measured[1]}
+    def later(self, folder: RunFolder, config: TrainConfig, measured: Evaluation) -> dict[str, float]:
+        attacked = _autoattack(folder, config, measured)
+        return {} if attacked is None else {f"autoattack_accuracy_{attacked[0]}": attacked[1]}
 
     def courses(self, records: Sequence[Record]) -> dict[str, list[Point]]:
         return {"robust_accuracy": robust_course(records), "clean_accuracy": clean_course(records)}
 
     def columns(self, runs: Sequence[EndedRun[Evaluation]]) -> dict[str, Column]:
-        found = [run.evaluation for run in runs]
-        routed = {evaluation.routes for evaluation in found if evaluation.routes != ("all",)}
+        evaluations = [run.evaluation for run in runs]
+        routed = {evaluation.routes for evaluation in evaluations if evaluation.routes != ("all",)}
         first, last = ("", "")
         if routed:
             ends = {(routes[0], routes[-1]) for routes in routed}
             first, last = (
                 f", {name} route" for name in (ends.pop() if len(ends) == 1 else ("first", "last"))
             )
-        attacks = {evaluation.attack for evaluation in found}
+        attacks = {evaluation.attack for evaluation in evaluations}
         headings = {
             "clean_accuracy": f"clean accuracy{first}",
             "clean_accuracy_last_route": f"clean accuracy{last}",
             "robust_accuracy": (attacks.pop() if len(attacks) == 1 else "PGD") + last,
         }
-        every = {evaluation.n for evaluation in found}
+        sizes = {evaluation.n for evaluation in evaluations}
         known = dict.fromkeys(name for run in runs for name in run.numbers)
         for name in known:
             if name.startswith("autoattack"):
                 n = int(name.rpartition("_")[2])
-                headings[name] = f"AutoAttack{last}" + ("" if every == {n} else f", {n} images")
+                headings[name] = f"AutoAttack{last}" + ("" if sizes == {n} else f", {n} images")
         columns = {name: Column(heading, "%") for name, heading in headings.items() if name in known}
         return columns | {name: column for name, column in self.named(known).items() if name not in columns}
 
-    def table(self, found: Evaluation, title: str) -> Table:
-        return results_table(found, f"{title}, {found.setting}")
+    def table(self, measured: Evaluation, title: str) -> Table:
+        return results_table(measured, f"{title}, {measured.setting}")
 
     def page(self, config: TrainConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
         return run_page(config, folder, records)
@@ -75,13 +75,14 @@ RESULTS = AdversarialResults(Evaluation)
 
 
 def _autoattack(folder: RunFolder, config: TrainConfig, evaluation: Evaluation) -> tuple[int, float] | None:
-    """Images and accuracy of AutoAttack standard through the last route, on most images: the run's own or
-    `evaluate`'s.
+    """The number of images and the accuracy of standard AutoAttack through the last route.
+
+    Of the run's own measurement and that of `evaluate`, the one with more images; None without any.
     """
     last = evaluation.routes[-1]
-    found = []
+    measurements = []
     if evaluation.autoattack:
-        found.append((evaluation.autoattack_n, evaluation.autoattack[last]))
+        measurements.append((evaluation.autoattack_n, evaluation.autoattack[last]))
     name = "autoattack" if last == "all" else f"autoattack-{last}"
     report = folder.path / "report" / name / "report.json"
     if report.is_file():
@@ -89,15 +90,15 @@ def _autoattack(folder: RunFolder, config: TrainConfig, evaluation: Evaluation) 
             content: Record = json.loads(report.read_text(encoding="utf-8"))
             about, ball = content["about"], (config.attack.norm, config.attack.eps)
             same = about.get("checkpoint") == "best" and about.get("data") == config.data
-            # not of weights that training has replaced
+            # and of the same weights, not of an earlier best checkpoint
             same = same and about.get("step") in (None, _best_step(folder))
             if same and content["version"] == "standard" and (content["norm"], content["eps"]) == ball:
-                found.append((int(content["n"]), float(content["robust_accuracy"])))
-    return max(found, default=None)
+                measurements.append((int(content["n"]), float(content["robust_accuracy"])))
+    return max(measurements, default=None)
 
 
 def _best_step(folder: RunFolder) -> str | None:
-    """After how many steps the best checkpoint was saved; None where it has been removed."""
+    """The step of the best checkpoint; None if that was removed."""
     try:
         return str(read_facts(folder.checkpoints, "best").get("step"))
     except CheckpointError:
