@@ -349,4 +349,4 @@ def test_another_number_of_vectors_than_samples_is_refused() -> None:
         with route(layer, Condition(Y)), pytest.raises(RouteError, match="2 vectors for a batch of 5"):
             layer(torch.zeros(5, 2, 4, 4))
         with pytest.raises(RouteError, match="different routes"), route(layer, Condition(Y)):
-            torch.zeros(2) + layer.weight
+            _ = torch.zeros(2) + layer.weight

@@ -48,5 +48,5 @@ def affine_of_condition(layer: Any, selection: Resolved) -> tuple[Tensor, Tensor
         g = gain(y) + 1
         b = None if bias is None else bias(y)
     if len(layer.shape) > 1:
-        g, b = (None if v is None else v.unflatten(1, layer.shape) for v in (g, b))
+        g, b = g.unflatten(1, layer.shape), None if b is None else b.unflatten(1, layer.shape)
     return g, b

@@ -204,7 +204,7 @@ class RoutedAffine(nn.Module):
             return None
         if table.ndim > 1 or len(self.shape) > 1:
             return table.view(len(self.router), *self.shape).select(0, index)
-        size = self.shape[0]
+        size = math.prod(self.shape)
         return table.narrow(0, index * size, size)
 
     def per_sample_affine(self, selection: Resolved) -> tuple[Tensor | None, Tensor | None]:
