@@ -1,4 +1,4 @@
-"""Ended runs of any task, read from their folders and compared with their like."""
+"""Reads finished runs of any task from their folders and compares them."""
 
 import re
 from collections.abc import Sequence
@@ -48,22 +48,22 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
         raise CheckpointError((skipped or ["no run is given; name run folders"])[0] + more)
     if len(tasks) > 1:
         which = ", ".join(f"{folder.path} is of {quote(name)}" for name, (folder, _) in tasks.items())
-        raise CheckpointError(f"runs of different tasks do not compare: {which}; give those of one task")
+        raise CheckpointError(f"runs of different tasks cannot be compared: {which}; give runs of one task")
     ((_, task),) = tasks.values()
     return compared(ended, task.results, skipped)
 
 
-def _folders(given: Sequence[str | Path]) -> list[RunFolder]:
-    """Each run once, a folder that holds no run as it was given."""
-    found: dict[Path, RunFolder] = {}
-    for place in (RunFolder(one).path for one in given):
+def _folders(paths: Sequence[str | Path]) -> list[RunFolder]:
+    """The run folders among `paths` and inside them, each once; a folder without runs is kept as it is."""
+    folders: dict[Path, RunFolder] = {}
+    for place in (RunFolder(one).path for one in paths):
         inside = [place]
         if not RunFolder(place).config.is_file():
             configs = [*place.glob("*/config.yaml"), *place.glob("*/*/config.yaml")]
             inside = sorted((file.parent for file in configs), key=_natural) or [place]
         for folder in inside:
-            found.setdefault(folder.resolve(), RunFolder(folder))
-    return list(found.values())
+            folders.setdefault(folder.resolve(), RunFolder(folder))
+    return list(folders.values())
 
 
 def _natural(path: Path) -> list[str | int]:

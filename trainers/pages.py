@@ -1,4 +1,4 @@
-"""The page of a run of any task."""
+"""Writes the page of a run of any task."""
 
 from pathlib import Path
 
@@ -12,7 +12,10 @@ __all__ = ["write_run_page"]
 
 
 def write_run_page(folder: str | Path) -> Path:
-    """Write report/index.html in a run folder and return its path; CheckpointError where there is no run."""
+    """Write report/index.html in a run folder and return its path.
+
+    Raises CheckpointError if there is no run.
+    """
     place = RunFolder(folder)
     config, task = read_run(place)
     with locked(place.path / "report"):

@@ -1,4 +1,4 @@
-"""One configuration with several seeds, one run after the other, compared at the end."""
+"""Trains one configuration with several seeds, one after the other, and compares the runs."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ class Seeds:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        given = ",".join(map(str, self.seeds))
+        text = ",".join(map(str, self.seeds))
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise ConfigError(f"seeds are distinct whole numbers from 0, such as 0,1,2; got {given}")
+            raise ConfigError(f"seeds are distinct whole numbers from 0, such as 0,1,2; got {text}")
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,17 @@ class _Job:
 
 
 def split(overrides: Sequence[str]) -> tuple[tuple[int, ...] | None, list[str]]:
-    """The seeds that `seeds=0,1,2` among `overrides` asks for (None without it), and the other overrides."""
-    asked = [word for word in overrides if word.startswith("seeds=")]
-    rest = [word for word in overrides if word not in asked]
-    return (robustsabn.config.load(Seeds, overrides=asked).seeds if asked else None), rest
+    """The seeds of `seeds=0,1,2` in `overrides` (None if absent), and the other overrides."""
+    own = [word for word in overrides if word.startswith("seeds=")]
+    rest = [word for word in overrides if word not in own]
+    return (robustsabn.config.load(Seeds, overrides=own).seeds if own else None), rest
 
 
 def common(config: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration that the runs of a sweep share; ConfigError where `overrides` give one seed."""
+    """The configuration that all runs of a sweep share.
+
+    Raises ConfigError if `overrides` set a single seed.
+    """
     clash = [word for word in overrides if word.startswith("seed=")]
     if clash:
         raise ConfigError(f"{clash[0]} beside seeds=: leave it out, or seeds= for a single run")
@@ -88,7 +91,7 @@ def sweep(
     chosen, shared_config = Seeds(tuple(seeds)).seeds, common(config, overrides)
     acc = start(shared_config)
     console = Console(quiet=not acc.is_main_process, soft_wrap=True, highlight=False)
-    # decided once: what one process sees on the disk, another may have just written
+    # only the main process looks: another process may already have created files
     with contextlib.ExitStack() as held, noted() as signals:
         jobs = shared(acc, lambda: _plan(shared_config, run_name(config), chosen, resume, held))
         stop = Stop(acc, signals)
@@ -102,16 +105,16 @@ def sweep(
             console.print(f"seed {job.config.seed} {state}: {job.config.out}", markup=False)
             if not job.ended:
                 run(job.config, task_class(job.config), resume=job.begun)
-    found = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
+    comparison = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
     if acc.is_main_process:
-        tell_comparison(found)
-    return found
+        tell_comparison(comparison)
+    return comparison
 
 
 def _plan(
     config: RunConfig, name: str, seeds: Sequence[int], resume: bool, held: contextlib.ExitStack
 ) -> list[_Job]:
-    """The runs to do, in a folder that is locked until `held` closes."""
+    """The runs of a sweep, in a folder that is locked until `held` closes."""
     place, killed = _claim(config.out, name, resume, held)
     jobs = []
     for seed in seeds:
@@ -126,17 +129,15 @@ def _plan(
 
 
 def _ended(folder: RunFolder, config: RunConfig) -> bool:
-    """Whether the run has ended, and was asked for what is asked for now; its checkpoints may have been
-    removed since.
-    """
+    """Whether the run has ended with this configuration, even if its checkpoints were removed since."""
     if folder.checkpoints.is_dir():
         return ended_run(folder, config, task_class(config)) is not None
-    told = any(record["kind"] == "test" for record in read_records(folder.metrics))
-    return told and replace(load_config(folder.config), out=config.out) == config
+    tested = any(record["kind"] == "test" for record in read_records(folder.metrics))
+    return tested and replace(load_config(folder.config), out=config.out) == config
 
 
 def _claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack) -> tuple[Path, bool]:
-    """The locked folder of the sweep, and whether one was killed there before its first run."""
+    """The locked folder of the sweep, and whether a sweep was killed there before its first run."""
     while True:
         place = _place(out, name, resume)
         killed = (place / LOCK).exists() and not RunFolder(place).sweep
@@ -144,7 +145,7 @@ def _claim(out: str | None, name: str, resume: bool, held: contextlib.ExitStack)
             held.enter_context(locked(place))
         except FolderInUseError:
             if out is None and not resume:
-                continue  # another command was quicker: the next one
+                continue  # another command took it first: try the next one
             raise
         return place, killed
 

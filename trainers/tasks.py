@@ -1,4 +1,4 @@
-"""The kinds of training by name: what a recipe means by `task`."""
+"""The kinds of training, by the name in `task` of a recipe."""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "load_config", "read_run", "task_class"]
 
-# NAME: a package robustsabn.trainers.NAME, with the configuration CONFIG in config.py and the task TASK in
-# task.py
+# each NAME is a package robustsabn.trainers.NAME with CONFIG in config.py and TASK in task.py
 TASKS = ("adversarial", "gan")
 
 
 def load_config(
     config: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str] = ()
 ) -> RunConfig:
-    """The configuration of a run, of the class that its `task` has. Raises ConfigError as
-    `robustsabn.config.load` does.
-    """
+    """The configuration of a run, in the class of its `task`. Raises as `robustsabn.config.load`."""
     if isinstance(config, RunConfig):
         return robustsabn.config.load(type(config), config, overrides)
     mapping = read_mapping(config)
@@ -47,7 +44,7 @@ def task_class(config: RunConfig) -> type[Task[Any, Any]]:
 
 
 def read_run(folder: RunFolder) -> tuple[RunConfig, type[Task[Any, Any]]]:
-    """The configuration and the task of a run; CheckpointError where there is none."""
+    """The configuration and the task of a run. Raises CheckpointError if there is no run."""
     task = _task_class(folder.written_config().get("task", TASKS[0]))
     config: RunConfig = task.results.config(folder, task.config)
     return config, task
@@ -56,14 +53,14 @@ def read_run(folder: RunFolder) -> tuple[RunConfig, type[Task[Any, Any]]]:
 def _task_class(name: object) -> type[Task[Any, Any]]:
     if name not in TASKS:
         return _own_task(name)
-    found: type[Task[Any, Any]] = import_module(f"robustsabn.trainers.{name}.task").TASK
-    return found
+    task: type[Task[Any, Any]] = import_module(f"robustsabn.trainers.{name}.task").TASK
+    return task
 
 
 def _config_class(name: object) -> type[RunConfig]:
     if name in TASKS:
-        found: type[RunConfig] = import_module(f"robustsabn.trainers.{name}.config").CONFIG
-        return found
+        config_class: type[RunConfig] = import_module(f"robustsabn.trainers.{name}.config").CONFIG
+        return config_class
     return _own_task(name).config
 
 
@@ -78,7 +75,7 @@ def _own_task(name: object) -> type[Task[Any, Any]]:
         raise ConfigError(f"task: {quote(name)} is unknown{nearest(name, TASKS)}; allowed: {allowed}")
     code = OwnCode(place[0], ConfigError, "a task of your own is path/to/file.py:CLASS")
     with code.opened() as module:
-        found = code.attribute(module, place[1], "class")
-    if not isinstance(found, type) or not issubclass(found, Task):
+        cls = code.attribute(module, place[1], "class")
+    if not isinstance(cls, type) or not issubclass(cls, Task):
         raise ConfigError(f"task: {quote(name)} is no subclass of robustsabn.trainers.loop.task.Task")
-    return found
+    return cls

@@ -1,6 +1,4 @@
-"""Dataclasses from what is written: mappings laid over each other, then converted once as the annotations
-ask.
-"""
+"""Builds dataclasses from mappings, which are merged and then converted to the annotated types."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,15 +20,15 @@ Registry = Mapping[str, type]
 
 
 class Text(str):
-    """An override's value: read as the field's type asks, so that `out=123` stays text."""
+    """The value of an override, converted to the type of its field, so that `out=123` stays text."""
 
 
 Layer = tuple[Any, str]
-"""A value as it was written, and where; later layers of a key count more."""
+"""A value as written and its location; later layers of a key override earlier ones."""
 
 
 def build(cls: type, base: Any, layers: Sequence[Layer], path: str) -> Any:
-    """`base`, or `cls` with its defaults, with what the mappings of `layers` say instead."""
+    """Build `cls` from `base` or its defaults, with the values in the mappings of `layers`."""
     known, hints = fields_of(cls), get_type_hints(cls)
     written: dict[str, list[Layer]] = {}
     for raw, where in layers:
@@ -52,21 +50,21 @@ def build(cls: type, base: Any, layers: Sequence[Layer], path: str) -> Any:
         return cls(**values)
     except ConfigError as error:
         message = str(error)
-        named = message.split(" ", 1)[0].strip(":,'\"")
-        message = join(path, message) if named in known or not path else f"{path}: {message}"
-        place = written[named][-1][1] if named in written else ""
+        key_in_error = message.split(" ", 1)[0].strip(":,'\"")
+        message = join(path, message) if key_in_error in known or not path else f"{path}: {message}"
+        place = written[key_in_error][-1][1] if key_in_error in written else ""
         raise ConfigError(message + source(place)) from None
 
 
 def _convert(hint: Any, layers: Sequence[Layer], old: Any, registry: Registry | None, at: str) -> Any:
-    """What `hint` asks for, of the last layer, or of all over `old` where they are mappings."""
+    """The value of the last layer in the type `hint`; mappings of all layers are merged into `old`."""
     members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if type(None) in members:
-        nothing = [value is None or _says_none(value, members, registry) for value, _ in layers]
-        if nothing[-1]:
+        is_none = [value is None or _is_none(value, members, registry) for value, _ in layers]
+        if is_none[-1]:
             return None
-        if any(nothing):  # what was written before counts no more
-            layers, old = layers[len(nothing) - nothing[::-1].index(True) :], None
+        if any(is_none):  # earlier layers are discarded
+            layers, old = layers[len(is_none) - is_none[::-1].index(True) :], None
     if registry is not None:
         return _choose(registry, layers, old, at)
     members = tuple(member for member in members if member is not type(None))
@@ -98,9 +96,9 @@ def _convert_one(hint: Any, layers: Sequence[Layer], old: Any, at: str) -> Any:
     if hint is bool and isinstance(value, str) and value.lower() in SWITCH:
         return SWITCH[value.lower()]
     if hint is int or hint is float:
-        found = number(value)
-        if found is not None and (hint is float or (found == found // 1 and abs(found) <= LARGEST)):
-            return hint(found)
+        parsed = number(value)
+        if parsed is not None and (hint is float or (parsed == parsed // 1 and abs(parsed) <= LARGEST)):
+            return hint(parsed)
     elif origin is Literal:
         if any(value == allowed and type(value) is type(allowed) for allowed in args):
             return value
@@ -116,16 +114,16 @@ def _convert_one(hint: Any, layers: Sequence[Layer], old: Any, at: str) -> Any:
 
 
 def _items_of(hint: Any, layers: Sequence[Layer], old: Any, at: str) -> dict[str, Any]:
-    """A dictionary: the keys of all layers over those of `old`."""
-    kind, found = get_args(hint)[1], dict(old) if isinstance(old, dict) else {}
+    """A dictionary: the keys of all layers merged into `old`."""
+    kind, merged = get_args(hint)[1], dict(old) if isinstance(old, dict) else {}
     for value, place in layers:
         value = _read(value, at)
         if not isinstance(value, Mapping):
             mismatch(hint, value, at, place)
-        found |= {
+        merged |= {
             key: _convert(kind, [(item, place)], None, None, join(at, key)) for key, item in value.items()
         }
-    return found
+    return merged
 
 
 def _nested(cls: type, layers: Sequence[Layer], old: Any, at: str) -> Any:
@@ -142,7 +140,7 @@ def _nested(cls: type, layers: Sequence[Layer], old: Any, at: str) -> Any:
 
 
 def _choose(registry: Registry, layers: Sequence[Layer], old: Any, at: str) -> Any:
-    """One of the dataclasses of `registry`: another name than before starts from its own defaults."""
+    """One of the dataclasses of `registry`; a new name starts from the defaults of its dataclass."""
     allowed = ", ".join([*registry, *getattr(registry, "also", ())])
     base, mappings = old if is_dataclass(old) else None, list[Layer]()
     cls: Any = None if base is None else type(base)
@@ -152,27 +150,27 @@ def _choose(registry: Registry, layers: Sequence[Layer], old: Any, at: str) -> A
             continue
         if isinstance(value, Text) and value not in registry:
             value = parse(value, at)
-        given = {"name": str(value)} if isinstance(value, str) else value
-        if not isinstance(given, Mapping):
-            fail(at, f"expected a name or a mapping with one, got {show(given)}; names: {allowed}", place)
-        name = given.get("name", cls and name_of(registry, cls))
+        mapping = {"name": str(value)} if isinstance(value, str) else value
+        if not isinstance(mapping, Mapping):
+            fail(at, f"expected a name or a mapping with one, got {show(mapping)}; names: {allowed}", place)
+        name = mapping.get("name", cls and name_of(registry, cls))
         if name is None:
             fail(at, f"the name is missing; names: {allowed}", place)
-        chosen = _look_up(registry, name, join(at, "name"), place_of(given, "name", place), allowed)
+        chosen = _look_up(registry, name, join(at, "name"), place_of(mapping, "name", place), allowed)
         if chosen is not cls:
             base, cls, mappings = None, chosen, []
-        for key, item in given.items():
+        for key, item in mapping.items():
             if key == "name":
                 continue
-            where = place_of(given, key, place)
-            if key not in fields_of(cls):  # now: another name may follow, and drop it
+            where = place_of(mapping, key, place)
+            if key not in fields_of(cls):  # checked now: a later layer may choose another name
                 unknown(cls, key, join(at, key), where)
             mappings.append(({key: item}, where))
     return build(cls, base, mappings, at)
 
 
 def _read(value: Any, at: str) -> Any:
-    """The value of an override is YAML where no text is asked for."""
+    """The value of an override, parsed as YAML if its field is not text."""
     return parse(value, at) if isinstance(value, Text) else value
 
 
@@ -196,7 +194,7 @@ def _look_up(registry: Registry, name: Any, at: str, place: str, allowed: str) -
 
 
 def name_of(registry: Registry, cls: type) -> str | None:
-    """The name of `cls`, the last one where it has several."""
+    """The name of `cls` in the registry, the last one if it has several."""
     return next((key for key in reversed(list(registry)) if registry[key] is cls), None)
 
 
@@ -216,7 +214,7 @@ def number(value: Any) -> int | float | None:
 
 
 def _items(value: Any) -> list[Any] | None:
-    """The items of a list, also written as "a,b" or as one item alone."""
+    """The items of a list, which may also be written as "a,b" or as a single item."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",")]
     if isinstance(value, (list, tuple)):
@@ -224,7 +222,7 @@ def _items(value: Any) -> list[Any] | None:
     return None if value is None or isinstance(value, Mapping) else [value]
 
 
-def _says_none(value: Any, members: tuple[Any, ...], registry: Registry | None) -> bool:
+def _is_none(value: Any, members: tuple[Any, ...], registry: Registry | None) -> bool:
     own = {text for member in members if get_origin(member) is Literal for text in get_args(member)}
     return isinstance(value, str) and value in {"none", "null", ""} - own - set(registry or ())
 

@@ -1,17 +1,17 @@
-"""Configuration: nested frozen dataclasses, filled in the order defaults < YAML file or recipe < dotted
-overrides.
+"""Configuration: nested frozen dataclasses, filled from defaults, a YAML file or recipe, and overrides.
 
-A dataclass is the single truth: its fields are the allowed keys, their annotations the allowed values (`int`,
-`float`, `bool`, `str`, `Literal`, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, other
-dataclasses), and its `__post_init__` checks ranges by raising `ConfigError("eps must be positive, got -1")`,
-to which the loader adds the dotted place. A field that is one of several dataclasses names its registry, and
-is then chosen by `name`:
+Later sources override earlier ones. A dataclass defines everything: its fields are the allowed keys, their
+annotations the allowed values (`int`, `float`, `bool`, `str`, `Literal`, `X | None`, `tuple[X, ...]`,
+`tuple[X, Y]`, `dict[str, X]`, other dataclasses). Its `__post_init__` checks ranges by raising
+`ConfigError("eps must be positive, got -1")`; the loader adds the dotted path. A field that is one of several
+dataclasses names its registry, and is then chosen by `name`:
 
     method: Method = field(default_factory=Pgd, metadata=choices({"pgd": Pgd, "trades": Trades}))
 
-which reads `method: trades`, `method: {name: trades, beta: 5}` and the overrides `method=trades
-method.beta=5`. Another name starts from that dataclass's own defaults. A registry may find more by
-`__missing__`, keeps that, and describes it in `also`. In a union of plain types the first that fits is taken.
+This reads `method: trades`, `method: {name: trades, beta: 5}` and the overrides `method=trades
+method.beta=5`. A new name starts from the defaults of its dataclass. A registry may find further names by
+`__missing__`, stores them, and describes them in `also`. In a union of plain types, the first type that fits
+is used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,10 +36,10 @@ T = TypeVar("T")
 def load(
     cls: type[T], given: str | Path | Mapping[str, Any] | T | None = None, overrides: Sequence[str] = ()
 ) -> T:
-    """Build `cls` from a YAML file, a recipe's name, a mapping or an instance, and overrides like
-    "attack.eps=8/255".
+    """Build `cls` from a YAML file, a recipe's name, a mapping or an instance, and overrides.
 
-    Raises ConfigError for an unknown key, a wrong type, a missing value or whatever the dataclasses refuse.
+    An override is text such as "attack.eps=8/255". Raises ConfigError for an unknown key, a wrong type, a
+    missing value, and for values that the dataclasses reject.
     """
     if isinstance(given, (str, Path)):
         given = read_mapping(given)
@@ -56,7 +56,7 @@ def load(
 
 
 def read_mapping(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The keys and values that a YAML file, a recipe's name or a mapping gives, as they are written."""
+    """The keys and values of a YAML file, a recipe (by name) or a mapping, as written."""
     if isinstance(given, (str, Path)):
         return read(_find(given))
     if given is not None and not isinstance(given, Mapping):
@@ -65,12 +65,12 @@ def read_mapping(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, A
 
 
 def to_dict(config: object) -> dict[str, Any]:
-    """The configuration as plain dictionaries and lists that `load` reads back."""
+    """The configuration as plain dictionaries and lists, which `load` can read."""
     return {f.name: _plain(getattr(config, f.name), registry_of(f)) for f in fields_of(type(config)).values()}
 
 
 def dump(config: object) -> str:
-    """The configuration as YAML text that `load` reads back to an equal one."""
+    """The configuration as YAML text, which `load` reads back to an equal configuration."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 

@@ -1,4 +1,4 @@
-"""What the configuration loader says when a key or value is refused."""
+"""The messages of the configuration loader for keys and values that it rejects."""
 
 from dataclasses import fields, is_dataclass
 from types import UnionType
@@ -19,7 +19,7 @@ NAMES: dict[Any, str] = {
 
 
 SHOWN = 12
-"""So many keys are listed beside the one that was probably meant."""
+"""The largest number of allowed keys that is listed beside a suggestion."""
 
 
 def join(path: str, key: object) -> str:
@@ -28,7 +28,7 @@ def join(path: str, key: object) -> str:
 
 
 def source(place: str) -> str:
-    """The place in brackets, as messages end."""
+    """The place in brackets, for the end of a message."""
     return f" ({place})" if place else ""
 
 
@@ -38,17 +38,17 @@ def fail(at: str, message: str, place: str) -> NoReturn:
 
 
 def mismatch(hint: Any, value: Any, at: str, place: str) -> NoReturn:
-    """Refuse a value that is not what `hint` asks for."""
+    """Raise ConfigError for a value that does not fit the type `hint`."""
     quotes = "; put it in quotes" if hint is str and isinstance(value, (bool, int, float)) else ""
     fail(at, f"expected {_describe(hint)}, got {show(value)}{quotes}", place)
 
 
 def unknown(cls: type, key: str, at: str, place: str) -> NoReturn:
-    """Refuse a key that is no field of `cls`, naming the one that was probably meant."""
+    """Raise ConfigError for a key that is no field of `cls`, with the most similar key."""
     allowed = [field.name for field in fields(cls) if field.init]
     paths = _paths(cls)
     inner = [path for path in paths if path.split(".")[-1] == key]
-    if key in paths:  # dots are for overrides
+    if key in paths:  # dotted keys are for overrides only
         *outer, last = key.split(".")
         fail(
             at,
@@ -62,20 +62,20 @@ def unknown(cls: type, key: str, at: str, place: str) -> NoReturn:
 
 
 def show(value: Any) -> str:
-    """A value as a person would write it in YAML."""
+    """A value as written in YAML."""
     if value is None:
         return "nothing"
     return str(value).lower() if isinstance(value, bool) else quote(value)
 
 
 def _paths(cls: type, prefix: str = "") -> list[str]:
-    hints, found = get_type_hints(cls), []
+    hints, paths = get_type_hints(cls), []
     for field in fields(cls):
-        found.append(prefix + field.name)
+        paths.append(prefix + field.name)
         for member in (hints[field.name], *get_args(hints[field.name])):
             if isinstance(member, type) and is_dataclass(member):
-                found += _paths(member, f"{prefix}{field.name}.")
-    return found
+                paths += _paths(member, f"{prefix}{field.name}.")
+    return paths
 
 
 def _describe(hint: Any) -> str:

@@ -1,6 +1,4 @@
-"""YAML 1.2 read strictly: safe tags only, no duplicate keys, and the file and line of every key
-remembered.
-"""
+"""A strict reader of YAML 1.2: safe tags only, no duplicate keys, with file and line of every key."""
 
 import re
 from collections.abc import Hashable, Mapping
@@ -15,14 +13,14 @@ from robustsabn.text import one_line, quote, shorten
 __all__ = ["YamlMapping", "parse", "place_of", "read"]
 
 MOST_VALUES = 10_000
-"""More than any configuration has, and few enough to be shown and compared at once."""
+"""More than any configuration needs, but few enough to show and compare."""
 
-# what PyYAML and what is in a file that is no YAML may raise, besides its own errors
+# besides its own errors, PyYAML may raise these for a file that is not YAML
 _WRONG = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 class YamlMapping(dict[Any, Any]):
-    """A mapping of a YAML file; `places` holds "file:line" of every key."""
+    """A mapping from a YAML file; `places` has "file:line" of every key."""
 
     def __init__(self, values: Mapping[Any, Any], places: dict[Any, str]) -> None:
         super().__init__(values)
@@ -30,7 +28,7 @@ class YamlMapping(dict[Any, Any]):
 
 
 def read(path: Path) -> Mapping[str, Any]:
-    """The mapping that a YAML file holds."""
+    """The mapping in a YAML file."""
     try:
         raw = _load(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
@@ -47,7 +45,7 @@ def read(path: Path) -> Mapping[str, Any]:
 
 
 def parse(text: str, key: str) -> Any:
-    """The value that a piece of YAML, given for `key`, stands for."""
+    """The value of a piece of YAML that was written for `key`."""
     try:
         return _load(text, "override")
     except ConfigError as error:
@@ -57,12 +55,12 @@ def parse(text: str, key: str) -> Any:
 
 
 def place_of(raw: Mapping[str, Any], key: str, otherwise: str) -> str:
-    """Where `key` was written."""
+    """The place where `key` was written, or `otherwise` if it is unknown."""
     return raw.places.get(key, otherwise) if isinstance(raw, YamlMapping) else otherwise
 
 
 class _Loader(yaml.SafeLoader):
-    # without what YAML 1.1 takes for numbers in base 60, dates, and yes, no, on, off
+    # without the YAML 1.1 forms of numbers in base 60, dates, and yes, no, on, off
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
 
@@ -96,11 +94,11 @@ def _load(text: str, name: str) -> Any:
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node stands for where each alias is written out."""
+    """The number of values in a node when all aliases are expanded."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
-        known[id(node)] = MOST_VALUES  # inside itself it has no end
+        known[id(node)] = MOST_VALUES  # a node that contains itself is infinite
         parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
         known[id(node)] = 1 + sum(_values(part, known) for part in parts)
     return known[id(node)]

@@ -42,7 +42,7 @@ def test_a_coin_is_what_it_mostly_says_whatever_the_restarts(p: float, right: fl
     assert found.clean_accuracy == found.robust_accuracy == right
     (note,) = found.notes
     assert "random" in note
-    assert "most of 11 to 1001 fresh answers" in note
+    assert "majority of 11 to 1001 calls" in note
 
 
 def test_a_random_model_that_a_perturbation_breaks_is_broken() -> None:

@@ -43,5 +43,5 @@ def test_what_free_carries_begins_anew_in_batches_of_another_size(
     run(changed, Looking, resume=True)
     said = capsys.readouterr().out.splitlines()
     assert f"resuming with other settings: batch_size 8 -> {size}" in said
-    assert "what the method carried from batch to batch begins anew" in said
+    assert "the tensors that the method carries between batches start from the beginning" in said
     assert len(read(tmp_path / "run/checkpoints", "last").tensors["method"]["delta"]) == size

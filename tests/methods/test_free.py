@@ -87,7 +87,7 @@ def test_every_batch_is_given_so_many_times_and_resumed_inside() -> None:
 
 def test_accumulation_is_refused() -> None:
     config = TrainConfig(method=Free(), accumulate=2)
-    with pytest.raises(ConfigError, match="would make another method of Free"):
+    with pytest.raises(ConfigError, match="would change the method Free"):
         check_accumulation(config, linear(), slice(0, 8))
 
 

@@ -50,8 +50,8 @@ def test_missing_ones_are_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("ACCELERATE_DYNAMO_BACKEND", "x", "does not start .*correct or unset ACCELERATE_DYNAMO_BACKEND"),
-        ("ACCELERATE_TORCH_DEVICE", "nowhere", "does not start .*correct or unset ACCELERATE_TORCH_DEVICE"),
+        ("ACCELERATE_DYNAMO_BACKEND", "x", "cannot start .*correct or unset ACCELERATE_DYNAMO_BACKEND"),
+        ("ACCELERATE_TORCH_DEVICE", "nowhere", "cannot start .*correct or unset ACCELERATE_TORCH_DEVICE"),
         ("ACCELERATE_TORCH_DEVICE", "meta", "device is cpu, but ACCELERATE_TORCH_DEVICE selects meta"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Adversarial training: one step of it, validation, evaluation, the page of a run."""
+"""Adversarial training: its step, validation, evaluation and the page of a run."""

@@ -1,4 +1,4 @@
-"""What a run of adversarial training is made of: the keys of a recipe, their defaults and ranges."""
+"""The keys of a recipe for adversarial training, with defaults and ranges."""
 
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
@@ -31,14 +31,15 @@ __all__ = ["Attack", "RobustValidation", "Test", "TrainConfig"]
 
 @dataclass(frozen=True)
 class Attack:
-    """The attack of training: PGD in the `norm` ball of radius `eps`, in units of images in [0, 1].
+    """The attack in training: PGD in the `norm` ball of radius `eps`, for images in [0, 1].
 
-    `steps`, `start` and `loss` left out are those of the method; evaluation then starts uniformly and
-    maximises the cross-entropy. `step_size` defaults to that of the attack (2.5 eps / steps). `bn_mode` says
-    what batch normalisation does during the attack: `eval` running statistics; `train` batch statistics, and
-    the running ones follow (as the official code); `frozen` batch statistics, the running ones untouched.
-    With `fold` an attack in `eval` mode searches on a copy of the network with batch norms folded away,
-    brought up to date every step, where one can be made safely (float32 alone)."""
+    If `steps`, `start` or `loss` are not set, training uses those of the method, and evaluation a uniform
+    start and the cross-entropy. `step_size` defaults to 2.5 eps / steps. `bn_mode` selects the statistics of
+    batch norms during the attack: `eval` uses running statistics; `train` uses batch statistics and updates
+    the running ones, as the official code does; `frozen` uses batch statistics without updating. With `fold`,
+    an attack in `eval` mode searches on a copy of the network whose batch norms are folded into other layers.
+    The copy is updated every step, and used only in float32 and where it is safe.
+    """
 
     norm: Literal["Linf", "L2", "L1"] = "Linf"
     eps: float = 8 / 255
@@ -63,12 +64,13 @@ class Attack:
 
 @dataclass(frozen=True)
 class RobustValidation(Validation):
-    """Every `every` epochs and at the end: clean and PGD-`steps` accuracy on `images` held-out training
-    images.
+    """Validate every `every` epochs and at the end on `images` held-out training images.
 
-    The best checkpoint is that of highest `select` accuracy: `robust` on the adversarial route, or `clean` on
-    the first, by default for the method `standard` alone; the other one decides between equals. With `gap`,
-    also PGD accuracy on as many training images, for as much time again."""
+    Clean accuracy and accuracy under PGD with `steps` steps are measured. The best checkpoint has the highest
+    `select` accuracy: `robust` on the adversarial route, or `clean` on the first route. The default is
+    `clean` for the method `standard` and `robust` for all others; ties are broken by the other accuracy. With
+    `gap`, PGD accuracy is also measured on as many training images, which takes as long again.
+    """
 
     steps: int = 10
     select: Literal["robust", "clean"] | None = None
@@ -81,9 +83,9 @@ class RobustValidation(Validation):
 
 @dataclass(frozen=True)
 class Test:
-    """The closing table, of the best checkpoint: PGD-`steps` on `images` of the test set (all by default).
+    """The closing evaluation of the best checkpoint: PGD-`steps` on `images` test images (default: all).
 
-    With `autoattack`, also AutoAttack standard on at most that many images, through the last route.
+    With `autoattack`, also standard AutoAttack on at most that many images, through the last route.
     """
 
     images: int | None = None
@@ -98,8 +100,8 @@ class Test:
         count("batch_size", self.batch_size)
 
     @property
-    def asked(self) -> list[int | None]:
-        """What the closing table depends on besides the weights."""
+    def protocol(self) -> list[int | None]:
+        """Everything that the closing evaluation depends on besides the weights."""
         return [self.images, self.steps, self.autoattack]
 
 
@@ -112,9 +114,9 @@ class TrainConfig(RunConfig):
     - norm, routes, init: a preset of routed normalisation with its routes, or "none" for the model as it is.
     - epochs, or steps: the length of the run. batch_size counts all processes; an incomplete last batch is
       dropped.
-    - accumulate: each process computes its share of a batch in so many parts, one after the other.
-    - ema: decay of an average of the weights; swa: which epochs have an equal average. Both are evaluated and
-      kept.
+    - accumulate: each process computes its share of a batch in this many parts, one after the other.
+    - ema: decay of an exponential average of the weights; swa: the epochs whose weights are averaged equally.
+      Both averages are evaluated and saved.
     - images: number of training images; download: download a public set that is missing.
 
     Raises ConfigError for a value that is not allowed.
@@ -156,22 +158,25 @@ class TrainConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         count("accumulate", self.accumulate)
-        fine = self.weights is not None or not self.fresh_head
-        check(fine, "fresh_head leaves out the last layer of weights, which is missing; give weights=FILE")
-        named = type(self.method).__name__
+        has_weights = self.weights is not None or not self.fresh_head
+        check(
+            has_weights,
+            "fresh_head leaves out the last layer of weights, which is missing; give weights=FILE",
+        )
+        class_name = type(self.method).__name__
         check(
             is_dataclass(self.method),
-            f"method: {named} is no dataclass; put @dataclass(frozen=True) above it",
+            f"method: {class_name} is no dataclass; put @dataclass(frozen=True) above it",
         )
-        complete(type(self.method), f"method {named}")
+        complete(type(self.method), f"method {class_name}")
         smoothing = self.label_smoothing
         check(0 <= smoothing < 1, f"label_smoothing must be in [0, 1), got {smoothing:g}")
         self._check_extra()
         self._check_method("label_smoothing", smoothing > 0, "smooths")
         self._check_method("augment.mix", self.augment.mix != "none", "mixes")
-        fine = self.augment.mix == "none" or self.attack.loss in (None, "ce")
+        loss_fits = self.augment.mix == "none" or self.attack.loss in (None, "ce")
         check(
-            fine,
+            loss_fits,
             f"augment.mix gives no single label, which attack.loss {self.attack.loss} needs; allowed: ce",
         )
         wrong = what_is_wrong(self.routes)
@@ -182,36 +187,35 @@ class TrainConfig(RunConfig):
 
     @property
     def by_robustness(self) -> bool:
-        """Whether the best checkpoint is the most robust one, rather than that of highest clean accuracy."""
+        """Whether the best checkpoint is chosen by robust accuracy instead of clean accuracy."""
         if self.validation.select is None:
             return not isinstance(self.method, Standard)
         return self.validation.select == "robust"
 
     @property
     def soft_labels(self) -> str:
-        """The settings that spread a label over several classes, as they are written; "" without."""
+        """The settings that make labels soft, written as overrides; "" if there are none."""
         mix, smoothing = self.augment.mix, self.label_smoothing
-        given = [f"augment.mix={mix}"] * (mix != "none")
-        given += [f"label_smoothing={smoothing:g}"] * (smoothing > 0)
-        return " with ".join(given)
+        settings = [f"augment.mix={mix}"] * (mix != "none")
+        settings += [f"label_smoothing={smoothing:g}"] * (smoothing > 0)
+        return " with ".join(settings)
 
     def _check_extra(self) -> None:
         if self.extra is None:
             return
-        fine = self.extra.data != self.data
+        different = self.extra.data != self.data
         check(
-            fine,
-            f"extra.data is {self.data}, the training data, of which images are held out; name another set",
+            different,
+            f"extra.data is {self.data}, the training data, from which images are held out; name another set",
         )
-        found = self.extra.count(self.batch_size)
-        fine = 0 < found < self.batch_size
-        words = f"extra.fraction {self.extra.fraction:g} of batch_size {self.batch_size} is {found} images"
-        check(fine, f"{words}; choose one that leaves some of both sets")
+        number = self.extra.count(self.batch_size)
+        words = f"extra.fraction {self.extra.fraction:g} of batch_size {self.batch_size} is {number} images"
+        check(0 < number < self.batch_size, f"{words}; choose one that leaves some of both sets")
 
     def _check_method(self, key: str, wanted: bool, trait: Literal["smooths", "mixes"]) -> None:
         able = ", ".join(name for name, cls in METHODS.items() if getattr(cls, trait))
-        fine = not wanted or getattr(self.method, trait)
-        check(fine, f"{key} is not for this method; methods with it: {able}")
+        allowed = not wanted or getattr(self.method, trait)
+        check(allowed, f"{key} is not for this method; methods with it: {able}")
 
 
 CONFIG = TrainConfig

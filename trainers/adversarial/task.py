@@ -1,4 +1,4 @@
-"""Adversarial training of a classifier, as a task of the loop."""
+"""Adversarial training of a classifier, as a task for the training loop."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -49,14 +49,14 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         self.remarks = [*self.data.notes]
         extra = load_extra_data(acc, config, self.data, self.remarks)
         self.content = content(self.data, extra)
-        if config.test.images is not None:  # said now rather than after hours
+        if config.test.images is not None:  # reported now, not at the end of training
             check_fit(config.test.images, len(self.data.test))
         if run.found is not None:
             check_images(run.found.stored.state, run.folder.checkpoints)
             named = {"data": config.data, "extra": None if config.extra is None else config.extra.data}
             check_content(run.folder.path, run.found.stored, named, self.data, self.content)
             if "content" not in run.found.stored.state:
-                older = "the checkpoint is of an earlier version: whether it saw these images cannot be told"
+                older = "the checkpoint is of an earlier version: whether it saw these images is unknown"
                 self.remarks.append(older)
         self.model = _network(config, len(self.data.classes), self.data.train.shape, run.fresh)
         optimizer = build_optimizer(self.model, config.optim)
@@ -131,9 +131,11 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
     def read_closing(
         cls, records: Sequence[Record], kind: str, before: TrainConfig, now: TrainConfig
     ) -> Evaluation | None:
-        if kind == "test":  # older records do not tell what they were asked
-            told = [record.get("asked", before.test.asked) for record in records if record["kind"] == kind]
-            if told[-1:] != [now.test.asked]:
+        if kind == "test":  # older records do not have their protocol
+            protocols = [
+                record.get("asked", before.test.protocol) for record in records if record["kind"] == kind
+            ]
+            if protocols[-1:] != [now.test.protocol]:
                 return None
         return super().read_closing(records, kind, before, now)
 
@@ -143,7 +145,11 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
     def restore(self, carried: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
         fits = all(len(value) == self.options.batch_size for value in carried.values())
         if not fits or state["shape"] != list(self.data.train.shape):
-            return "what the method carried from batch to batch begins anew" if carried else ""
+            return (
+                "the tensors that the method carries between batches start from the beginning"
+                if carried
+                else ""
+            )
         device, share = self.accelerator.device, self.batches.share
         self.bench.carried = {name: value[share].to(device) for name, value in carried.items()}
         return ""
@@ -155,7 +161,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         return self.batches.whole(step)
 
     def _try(self) -> list[str]:
-        """What there is to say of the network after one batch."""
+        """Notes on the network from running it on one batch."""
         size = (self.batches.share.stop - self.batches.share.start) // self.options.accumulate
         x, _ = self.data.train.batch(torch.arange(size), self.accelerator.device)
         if self.options.channels_last:
@@ -164,12 +170,10 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
             return try_network(self.model, x, len(self.data.classes), self.options.soft_labels)
 
     def _backward(self, step: int, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """The losses of this process's share of the batch, their gradients added to those of the
-        parameters.
-        """
+        """Compute the losses of this process's share of the batch and add up their gradients."""
         method, count, means = self.options.method, self.options.accumulate, dict[str, Tensor]()
         for i, (part, share) in enumerate(parts(self.batches.share, count), 1):
-            # gradients are averaged over the processes with the last part
+            # the last part averages the gradients over the processes
             alone = nullcontext() if i == count else self.accelerator.no_sync(self.bench.wrapped)
             with alone, self.bench.at(step, share):
                 losses = checked(method.losses(self.bench, x[part], y[part]), method)
@@ -183,7 +187,7 @@ def _network(config: TrainConfig, classes: int, shape: tuple[int, int, int], fre
     torch.manual_seed(derive(config.seed, "model"))
     model = build_model(config, classes, shape, fresh=fresh)
     if isinstance(config.method, Awp):
-        layer_weights(model)  # refuses now rather than after warm-up
+        layer_weights(model)  # raises now, not after the warm-up
     if config.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compile:

@@ -1,7 +1,7 @@
-"""Training methods: what is lost on one batch.
+"""Training methods, which compute the losses of one batch.
 
-A method is a frozen dataclass of its hyperparameters with one function, `losses(bench, x, y)`, registered by
-name. The bench lends it the attack, the forward through each route, and nothing of the loop.
+A method is a frozen dataclass of hyperparameters with one function, `losses(bench, x, y)`, registered by
+name. The bench provides the attack and the forward pass through each route, but nothing of the loop.
 """
 
 from robustsabn.trainers.methods.advprop import AdvProp, FastAdvProp

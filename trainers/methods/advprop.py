@@ -1,5 +1,6 @@
-"""Adversarial images as a help for clean accuracy: AdvProp and Fast AdvProp. Both need a route for each kind
-of image.
+"""Adversarial images that improve clean accuracy: AdvProp and Fast AdvProp.
+
+Both need one route for each kind of image.
 """
 
 from dataclasses import dataclass
@@ -27,12 +28,12 @@ __all__ = ["AdvProp", "FastAdvProp"]
 @method("advprop")
 @dataclass(frozen=True)
 class AdvProp(Crafting):
-    """CE(f_clean(x), y) + CE(f_adv(x'), y), x' by 5 steps of PGD towards a random wrong class through the
-    adversarial route.
+    """CE(f_clean(x), y) + CE(f_adv(x'), y), with x' attacked towards a random wrong class.
 
-    The clean route is the one to use. Published: eps 4/255 in 5 steps of 1/255 for large networks, eps 1/255
-    in one step for small ones. `forward: separate` makes two forwards instead of one. Xie et al., CVPR 2020,
-    section 4 and algorithm 1.
+    x' is made by 5 steps of PGD through the adversarial route. Use the clean route for prediction. Published
+    settings: eps 4/255 in 5 steps of 1/255 for large networks, eps 1/255 in one step for small ones.
+    `forward: separate` uses two forward passes instead of one. Xie et al., CVPR 2020, section 4 and algorithm
+    1.
     """
 
     smooths: ClassVar[bool] = True
@@ -55,19 +56,19 @@ class AdvProp(Crafting):
 @method("fast-advprop")
 @dataclass(frozen=True)
 class FastAdvProp(Method):
-    """Every image either clean or adversarial, one in `every` the latter: mean CE, and no gradient taken for
-    x' alone.
+    """Mean CE where one image in `every` is adversarial; the pass that makes x' also trains the weights.
 
-    x' is one step of `alpha` eps from a uniform start. The forward and backward that make it are a training
-    pass as well (of weight 1/2, like the pass of x'): batch statistics that move, whatever `bn_mode` says.
-    Gradients of a route's own parameters are means over the images of that route, as those of shared ones are
-    over all. 3.6 forwards an image with one in 5; the published schedules are a sixth shorter than those of
-    normal training, which makes it 3. `forward: separate` makes two forwards of the last one. Mei et al.,
-    ICLR 2022, section 4. Their shuffling between processes is left out.
+    x' is one step of `alpha` eps from a uniform start. The forward and backward pass that makes it is a
+    training pass too, with weight 1/2, like the pass of x'. It therefore updates batch statistics, whatever
+    `bn_mode` is. The gradient of a route's own parameters is the mean over the images of that route, and that
+    of shared parameters the mean over all images. One image in 5 costs 3.6 forward passes per image; the
+    published schedules are a sixth shorter than those of normal training, which makes it 3. `forward:
+    separate` uses two forward passes for the last one. Mei et al., ICLR 2022, section 4, without their
+    shuffling between processes.
     """
 
     mixes: ClassVar[bool] = True
-    whole_batch: ClassVar[bool] = True  # one in `every` of the batch, not of each of its parts
+    whole_batch: ClassVar[bool] = True  # one in `every` images of the whole batch
 
     every: int = 5
     alpha: float = 1.0

@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation, around methods that craft images first."""
+"""Adversarial weight perturbation (AWP), for methods that craft images first."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,13 +15,12 @@ __all__ = ["Awp", "MartAwp", "PairedAwp", "PgdAwp", "TradesAwp"]
 
 @dataclass(frozen=True)
 class Awp(Crafting):
-    """The loss of a method at w + gamma ||w_l|| g_l / ||g_l||, layer by layer, g its own gradient on the
-    same images.
+    """The loss of a method at the perturbed weights w + gamma ||w_l|| g_l / ||g_l||, per layer l.
 
-    Weights of convolutions, linear layers and attention alone are moved. The optimiser steps from the weights
-    as they were; the published code steps from the moved ones and subtracts, which differs by the weight
-    decay of the difference. `warmup_epochs` epochs go without. The gradient is that of the whole batch. Wu et
-    al., NeurIPS 2020, equations 8 to 10.
+    g is the gradient of the same loss on the same whole batch. Only weights of convolutions, linear layers
+    and attention are perturbed. The optimiser steps from the original weights; the published code steps from
+    the perturbed ones and subtracts the perturbation, which differs by its weight decay. The first
+    `warmup_epochs` epochs have no perturbation. Wu et al., NeurIPS 2020, equations 8 to 10.
     """
 
     whole_batch: ClassVar[bool] = True
@@ -59,7 +58,7 @@ class TradesAwp(Awp, Trades):
 @method("mart-awp")
 @dataclass(frozen=True)
 class MartAwp(Awp, Mart):
-    """`mart` with adversarial weight perturbation; no values were published, these are those of TRADES."""
+    """`mart` with adversarial weight perturbation; unpublished, with the values of `trades-awp`."""
 
     gamma: float = 0.005
     warmup_epochs: int = 10
@@ -68,4 +67,4 @@ class MartAwp(Awp, Mart):
 @method("paired-awp")
 @dataclass(frozen=True)
 class PairedAwp(Awp, Paired):
-    """`paired` with adversarial weight perturbation; no values were published, these are those of PGD."""
+    """`paired` with adversarial weight perturbation; unpublished, with the values of `pgd-awp`."""

@@ -1,4 +1,4 @@
-"""What a training method is, and what it works with during one step."""
+"""The interface of training methods, and of the bench that they use during one step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -28,16 +28,17 @@ __all__ = [
 ]
 
 Losses = dict[str, Tensor]
-"""`loss` to be minimised, and what else is to be logged: scalars, means over the batch."""
+"""`loss`, which is minimised, and further scalars to log; all are means over the batch."""
 
 Forward = Literal["split", "separate"]
-"""Clean and adversarial images in one forward of a Split, or in a forward each."""
+"""Clean and adversarial images in one forward pass with a Split, or in one pass each."""
 
 
 class Bench(Protocol):
-    """What a method works with during one step. Without routes in the model, selections make no difference.
+    """The operations that a method uses during one step.
 
-    All randomness is a function of (seed, step, purpose), drawn for the batch of all processes and sliced.
+    If the model has no routes, selections have no effect. All randomness depends only on (seed, step,
+    purpose); it is drawn for the batch of all processes and then sliced.
     """
 
     @property
@@ -52,24 +53,22 @@ class Bench(Protocol):
 
     @property
     def carried(self) -> dict[str, Tensor]:
-        """What a method keeps from step to step, (N, ...) per image of the batch; saved in checkpoints."""
+        """Tensors that a method keeps from step to step, (N, ...) per image; saved in checkpoints."""
         ...
 
     @property
     def epoch(self) -> float:
-        """Passes over the training set so far."""
+        """The number of passes over the training set so far."""
         ...
 
     @property
     def threat(self) -> ThreatModel:
-        """The ball of the perturbations."""
+        """The threat model: the ball of allowed perturbations."""
         ...
 
     @property
     def smoothing(self) -> float:
-        """Label smoothing of the loss to be minimised, for methods that say `smooths`; attacks know the
-        labels.
-        """
+        """Label smoothing of the loss, for methods with `smooths`; attacks use the exact labels."""
         ...
 
     def attack(
@@ -85,84 +84,83 @@ class Bench(Protocol):
     ) -> Tensor:
         """Adversarial images (N, C, H, W) by PGD, through the adversarial route or another selection.
 
-        What the configuration's `attack` leaves open is as said here: the `loss` per sample to maximise, a
-        function of logits and y; the random start; the number of steps. `targeted`: y are the classes to
-        reach. y may be mixed labels (N, K).
+        The arguments apply where the configuration's `attack` sets nothing: the `loss` per sample to
+        maximise, a function of logits and y; the random `start`; the number of `steps`. With `targeted`, y
+        are the target classes. y may be mixed labels (N, K).
         """
         ...
 
     def pick(self, values: Sequence[float]) -> float:
-        """One of `values` at random, the same on every process."""
+        """A random one of `values`, the same on every process."""
         ...
 
     def blend(self, share: float) -> Selection:
-        """The mix of the clean route and `share` of the adversarial one."""
+        """The Blend with weight 1 - `share` for the clean route and `share` for the adversarial one."""
         ...
 
     def other_classes(self, y: Tensor) -> Tensor:
-        """A random class other than y for each image, (N,)."""
+        """A random class different from y for each image, (N,)."""
         ...
 
     def noise(self, x: Tensor, start: Start = "uniform", purpose: str = "attack") -> Tensor:
-        """A random perturbation like x, inside the ball; another one for another `purpose`."""
+        """A random perturbation like x inside the ball; a different `purpose` gives different noise."""
         ...
 
     def gradient(self, x: Tensor, y: Tensor, *, create_graph: bool = False) -> Tensor:
-        """Gradient (N, C, H, W) of each image's cross-entropy, as the attack takes it: adversarial route,
-        `bn_mode`.
+        """Gradient (N, C, H, W) of each image's cross-entropy, computed as in the attack.
 
-        With `create_graph` it can be part of a loss.
+        It goes through the adversarial route with `bn_mode`. With `create_graph` it can be part of a loss.
         """
         ...
 
     def predict(self, x: Tensor, selection: Selection) -> Tensor:
-        """Logits (N, K) as the attack sees them, without gradient."""
+        """Logits (N, K) as the attack computes them, without gradient."""
         ...
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
-        """Logits (N, K) in float32, with gradients that are averaged over the processes."""
+        """Logits (N, K) in float32, whose gradients are averaged over the processes."""
         ...
 
     def perturb_weights(self, loss: Callable[[], Tensor], gamma: float) -> None:
-        """Move each layer's weights by gamma of their norm along the gradient of `loss()`, until backward
-        has run.
+        """Perturb each layer's weights along the gradient of `loss()`, until the end of the step.
 
-        `loss` calls `forward`, which then moves no running statistics; its gradient is averaged over the
-        processes.
+        The perturbation has `gamma` times the norm of the weights. `loss` calls `forward`, which then updates
+        no running statistics; its gradient is averaged over the processes.
         """
         ...
 
     def ascend(self, loss: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of `loss(x)` with respect to x, and its value to be part of the step's loss.
+        """Gradient of `loss(x)` with respect to x, and its value, to be added to the step's loss.
 
-        Gradients of the weights are taken along in the same backward, and come out again with the step's.
+        The same backward pass computes the gradients of the weights, which the step's backward pass then
+        adds.
         """
         ...
 
     def scale_routes(self, factors: dict[str | int, float]) -> None:
-        """Multiply the gradients of the named routes' own parameters in this step's backward."""
+        """Multiply the gradients of the named routes' own parameters by these factors in this step."""
         ...
 
 
 class Method(Traits, ABC):
-    """A frozen dataclass of hyperparameters that says what is lost on one batch; what it is like, its class
-    says.
+    """A training method: a frozen dataclass of hyperparameters that computes the losses of one batch.
 
-    `trains` is the one route that it trains, "clean" (the first) or "adv" (the last), where it leaves others
-    untrained. `smooths`: takes `bench.smoothing` into its loss. `mixes`: takes mixed labels (N, K).
-    `whole_batch`: takes more than one gradient of a batch, so that a batch cannot be taken in parts.
-    `replays`: steps that see the same batch.
+    Class attributes describe it. `trains`: the only route that it trains, "clean" (the first) or "adv" (the
+    last); None if it trains all. `smooths`: its loss uses `bench.smoothing`. `mixes`: it accepts mixed labels
+    (N, K). `whole_batch`: it needs several gradients of a batch, so the batch cannot be split. `replays`: the
+    number of consecutive steps with the same batch.
     """
 
     @abstractmethod
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
-        """`x` (N, C, H, W) in [0, 1], `y` (N,), or where images are mixed (N, K) that sum to 1."""
+        """The losses for images x (N, C, H, W) in [0, 1].
+
+        y are labels (N,), or (N, K) that sum to 1 for mixed images.
+        """
 
 
 class Crafting(Method):
-    """A method in two parts: adversarial images, then what is lost on them. Others can be wrapped around the
-    second.
-    """
+    """A method in two parts: adversarial images, then their loss; wrappers can change the second."""
 
     def __post_init__(self) -> None:
         """Check the ranges of the fields."""
@@ -176,35 +174,39 @@ class Crafting(Method):
 
     @abstractmethod
     def objective(self, bench: Bench, x: Tensor, x_adv: Tensor, y: Tensor) -> Losses:
-        """What is lost on the pair."""
+        """The losses of clean images x and adversarial images x_adv."""
 
 
 def checked(losses: Losses, method: Method) -> Losses:
-    """`losses` of `method`; TrainingError where they are not what a method has to return."""
-    given: object = losses
+    """Return `losses` of `method`; raise TrainingError if they are not what a method must return."""
+    returned: object = losses
     name = type(method).__name__
-    if not isinstance(given, dict) or "loss" not in given:
-        what = f"the keys {', '.join(map(str, given))}" if isinstance(given, dict) else type(given).__name__
-        raise TrainingError(
-            f"{name}.losses returned {what}; give a dict with `loss`, to be minimised, and what else is to be"
-            " logged"
+    if not isinstance(returned, dict) or "loss" not in returned:
+        problem = (
+            f"the keys {', '.join(map(str, returned))}"
+            if isinstance(returned, dict)
+            else type(returned).__name__
         )
-    for key, value in given.items():
-        if not isinstance(value, Tensor) or value.ndim:
-            what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise TrainingError(
-                f"{name}.losses returned {what} as {quote(key)}; give tensors (), means over the batch"
-            )
-    if not given["loss"].requires_grad:
         raise TrainingError(
-            f"{name}.losses returned a `loss` without gradient; take logits from bench.forward, and detach "
-            "nothing of it"
+            f"{name}.losses returned {problem}; give a dict with `loss`, which is minimised, and "
+            "further values to log"
+        )
+    for key, value in returned.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            problem = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TrainingError(
+                f"{name}.losses returned {problem} as {quote(key)}; give tensors (), means over the batch"
+            )
+    if not returned["loss"].requires_grad:
+        raise TrainingError(
+            f"{name}.losses returned a `loss` without gradient; take logits from bench.forward, and do "
+            "not detach them"
         )
     return losses
 
 
 def need_routes(bench: Bench, name: str) -> None:
-    """ConfigError where one route would have to do for both kinds of image: that would be another method."""
+    """Raise ConfigError unless clean and adversarial images have separate routes, which `name` needs."""
     check(
         bench.clean != bench.adv,
         f"method {name} needs a route for clean and one for adversarial images; convert with norm=auxbn or "
@@ -222,10 +224,9 @@ def both(bench: Bench, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tens
 
 
 def score(kind: str, logits: Tensor, y: Tensor, smoothing: float = 0.0) -> Losses:
-    """Mean cross-entropy, with labels smoothed by `smoothing`, and accuracy as `KIND_loss` and
-    `KIND_accuracy`.
+    """Mean cross-entropy `KIND_loss` with label smoothing, and accuracy `KIND_accuracy`.
 
-    Of mixed labels (N, K) the accuracy counts the largest.
+    With mixed labels (N, K), the accuracy uses the class with the largest share.
     """
     hard = y if y.ndim == 1 else y.argmax(1)
     accuracy = (logits.detach().argmax(1) == hard).float().mean()

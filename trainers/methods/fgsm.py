@@ -1,6 +1,6 @@
-"""Training on one step of the attack: FGSM from a random start, with more noise, with aligned gradients.
+"""Training with single-step attacks: FGSM-RS, N-FGSM and GradAlign.
 
-They take `norm`, `eps` and `bn_mode` of the configured attack; the rest of it is for evaluation.
+They use `norm`, `eps` and `bn_mode` of the configured attack; its other settings are for evaluation only.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class _Adversarial(Crafting):
 
 
 def _step(bench: Bench, x: Tensor, y: Tensor, size: float) -> tuple[Tensor, Tensor]:
-    """x moved by `size` eps along the steepest ascent, clipped to nothing, and the gradient there."""
+    """x moved by `size` eps along the steepest ascent, without clipping, and the gradient at x."""
     gradient = bench.gradient(x, y)
     return x + size * bench.threat.eps_max * bench.threat.ascent(gradient, x), gradient
 
@@ -36,8 +36,9 @@ def _step(bench: Bench, x: Tensor, y: Tensor, size: float) -> tuple[Tensor, Tens
 @method("fgsm-rs")
 @dataclass(frozen=True)
 class FgsmRs(_Adversarial):
-    """CE(f_adv(x'), y), x' one step of `alpha` eps from a uniform start, inside the ball. Wong et al., ICLR
-    2020.
+    """CE(f_adv(x'), y), with x' one step of `alpha` eps from a uniform start, inside the ball.
+
+    Wong et al., ICLR 2020.
     """
 
     alpha: float = 1.25
@@ -53,10 +54,10 @@ class FgsmRs(_Adversarial):
 @method("n-fgsm")
 @dataclass(frozen=True)
 class NFgsm(_Adversarial):
-    """CE(f_adv(x'), y), x' one step of `alpha` eps from uniform noise of `k` eps, clipped to the box but to
-    no ball.
+    """CE(f_adv(x'), y), with x' one step of `alpha` eps from uniform noise of `k` eps.
 
-    x' is up to (k + alpha) eps from x; the mean is logged as `distance`. de Jorge et al., NeurIPS 2022.
+    x' is clipped to the range of images, but not to the ball, so it is up to (k + alpha) eps from x; the mean
+    distance is logged as `distance`. de Jorge et al., NeurIPS 2022.
     """
 
     k: float = 2.0
@@ -77,10 +78,10 @@ class NFgsm(_Adversarial):
 class GradAlign(_Adversarial):
     """FGSM training plus lam mean[1 - cos(g(x), g(x + u))], u uniform in the ball, g the input gradient.
 
-    g(x) is that of the attack and constant; images where a gradient is zero are left out of the mean. `lam`
-    left out is the published choice for CIFAR-10 in Linf up to 16/255, 0.02 * 10^(255 eps / 8): 0.2 at 8/255.
-    Second derivatives are taken of the network as it is, not of what `compile` makes of it. Andriushchenko
-    and Flammarion, NeurIPS 2020, equation 5 and section 5.
+    g(x) is that of the attack and treated as constant; images with a zero gradient are left out of the mean.
+    Without `lam`, the published value for CIFAR-10 in Linf up to 16/255 is used, 0.02 * 10^(255 eps / 8): 0.2
+    at 8/255. Second derivatives are computed without `compile`. Andriushchenko and Flammarion, NeurIPS 2020,
+    equation 5 and section 5.
     """
 
     lam: float | None = None
@@ -109,19 +110,19 @@ class GradAlign(_Adversarial):
         known = threat.norm == "Linf" and 255 * threat.eps_max < 16.5
         check(
             known,
-            "method.lam is left out, and has published values for Linf up to 16/255 only, not for "
+            "method.lam is not set, and published values exist for Linf up to 16/255 only, not for "
             f"{threat.norm} {threat.eps_max:g}; give one, such as method.lam=0.2",
         )
         return float(0.02 * 10 ** (255 * threat.eps_max / 8))
 
 
 def _misaligned(fixed: Tensor, gradient: Tensor) -> Tensor:
-    """Mean of 1 - cos over the images where neither is zero; 0 if there is none."""
+    """Mean of 1 - cos over the images where both gradients are nonzero; 0 if there is none."""
     a, b = fixed.flatten(1), gradient.flatten(1)
     usable = (a != 0).any(1) & (b != 0).any(1)
     units = []
     for rows in (a, b):
-        rows = torch.where(usable[:, None], rows, 1.0)  # no norm at zero, which has no derivative
+        rows = torch.where(usable[:, None], rows, 1.0)  # the norm has no derivative at zero
         rows = rows / rows.detach().abs().amax(1, keepdim=True)  # squares of small gradients underflow
         units.append(rows / rows.norm(dim=1, keepdim=True))
     cosine = (units[0] * units[1]).sum(1)

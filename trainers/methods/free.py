@@ -16,18 +16,18 @@ __all__ = ["Free"]
 @method("free")
 @dataclass(frozen=True)
 class Free(Method):
-    """CE(f_adv(x + delta), y); the same backward moves the weights, and delta by eps along the steepest
-    ascent.
+    """CE(f_adv(x + delta), y); one backward pass updates both the weights and delta.
 
-    Every batch is seen in `replays` steps running, and delta is carried from batch to batch. An epoch is a
-    pass of all replays: 200 published epochs are 25 here. Takes `norm` and `eps` of the configured attack;
-    the network is attacked in train mode whatever `bn_mode` says. Shafahi et al., NeurIPS 2019, algorithm 1.
+    delta moves by eps along the steepest ascent. Every batch is used in `replays` consecutive steps, and
+    delta is carried from batch to batch. An epoch counts all replays: 200 published epochs are 25 here. Uses
+    `norm` and `eps` of the configured attack; the network is in train mode whatever `bn_mode` is. Shafahi et
+    al., NeurIPS 2019, algorithm 1.
     """
 
     replays: int = 8
     trains: ClassVar[Literal["clean", "adv"] | None] = "adv"
     mixes: ClassVar[bool] = True
-    whole_batch: ClassVar[bool] = True  # the weights move between the replays
+    whole_batch: ClassVar[bool] = True  # the weights change between the replays
 
     def __post_init__(self) -> None:
         check(self.replays >= 1, f"replays must be at least 1, got {self.replays}")

@@ -1,4 +1,4 @@
-"""One network for every mix of clean and robust accuracy: the dial is a Blend of the routes."""
+"""One network for any trade-off between clean and robust accuracy, selected by a Blend of the routes."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,14 +15,13 @@ __all__ = ["Oat"]
 @method("oat")
 @dataclass(frozen=True)
 class Oat(Method):
-    """(1 - l) CE(f_l(x), y) + l CE(f_l(x'), y), f_l the network through Blend(clean = 1 - l, adv = l), x'
-    its own attack.
+    """(1 - l) CE(f_l(x), y) + l CE(f_l(x'), y), with f_l through Blend(clean=1 - l, adv=l).
 
-    Every step draws one l from `lambdas`; x' by 7 steps of PGD through f_l. Steps with l = 0 make no attack,
-    those with l = 1 see no clean image. At test time any l in [0, 1] can be dialled: `route(model,
-    Blend(clean=0.7, adv=0.3))`. Wang et al., NeurIPS 2020, equation 3. There l is an input of every layer,
-    one per image and one of 0, .1, .2, .3, .4, 1, and the normalisation is one of two; here it mixes the
-    affines and statistics of the routes, so it is spread evenly.
+    Every step draws one l from `lambdas`; x' is made by 7 steps of PGD through f_l. Steps with l = 0 need no
+    attack, those with l = 1 use no clean images. At test time any l in [0, 1] can be chosen: `route(model,
+    Blend(clean=0.7, adv=0.3))`. Wang et al., NeurIPS 2020, equation 3. In the paper l is an input of every
+    layer, drawn per image from 0, .1, .2, .3, .4, 1, and selects one of two normalisations. Here it mixes the
+    affines and statistics of the routes, so its values are evenly spaced.
     """
 
     smooths: ClassVar[bool] = True
@@ -31,8 +30,8 @@ class Oat(Method):
     lambdas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
 
     def __post_init__(self) -> None:
-        fine = self.lambdas and all(0 <= share <= 1 for share in self.lambdas)
-        check(bool(fine), f"lambdas are shares of the adversarial route in [0, 1], got {list(self.lambdas)}")
+        valid = self.lambdas and all(0 <= share <= 1 for share in self.lambdas)
+        check(bool(valid), f"lambdas are shares of the adversarial route in [0, 1], got {list(self.lambdas)}")
 
     def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
         need_routes(bench, "oat")

@@ -28,9 +28,9 @@ class Standard(Method):
 @method("pgd")
 @dataclass(frozen=True)
 class Pgd(Crafting):
-    """Cross-entropy of adversarial images through the adversarial route: CE(f(x'), y), x' by 10 steps of PGD.
+    """Cross-entropy of adversarial images through the adversarial route: CE(f(x'), y).
 
-    Madry et al., ICLR 2018; 10 steps: Rice et al., ICML 2020.
+    x' is made by 10 steps of PGD. Madry et al., ICLR 2018; 10 steps: Rice et al., ICML 2020.
     """
 
     trains: ClassVar[Literal["clean", "adv"] | None] = "adv"
@@ -45,11 +45,11 @@ class Pgd(Crafting):
 @method("paired")
 @dataclass(frozen=True)
 class Paired(Crafting):
-    """Every image clean and adversarial, each through its route: (CE(f_clean(x), y) + CE(f_adv(x'), y)) / 2.
+    """Clean and adversarial images, each through its route: (CE(f_clean(x), y) + CE(f_adv(x'), y)) / 2.
 
-    x' by 7 steps of PGD. `forward: split` sends both halves through the network at once; `separate` makes two
-    forwards, as the published code. They differ where routes share statistics: of the mixed batch, or of each
-    half in turn. Xie et al., CVPR 2020; Gong et al., WACV 2022.
+    x' is made by 7 steps of PGD. `forward: split` sends both halves through the network in one forward pass;
+    `separate` uses two, as the published code does. They differ if routes share statistics: those of the
+    mixed batch, or of each half in turn. Xie et al., CVPR 2020; Gong et al., WACV 2022.
     """
 
     smooths: ClassVar[bool] = True

@@ -1,6 +1,4 @@
-"""Methods by name: registered ones, those in files and modules of the user's, and those of runs made
-elsewhere.
-"""
+"""Methods by name: registered ones, those in the user's own code, and unknown ones of finished runs."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -19,13 +17,14 @@ M = TypeVar("M", bound=type)
 
 
 class Methods(dict[str, type[Any]]):
-    """Classes of methods by the names that configurations have for them."""
+    """Classes of methods by their names in configurations."""
 
     also = ("path/to/file.py:CLASS", "package.module:CLASS")
 
     def __missing__(self, name: str) -> type:
-        """The class in the user's code that `name` says; KeyError where it says none, ConfigError where that
-        fails.
+        """The class in the user's code that `name` refers to.
+
+        Raises KeyError if it refers to none, and ConfigError if loading it fails.
         """
         if name.endswith(".py"):
             raise ConfigError(f"{quote(name)} is a file; name its class: {name}:CLASS")
@@ -33,8 +32,8 @@ class Methods(dict[str, type[Any]]):
             raise KeyError(name)
         code = OwnCode(place[0], ConfigError, "a method of your own is path/to/file.py:CLASS")
         with code.opened() as module:
-            found = code.attribute(module, place[1], "class")
-        self[name] = complete(found, repr(name))
+            cls = code.attribute(module, place[1], "class")
+        self[name] = complete(cls, repr(name))
         return self[name]
 
 
@@ -42,7 +41,7 @@ METHODS = Methods()
 
 
 class Traits:
-    """What a method says of itself, as attributes of its class: see `Method`."""
+    """Class attributes that describe a method, see `Method`."""
 
     trains: ClassVar[Literal["clean", "adv"] | None] = None
     smooths: ClassVar[bool] = False
@@ -51,14 +50,17 @@ class Traits:
     replays: int = 1
 
     def check_bench(self, bench: Any, n: int) -> None:
-        """ConfigError where this run is none for the method; `n` images of a batch are each process's."""
+        """Raise ConfigError if this run does not suit the method.
+
+        `n` is the number of images of a batch on each process.
+        """
 
 
 TRAITS = {name: value for name, value in vars(Traits).items() if not name.startswith("_")}
 
 
 def method(name: str) -> Callable[[M], M]:
-    """Class decorator: make a method known to configurations as `name`."""
+    """Class decorator that registers a method as `name`."""
 
     def register(cls: M) -> M:
         METHODS[name] = complete(cls, f"method {quote(name)}")
@@ -68,9 +70,7 @@ def method(name: str) -> Callable[[M], M]:
 
 
 class Elsewhere(Traits):
-    """A method that another process trained with: its name and values, to be read and told, not to train
-    with.
-    """
+    """Placeholder for a method that cannot be imported here: shown, never run."""
 
     smooths: ClassVar[bool] = True
     mixes: ClassVar[bool] = True
@@ -83,21 +83,22 @@ class Elsewhere(Traits):
         )
 
 
-def elsewhere(given: object) -> Elsewhere | None:
-    """The method that a run's configuration holds, where this process does not know it; no code is run to
-    find it.
+def elsewhere(config: object) -> Elsewhere | None:
+    """A placeholder for the method of a run's configuration, None if this process knows it.
+
+    No code of the user is run to find out.
     """
-    values: Mapping[Any, Any] = given if isinstance(given, Mapping) else {"name": given}
+    values: Mapping[Any, Any] = config if isinstance(config, Mapping) else {"name": config}
     name = values.get("name")
     if not isinstance(name, str) or name in METHODS or not all(str(key).isidentifier() for key in values):
         return None
-    found: Elsewhere = _elsewhere_with(tuple(key for key in values if key != "name"))(**values)
-    return found
+    placeholder: Elsewhere = _elsewhere_with(tuple(key for key in values if key != "name"))(**values)
+    return placeholder
 
 
 @cache
 def _elsewhere_with(keys: tuple[str, ...]) -> type:
-    """One class for equal keys, so that equal values are equal."""
+    """The placeholder class for these keys: one class per set of keys, so that equal values are equal."""
     fields: list[tuple[str, Any, Any] | tuple[str, Any]] = [
         ("name", str),
         *((key, Any, field(default=None)) for key in keys),
@@ -105,24 +106,25 @@ def _elsewhere_with(keys: tuple[str, ...]) -> type:
     return make_dataclass("Elsewhere", fields, bases=(Elsewhere,), frozen=True)
 
 
-def complete(cls: Any, said: str) -> type:
-    """`cls`, with the defaults of the traits that it leaves out; ConfigError where it is no method, or a
-    trait is misspelt.
+def complete(cls: Any, label: str) -> type:
+    """Return `cls` with defaults for missing traits.
+
+    Raises ConfigError if it is no method or a trait is misspelt; `label` is its name in messages.
     """
     if not isinstance(cls, type) or not callable(getattr(cls, "losses", None)):
-        what = f"the class {cls.__name__}" if isinstance(cls, type) else f"of type {type(cls).__name__}"
+        kind = f"the class {cls.__name__}" if isinstance(cls, type) else f"of type {type(cls).__name__}"
         raise ConfigError(
-            f"{said} is {what}, without losses; give a frozen dataclass with losses(self, bench, x, y)"
+            f"{label} is {kind}, without losses; give a frozen dataclass with losses(self, bench, x, y)"
         )
     if inspect.isabstract(cls):
         lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-        raise ConfigError(f"{said} is the class {cls.__name__}, which lacks {lacking}; write it")
+        raise ConfigError(f"{label} is the class {cls.__name__}, which lacks {lacking}; add it")
     keys = {key.name for key in fields(cls)} if is_dataclass(cls) else set()
     for name, value in vars(cls).items():
         if name.startswith("_") or callable(value) or name in keys or hasattr(Traits, name):
             continue
         if close := nearest(name, TRAITS):
-            raise ConfigError(f"{said}: {name} says nothing about a method{close}")
+            raise ConfigError(f"{label}: {name} is not an attribute of methods{close}")
     for name, default in TRAITS.items():
         if not hasattr(cls, name):
             setattr(cls, name, default)

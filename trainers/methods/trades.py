@@ -1,4 +1,4 @@
-"""Losses that pull clean and adversarial predictions together: TRADES and MART."""
+"""Losses with a divergence between clean and adversarial predictions: TRADES and MART."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,11 +17,11 @@ __all__ = ["Mart", "Trades"]
 @method("trades")
 @dataclass(frozen=True)
 class Trades(Crafting):
-    """CE(f(x), y) + beta KL(p(x) || p(x')), with x' the maximiser of the same KL, from a normal start.
+    """CE(f(x), y) + beta KL(p(x) || p(x')), where x' maximises the same KL from a normal start.
 
-    The clean prediction is one constant for the whole attack; the loss has gradients through both. `forward`
-    as in `Paired`: the published code normalises the halves in turn. Zhang et al., ICML 2019, equation 5;
-    beta and 10 steps of the published CIFAR-10 runs.
+    The clean prediction is constant during the attack; the loss has gradients through both predictions.
+    `forward` is as in `Paired`; the published code normalises each half in turn. Zhang et al., ICML 2019,
+    equation 5; beta and 10 steps are those of the published CIFAR-10 runs.
     """
 
     smooths: ClassVar[bool] = True
@@ -47,13 +47,12 @@ class Trades(Crafting):
 @method("mart")
 @dataclass(frozen=True)
 class Mart(Crafting):
-    """BCE(f(x'), y) + beta mean[KL(p(x) || p(x')) (1 - p_y(x))]: images that are misclassified clean weigh
-    more.
+    """BCE(f(x'), y) + beta mean[KL(p(x) || p(x')) (1 - p_y(x))], with more weight on misclassified images.
 
-    BCE is the cross-entropy plus -log(1.0001 - the largest wrong probability). x' by PGD on the cross-entropy
-    from a normal start; the loss has gradients through the clean prediction and the weight. `forward` as in
-    `Trades`. Wang et al., ICLR 2020, equation 11; beta (their lambda) of the published ResNet-18 run, 6 for
-    WRN-34-10.
+    BCE is the cross-entropy plus -log(1.0001 - the largest wrong probability). x' is made by PGD on the
+    cross-entropy from a normal start; the loss has gradients through the clean prediction and the weight.
+    `forward` is as in `Trades`. Wang et al., ICLR 2020, equation 11; beta (their lambda) is that of the
+    published ResNet-18 run, 6 for WRN-34-10.
     """
 
     beta: float = 5.0

@@ -1,1 +1,1 @@
-"""Clean and robust accuracy: while training, at its end, and afterwards."""
+"""Clean and robust accuracy: during training, at its end, and of finished runs."""

@@ -1,4 +1,4 @@
-"""Accuracies that guessing would give."""
+"""Detects accuracies that are no better than guessing."""
 
 from math import sqrt
 
@@ -6,8 +6,9 @@ __all__ = ["chance_note"]
 
 
 def chance_note(right: int, n: int, classes: int, through: str = "") -> str | None:
-    """A line where `right` of `n` images are no more than guessing among `classes` gives, within two
-    standard deviations.
+    """A warning if `right` of `n` images is within two standard deviations of guessing.
+
+    None if it is clearly better than guessing among `classes`.
     """
     guess = 1 / max(classes, 2)
     if right == n or right > n * guess + 2 * sqrt(n * guess * (1 - guess)):

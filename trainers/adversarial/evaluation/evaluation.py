@@ -1,6 +1,4 @@
-"""Clean and robust accuracy: clean images through each route, attacks through each route scored through
-each.
-"""
+"""Clean and robust accuracy, where each route is attacked and images are scored through each route."""
 
 import math
 import re
@@ -37,17 +35,17 @@ from robustsabn.user_code import kept_alive
 
 __all__ = [
     "Evaluation",
-    "asked_routes",
     "evaluate",
     "evaluate_run",
     "known_routes",
     "parse_attack",
+    "requested_routes",
     "starting_noise",
 ]
 
 _VOTED = (
-    "the model is random, the same images get other logits when asked again: what is right, clean and "
-    f"attacked, is what most of {LEAST} to {MOST} fresh answers say"
+    "the model is random, its logits for the same images change from call to call: clean and attacked "
+    f"images are scored by the majority of {LEAST} to {MOST} calls"
 )
 
 
@@ -62,7 +60,7 @@ class Evaluation(Measured):
     - autoattack[r], if measured: the first `autoattack_n` images, attacked by AutoAttack through the last
       route and scored through r. same_images[r]: the same images under `attack`, if there are more than
       these.
-    - notes: lines about images and accuracies that a reader should see first.
+    - notes: warnings about images and accuracies.
 
     Example:
 
@@ -88,7 +86,7 @@ class Evaluation(Measured):
 
     @property
     def setting(self) -> str:
-        """What was measured, in words."""
+        """The images and the threat model, in words."""
         step = "" if self.step_size is None else f", step size {eps_text(self.step_size)}"
         return f"{self.n} test images, {self.norm} eps {eps_text(self.eps)}{step}"
 
@@ -107,12 +105,12 @@ class Evaluation(Measured):
 
     @property
     def warning(self) -> str | None:
-        """One line where the numbers need one."""
+        """A one-line warning about the numbers, or None."""
         if not self.unusable:
             return None
         return (
             f"NaN or infinite logits for {self.unusable} of {self.n} images, which count as wrong: "
-            "this is not robustness measured but a model that breaks down; check its weights"
+            "this measures no robustness but a model that breaks down; check its weights"
         )
 
     @property
@@ -121,18 +119,19 @@ class Evaluation(Measured):
 
     @property
     def clean_accuracy(self) -> float:
-        """Clean images through the first route."""
+        """Accuracy on clean images through the first route."""
         return self.clean[self.routes[0]]
 
     @property
     def robust_accuracy(self) -> float:
-        """Images attacked through the last route that was attacked, and scored through it."""
+        """Accuracy on images attacked through the last attacked route and scored through it."""
         last = list(self.robust)[-1]
         return self.robust[last][last]
 
     def noted(self, notes: Sequence[str], classes: int) -> "Evaluation":
-        """This evaluation with `notes` and, where an accuracy is that of guessing among `classes`, a line
-        that says so.
+        """This evaluation with `notes`, and a warning for each accuracy that is close to guessing.
+
+        `classes` is the number of classes.
         """
         many = len(self.clean) > 1
         lines = [
@@ -142,7 +141,7 @@ class Evaluation(Measured):
         return replace(self, notes=(*notes, *filter(None, lines)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and dictionaries, for JSON; `notes` where there are any."""
+        """Plain numbers and dictionaries for JSON, with `notes` if there are any."""
         return {name: value for name, value in asdict(self).items() if value or name != "notes"}
 
 
@@ -198,14 +197,14 @@ def evaluate(
     with attack_mode(model):
         for indices in torch.split(torch.arange(rank, len(images), world), batch_size):
             x, y = images.batch(indices, device)
-            if kind is None:  # of the first batch
+            if kind is None:  # decided on the first batch
                 kind = VotedScores if is_random(model, gate, x, scored) else Scores
             batch = kind(model, gate, x, y, scored, shape[0])
             batch.score(0, x)
             for run in range(restarts):
                 delta0 = starting_noise(attack, x, images.ids[indices.cpu()], seed, run)
                 for i, source in enumerate(through, 1):
-                    # what is wrong through every route cannot become worse
+                    # images that are wrong through every route need no further attack
                     left = batch.right[i].any(0).nonzero()[:, 0]
                     if left.numel():
                         with maybe_route(model, source):
@@ -280,35 +279,36 @@ def evaluate_run(
     loaded = load_run(folder, checkpoint)
     images = evaluated(loaded, data, n)
     with tensor_float32(False):
-        found = evaluate(
+        measured = evaluate(
             loaded.model.to(device),
             images.images.to(device),
             build_attack(training, steps),
             restarts=restarts,
-            routes=asked_routes(loaded, route),
+            routes=requested_routes(loaded, route),
             batch_size=batch_size,
             seed=seed,
             device=device,
         )
         probabilities = _say_probabilities(loaded.model, images.images, batch_size, device)
-    return found.noted((*images.notes, *probabilities, *found.notes), len(loaded.classes))
+    return measured.noted((*images.notes, *probabilities, *measured.notes), len(loaded.classes))
 
 
 @torch.no_grad()
 def _say_probabilities(
     model: nn.Module, images: ImageSet, batch_size: int, device: torch.device
 ) -> list[str]:
-    """What there is to say of outputs that look like probabilities, by one batch through the first route."""
+    """A note if the outputs look like probabilities, from one batch through the first route."""
     x, _ = images.batch(torch.arange(min(batch_size, len(images))), device)
     gate = Gate(model, x)
     with attack_mode(model), maybe_route(model, known_routes(model, None)[0]):
-        found = kind_in_words(int(looks_like(gate(x), gate.precision)), gate, x)
-    return [found[1]] if found else []
+        note = kind_in_words(int(looks_like(gate(x), gate.precision)), gate, x)
+    return [note[1]] if note else []
 
 
-def asked_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
-    """The routes of a run that `route` means, a name or "all" that are trained; RouteError for a name that
-    is none.
+def requested_routes(run: LoadedRun, route: str) -> tuple[str, ...]:
+    """The routes that `route` selects: one by name, or "all" that were trained.
+
+    Raises RouteError for an unknown name.
     """
     if not isinstance(route, str):
         raise RouteError(f"route is {quote(route)}; give a route's name, or all")
@@ -328,9 +328,7 @@ def parse_attack(text: str) -> tuple[int, int]:
 
 
 def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int, run: int = 0) -> Tensor:
-    """A starting perturbation for each of x (n, C, H, W), a function of (seed, id, run) whatever the
-    batch.
-    """
+    """A starting perturbation for each of x (n, C, H, W), which depends only on (seed, id, run)."""
     like, index = x[:1].cpu(), (run,) if run else ()
     draws = [
         attack.threat.noise(like, attack.start, generator("cpu", seed, "evaluate", i, *index))
@@ -340,7 +338,7 @@ def starting_noise(attack: PGD, x: Tensor, ids: Tensor, seed: int, run: int = 0)
 
 
 def known_routes(model: nn.Module, routes: Sequence[str] | None) -> tuple[str, ...]:
-    """`routes`, all by default, "all" for a model without routes; RouteError for others."""
+    """Return `routes`, by default all; ("all",) for a model without routes. Raises RouteError for others."""
     names = routes_of(model) or ("all",)
     unknown = [name for name in routes or () if name not in names]
     if unknown:

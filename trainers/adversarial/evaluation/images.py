@@ -1,4 +1,4 @@
-"""The images that a run is evaluated on, with labels as the run numbers its classes."""
+"""The test images on which a run is evaluated, with labels numbered as in the run."""
 
 from robustsabn.data.specs import Tested, read_test
 from robustsabn.errors import DataError
@@ -8,14 +8,12 @@ __all__ = ["evaluated"]
 
 
 def evaluated(run: LoadedRun, data: str | None = None, n: int | None = None) -> Tested:
-    """`n` test images of `data` (all by default), of the run's own data set unless given, as in its closing
-    table.
+    """Load `n` test images (default: all) of `data`, or of the run's own data set.
 
-    Raises DataError for images of another size than the run was trained on, and for classes that it does not
-    know.
+    Raises DataError for images of another shape than the run's, and for unknown classes.
     """
     spec = run.config.data if data is None else data
-    found = read_test(spec, n, seen=run.seen)
-    if found.images.shape != run.shape:
-        raise DataError(f"{spec} holds images (C, H, W) of {found.images.shape}; the run takes {run.shape}")
-    return found
+    tested = read_test(spec, n, seen=run.seen)
+    if tested.images.shape != run.shape:
+        raise DataError(f"{spec} holds images (C, H, W) of {tested.images.shape}; the run takes {run.shape}")
+    return tested

@@ -1,4 +1,4 @@
-"""A run under attacks that report on every sample: AutoAttack, the official code of it, other libraries."""
+"""Evaluates a run with attacks that report every sample: AutoAttack, its official code, other libraries."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from robustsabn.files import require_space
 from robustsabn.locks import locked
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.text import quote
-from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, asked_routes
+from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, requested_routes
 from robustsabn.trainers.adversarial.evaluation.images import evaluated
 from robustsabn.trainers.adversarial.runs.models import load_run
 from robustsabn.trainers.runs.folder import RunFolder
@@ -45,32 +45,33 @@ def attack_run(
     progress: Callable[[Any], None] | None = None,
     tell: Callable[[str, Report], None] | None = None,
 ) -> tuple[Evaluation, dict[str, Report]]:
-    """Each route of a run attacked as the plain network that it is, and its adversarial images through each
-    route.
+    """Attack each route of a run as a plain network, and score the images through every route.
 
-    `route` as for `evaluate_run`. `attack` is one of `ATTACKS`, in the ball of the run's training; `options`
-    are those of another library's class. A report is kept in RUN/report/ATTACK-ROUTE for each route attacked,
-    and returned by route; `about` is added to it. Before it is written `tell` is called with the route and
-    it. FolderInUseError where another command writes there. Raises ConfigError for another attack, and what
-    `evaluate_run`, `AutoAttack` and `foreign` raise.
+    `route` as in `evaluate_run`. `attack` is one of `ATTACKS`, in the ball of the run's training; `options`
+    are those of another library's class. For each attacked route, a report is saved in
+    RUN/report/ATTACK-ROUTE, with `about` added to it, and returned by route. Before it is written, `tell` is
+    called with the route and the report.
+
+    Raises FolderInUseError if another command writes there, ConfigError for another attack, and the errors of
+    `evaluate_run`, `AutoAttack` and `foreign`.
     """
     folder = RunFolder(run).path
     loaded = load_run(folder, checkpoint)
     source, config = data or loaded.config.data, loaded.config
     threat = ThreatModel(config.attack.norm, config.attack.eps)
     report_on = _attack(attack, threat, dict(options or {}), seed, batch_size, progress)
-    found = evaluated(loaded, data, n)
-    images = found.images
+    tested = evaluated(loaded, data, n)
+    images = tested.images
     device = torch.device(
         device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
     model = loaded.model.to(device).eval()
-    scored = asked_routes(loaded, route)
+    scored = requested_routes(loaded, route)
     places = {route: folder / "report" / _name(attack, route) for route in scored}
     x, y = images.batch(torch.arange(len(images)), device)
     reports, robust = {}, {}
     with contextlib.ExitStack() as held:
-        for place in places.values():  # where that cannot be written, no hour is spent
+        for place in places.values():  # fail before the attack if the report cannot be written
             held.enter_context(locked(place))
             require_space(place, 2 * x.numel() * x.element_size())
         for attacked, place in places.items():
@@ -86,18 +87,18 @@ def attack_run(
             }
             if tell is not None:
                 tell(attacked, report)
-            said = {"model": str(folder), "data": source, "checkpoint": checkpoint, "route": attacked}
-            said |= {"step": str(loaded.step), **(about or {})}
-            write(report, place, classes=loaded.classes, x=x.cpu(), about=said)
+            details = {"model": str(folder), "data": source, "checkpoint": checkpoint, "route": attacked}
+            details |= {"step": str(loaded.step), **(about or {})}
+            write(report, place, classes=loaded.classes, x=x.cpu(), about=details)
     clean = {name: _accuracy(model, name, x, y) for name in scored}
     whole = Evaluation(
         n=len(y), clean=clean, robust=robust, attack=attack, norm=threat.norm, eps=threat.eps_max
     )
-    return whole.noted(found.notes, len(loaded.classes)), reports
+    return whole.noted(tested.notes, len(loaded.classes)), reports
 
 
 def _name(attack: str, route: str) -> str:
-    """What the folder of a report is called."""
+    """The name of the folder of a report."""
     return attack.replace(":", "-") + ("" if route == "all" else f"-{route}")
 
 

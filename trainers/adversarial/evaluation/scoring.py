@@ -1,6 +1,4 @@
-"""Which images of a batch a model still gets right, route by route: by one answer, or by majority where it
-is random.
-"""
+"""Marks which images are classified correctly through each route; random models by majority."""
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +13,12 @@ from robustsabn.routing import maybe_route
 
 __all__ = ["Scores", "VotedScores", "is_random"]
 
-_ASKED = 32
-"""Images, or answers to fewer of them, that tell whether a model is random."""
+_PROBES = 32
+"""The number of images, or of repeated calls on fewer, used to detect a random model."""
 
 
 class Scores:
-    """Which images of a batch (n, C, H, W) are still right, by what was attacked (0: nothing) and scored."""
+    """Which images of a batch are still correct, by attacked route (0: no attack) and scored route."""
 
     def __init__(
         self, model: nn.Module, gate: Gate, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int
@@ -31,7 +29,7 @@ class Scores:
 
     @torch.no_grad()
     def score(self, row: int, x: Tensor, index: Tensor | slice = slice(None)) -> None:
-        """Run `x`, in place of the images `index`, through every scored route."""
+        """Score `x`, which replaces the images `index`, through every scored route."""
         for column, route in enumerate(self.scored):
             with maybe_route(self.model, route):
                 logits = self.gate(x)
@@ -39,19 +37,18 @@ class Scores:
             self.take(row, column, index, x, logits)
 
     def take(self, row: int, column: int, index: Tensor | slice, x: Tensor, logits: Tensor) -> None:
-        """Note the answer to `x`."""
+        """Record the logits of `x`."""
         self.right[row, column, index] &= usable(logits) & (logits.argmax(1) == self.y[index])
 
     def close(self) -> None:
-        """Nothing more will be scored."""
+        """Called after the last score."""
 
 
 class VotedScores(Scores):
-    """Scores of a random model: of several images in place of one, that with the lowest margin is voted on,
-    once, at the end.
+    """Scores of a random model: a majority vote on the image with the lowest margin, at the end.
 
-    Every image stays right until then: a fresh answer a restart would be wrong sooner or later whatever the
-    image.
+    Until then every image counts as correct: with one call per restart, any image would be misclassified
+    sooner or later.
     """
 
     def __init__(
@@ -63,10 +60,10 @@ class VotedScores(Scores):
 
     def take(self, row: int, column: int, index: Tensor | slice, x: Tensor, logits: Tensor) -> None:
         worst, held = self.worst[row, column], self.held[row, column]
-        found = margin(logits, self.y[index]).float().nan_to_num(nan=torch.inf)
-        worse = found > worst[index]
+        margins = margin(logits, self.y[index]).float().nan_to_num(nan=torch.inf)
+        worse = margins > worst[index]
         held[index] = torch.where(worse.view(-1, *[1] * (x.ndim - 1)), x, held[index])
-        worst[index] = torch.where(worse, found, worst[index])
+        worst[index] = torch.where(worse, margins, worst[index])
 
     def close(self) -> None:
         verifier = Verifier(self.model, self.held[0, 0], batch_size=len(self.y))
@@ -79,14 +76,12 @@ class VotedScores(Scores):
 
 @torch.no_grad()
 def is_random(model: nn.Module, gate: Gate, x: Tensor, routes: tuple[str, ...]) -> bool:
-    """Whether the images x (n, C, H, W) get other logits when asked again, beyond rounding, through one of
-    `routes`.
-    """
+    """Whether logits of images x (n, C, H, W) change between calls, beyond rounding, through any route."""
     for route in routes:
         with maybe_route(model, route):
             first = gate(x)
             half = gate.precision in (torch.float16, torch.bfloat16)
-            for _ in range(-(-_ASKED // len(x))):
+            for _ in range(-(-_PROBES // len(x))):
                 if bool(Answers(first, half=half).apart(gate(x)).any()):
                     return True
     return False

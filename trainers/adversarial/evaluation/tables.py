@@ -1,4 +1,4 @@
-"""What an evaluation looks like: a table of accuracies, a grid of attacked images."""
+"""Shows an evaluation: a table of accuracies, and a grid of attacked images."""
 
 from collections.abc import Mapping
 
@@ -13,24 +13,25 @@ __all__ = ["image_grid", "results_table"]
 
 
 def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
-    """Rows of images, adversarial images and differences (grey is 0, full range 2 eps): (C, 3 H, N W) in [0,
-    1].
+    """Rows of images, adversarial images and their differences: (C, 3 H, N W) in [0, 1].
+
+    Grey is a difference of 0, the full range is 2 eps.
     """
     difference = (0.5 + (x_adv - x) / (2 * eps)).clamp(0, 1)
     return torch.cat([torch.cat(list(row), dim=2) for row in (x, x_adv, difference)], dim=1).cpu()
 
 
-def results_table(found: Evaluation, title: str) -> Table:
-    """Clean accuracy per route, and accuracy under attack per route attacked (rows) and scored (columns)."""
-    head = ["accuracy %", *(f"{name} route" if name != "all" else "model" for name in found.routes)]
-    rows = [["clean images", *_percents(found.clean)]]
-    for source, row in found.robust.items():
+def results_table(evaluation: Evaluation, title: str) -> Table:
+    """Accuracy on clean images and under each attack (rows) through each scored route (columns)."""
+    head = ["accuracy %", *(f"{name} route" if name != "all" else "model" for name in evaluation.routes)]
+    rows = [["clean images", *_percents(evaluation.clean)]]
+    for source, row in evaluation.robust.items():
         through = f" through {source}" if source != "all" else ""
-        rows.append([f"{found.attack}{through}", *_percents(row)])
-    if found.autoattack:
-        through = f" through {found.routes[-1]}" if found.routes[-1] != "all" else ""
-        fewer = f", {found.autoattack_n} images" if found.autoattack_n < found.n else ""
-        both = {found.attack: found.same_images, "autoattack": found.autoattack}
+        rows.append([f"{evaluation.attack}{through}", *_percents(row)])
+    if evaluation.autoattack:
+        through = f" through {evaluation.routes[-1]}" if evaluation.routes[-1] != "all" else ""
+        fewer = f", {evaluation.autoattack_n} images" if evaluation.autoattack_n < evaluation.n else ""
+        both = {evaluation.attack: evaluation.same_images, "autoattack": evaluation.autoattack}
         rows += [[f"{name}{through}{fewer}", *_percents(row)] for name, row in both.items() if row]
     return result_table(title, head, rows)
 

@@ -1,4 +1,4 @@
-"""Which routes of a network a training method trains: of the others no number means anything."""
+"""The routes that a training method trains; accuracies of other routes are meaningless."""
 
 from torch import nn
 
@@ -11,10 +11,10 @@ __all__ = ["trained_routes", "untrained_note"]
 
 
 def trained_routes(method: Method, model: nn.Module) -> tuple[str, ...]:
-    """The routes of `model` that `method` trains; all where routes are one network, none where there are no
-    routes.
+    """The routes of `model` that `method` trains; empty if the model has no routes.
 
-    A method of one route says so by `trains`: `clean` for the first route, `adv` for the last.
+    All routes if none has statistics or parameters of its own. Otherwise a method may train only the first
+    route (`trains` is `clean`) or the last (`adv`).
     """
     names, trains = routes_of(model), method.trains
     if trains is None or not _apart(model):
@@ -23,7 +23,7 @@ def trained_routes(method: Method, model: nn.Module) -> tuple[str, ...]:
 
 
 def untrained_note(config: TrainConfig, model: nn.Module) -> str | None:
-    """One line where the configured method leaves routes of `model` as they began."""
+    """A warning if the configured method leaves routes of `model` untrained."""
     names, trained = routes_of(model), trained_routes(config.method, model)
     left = [name for name in names if name not in trained]
     if not left:
@@ -37,7 +37,7 @@ def untrained_note(config: TrainConfig, model: nn.Module) -> str | None:
 
 
 def _apart(model: nn.Module) -> bool:
-    """Whether some layer has statistics or parameters for each route."""
+    """Whether any layer has separate statistics or parameters for each route."""
     layers = [layer for readers in routers_of(model).values() for layer in readers]
     return not all(
         isinstance(layer, RoutedNorm) and layer.statistics == "shared" and layer.affine in ("shared", "none")

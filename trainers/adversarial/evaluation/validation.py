@@ -1,4 +1,4 @@
-"""What a run evaluates of itself: held-out images as it goes, the test set at its end."""
+"""The evaluations of a run: held-out images during training, the test set at its end."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ SIGNS = {"train_robust": "on training images", "fgsm": "fgsm"}
 
 
 class Validator:
-    """Evaluates `model` on all processes together and tells the monitor."""
+    """Evaluates `model` on all processes and reports to the monitor."""
 
     def __init__(
         self, accelerator: Accelerator, model: nn.Module, data: Data, config: TrainConfig, monitor: Monitor
@@ -49,22 +49,23 @@ class Validator:
         self.defended = not isinstance(config.method, Standard)
 
     def validate(self, step: int, heading: str, kind: str = "validation") -> Evaluation:
-        """Clean accuracy through every route that is trained and PGD accuracy through the last, on held-out
-        images.
+        """Clean accuracy through every trained route and PGD accuracy through the last one.
 
-        Validations proper, not those of another `kind`, also look for overfitting.
+        Measured on held-out images. With the `kind` "validation", also looks for overfitting.
         """
         attack = build_attack(self.config.attack, self.config.validation.steps)
         routes = self.routes
-        found = self._evaluate(self.validation, attack, routes[-1:] or None, routes or None)
-        signs = self._overfitting(found, attack) if kind == "validation" else {}
-        clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in found.clean.items())
-        beside = "".join(
+        evaluation = self._evaluate(self.validation, attack, routes[-1:] or None, routes or None)
+        signs = self._overfitting(evaluation, attack) if kind == "validation" else {}
+        clean = "  ".join(f"clean {name} {100 * v:.1f} %" for name, v in evaluation.clean.items())
+        extras = "".join(
             f"  {word} {100 * signs[name]:.1f} %" for name, word in SIGNS.items() if name in signs
         )
-        self.monitor.say(f"{heading}  {clean}  {found.attack} {100 * found.robust_accuracy:.1f} %{beside}")
-        self.monitor.record(kind, step, {"clean": found.clean, "robust": found.robust, **signs})
-        self._warn(found)
+        self.monitor.say(
+            f"{heading}  {clean}  {evaluation.attack} {100 * evaluation.robust_accuracy:.1f} %{extras}"
+        )
+        self.monitor.record(kind, step, {"clean": evaluation.clean, "robust": evaluation.robust, **signs})
+        self._warn(evaluation)
         if kind == "validation" and begins(points := course(self.monitor.validations)):
             self.monitor.say(f"warning: catastrophic overfitting: {collapse(points, self.by_robustness)}")
         if self.monitor.active and kind == "validation":
@@ -75,28 +76,29 @@ class Validator:
             with maybe_route(self.model, routes[-1] if routes else 0), uncompiled(self.model):
                 grid = image_grid(x, attack(self.model, x, y, delta0=delta0), attack.threat.eps_max)
             self.monitor.picture("images/clean adversarial difference", grid, step)
-        return found
+        return evaluation
 
     def close(self, step: int, which: str, kind: str = "test") -> Evaluation:
-        """Clean and PGD accuracy of every trained route on the test set, as a table; `which` names the
-        weights.
+        """Clean and PGD accuracy of every trained route on the test set, as a table.
+
+        `which` names the weights.
         """
-        told = self.monitor.validations if kind == "test" and self.defended else []
-        if lost := decline(course(told), self.by_robustness):
+        recorded = self.monitor.validations if kind == "test" and self.defended else []
+        if lost := decline(course(recorded), self.by_robustness):
             self.monitor.say(f"overfitting: {lost}")
         attack = build_attack(self.config.attack, self.config.test.steps)
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
         with tensor_float32(False):
-            found = self._evaluate(images, attack, None, self.routes or None)
+            evaluation = self._evaluate(images, attack, None, self.routes or None)
             if self.config.test.autoattack and kind == "test":
-                found = self._autoattack(found, attack)
-        self.monitor.table(results_table(found, f"{which}, {found.setting}"))
-        self._warn(found)
-        self.monitor.record(kind, step, {**found.to_dict(), "asked": self.config.test.asked})
-        return found
+                evaluation = self._autoattack(evaluation, attack)
+        self.monitor.table(results_table(evaluation, f"{which}, {evaluation.setting}"))
+        self._warn(evaluation)
+        self.monitor.record(kind, step, {**evaluation.to_dict(), "asked": self.config.test.protocol})
+        return evaluation
 
-    def _autoattack(self, found: Evaluation, attack: PGD) -> Evaluation:
-        """`found`, and how images that AutoAttack made through the last route fare through every route."""
+    def _autoattack(self, evaluation: Evaluation, attack: PGD) -> Evaluation:
+        """Add to `evaluation` the accuracy on AutoAttack's images, made through the last route."""
         device, routes = self.accelerator.device, self.routes
         images = self.test.sample(min(self.config.test.autoattack or 0, len(self.test)))
         x, y = images.batch(torch.arange(len(images)), device)
@@ -107,33 +109,31 @@ class Validator:
             with maybe_route(self.model, name), uncompiled(self.model):
                 scores[name] = accuracy(self.model, report.x_adv.to(device), y)
         same: dict[str, float] = {}
-        if len(images) < found.n:  # the two attacks are compared on the same images
+        if len(images) < evaluation.n:  # the two attacks are compared on the same images
             few = images.to(device)
             (same,) = self._evaluate(few, attack, routes[-1:] or None, routes or None).robust.values()
-        return replace(found, autoattack=scores, autoattack_n=len(images), same_images=same)
+        return replace(evaluation, autoattack=scores, autoattack_n=len(images), same_images=same)
 
     def _progress(self, event: ProgressEvent) -> None:
         left = f"{event.left} of {event.total} left, {event.robust} robust"
         self.monitor.note(f"autoattack: {event.attack}, {left}")
 
-    def _overfitting(self, found: Evaluation, attack: PGD) -> dict[str, float]:
-        """What tells of overfitting: accuracy under one step on the same images, and under `attack` on
-        training images.
-        """
+    def _overfitting(self, evaluation: Evaluation, attack: PGD) -> dict[str, float]:
+        """Signs of overfitting: accuracy under one step, and under `attack` on training images."""
         last = self.routes[-1:] or None
         one_step = replace(attack, steps=1, step_size=attack.threat.eps_max, start="none", loss="ce")
         fgsm = self._evaluate(self.validation, one_step, last, last).robust_accuracy
         signs: dict[str, float] = {"fgsm": fgsm}
         if self.defended:
-            signs["collapsed"] = collapsed(found.robust_accuracy, fgsm)
+            signs["collapsed"] = collapsed(evaluation.robust_accuracy, fgsm)
         if self.config.validation.gap:
             seen = self._evaluate(self.seen, attack, last, last).robust_accuracy
-            signs |= {"train_robust": seen, "robust_gap": seen - found.robust_accuracy}
+            signs |= {"train_robust": seen, "robust_gap": seen - evaluation.robust_accuracy}
         return signs
 
-    def _warn(self, found: Evaluation) -> None:
-        if found.warning:
-            self.monitor.say(f"warning: {found.warning}")
+    def _warn(self, evaluation: Evaluation) -> None:
+        if evaluation.warning:
+            self.monitor.say(f"warning: {evaluation.warning}")
 
     def _evaluate(
         self,
@@ -143,7 +143,7 @@ class Validator:
         scored: tuple[str, ...] | None,
     ) -> Evaluation:
         acc = self.accelerator
-        with uncompiled(self.model):  # batches of many sizes, each of which would be compiled for itself
+        with uncompiled(self.model):  # each of the many batch sizes would be compiled
             return evaluate(
                 self.model,
                 images,

@@ -1,1 +1,1 @@
-"""Runs of adversarial training: their networks and data, their pages, how they compare."""
+"""Runs of adversarial training: networks, data, pages and comparisons."""

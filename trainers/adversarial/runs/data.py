@@ -1,4 +1,4 @@
-"""The images of a run, and the further ones that every batch has some of."""
+"""The images of a run, and the extra images in its batches."""
 
 from accelerate import Accelerator
 
@@ -9,9 +9,8 @@ __all__ = ["load_data", "load_extra_data"]
 
 
 def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
-    """The data set of a run; one process downloads it for all."""
-    # the split and the subset are those of the data set, not of the run: seeds are compared on the same
-    # images
+    """Load the data set of a run; one process downloads it for all."""
+    # split and subset do not depend on the seed, so seeds are compared on the same images
     with accelerator.main_process_first():
         return load(
             config.data, validation=config.validation.images, n=config.images, download=config.download
@@ -21,8 +20,9 @@ def load_data(accelerator: Accelerator, config: TrainConfig) -> Data:
 def load_extra_data(
     accelerator: Accelerator, config: TrainConfig, data: Data, notes: list[str]
 ) -> tuple[ImageSet, int] | None:
-    """The further images of a run and how many of them are in every batch; `notes` gets what there is to say
-    of them.
+    """Load the extra images of a run; returns them and their number in each batch.
+
+    Remarks on them are appended to `notes`.
     """
     if config.extra is None:
         return None

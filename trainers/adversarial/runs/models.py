@@ -1,4 +1,4 @@
-"""The network of a run of adversarial training: built for it, and loaded from its folder."""
+"""Networks of adversarial training: building them, and loading them from a run folder."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -33,8 +33,9 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRun:
-    """A trained network on the CPU in eval mode, for how many steps, and on what: classes, image shape (C,
-    H, W), digest of the set.
+    """A trained network on the CPU in eval mode, with its configuration and data set.
+
+    `shape` is the image shape (C, H, W), `step` the number of training steps, `digest` that of the data set.
     """
 
     config: TrainConfig
@@ -46,11 +47,11 @@ class LoadedRun:
 
     @property
     def seen(self) -> Seen:
-        """The data set that it was trained on."""
+        """The data set that the network was trained on."""
         return Seen(self.config.data, self.classes, self.digest)
 
     def plain(self) -> nn.Module:
-        """A fresh network of the architecture before its conversion, without weights of the run."""
+        """A new network of the architecture before conversion, without the trained weights."""
         config = replace(self.config, norm="none", sync_bn=False)
         with torch.random.fork_rng([]):
             return build_model(config, len(self.classes), self.shape, fresh=False)
@@ -59,8 +60,9 @@ class LoadedRun:
 def build_model(
     config: TrainConfig, classes: int, shape: tuple[int, int, int], fresh: bool = True
 ) -> nn.Module:
-    """The network of a run on images of `shape` (C, H, W), converted; from the configured weights if
-    `fresh`.
+    """Build the network of a run for images of `shape` (C, H, W), and convert it.
+
+    With `fresh`, it starts from the configured weights.
     """
     weights = config.weights if fresh else None
     head = classes if config.fresh_head else None
@@ -98,20 +100,20 @@ def load_run_config(folder: str | Path) -> TrainConfig:
     """
     place = RunFolder(folder)
     _check_task(place)
-    given = trained_with(place, TrainConfig, _complete)
-    own = elsewhere(given.get("method"))
-    if own is None:
-        return robustsabn.config.load(TrainConfig, given)
-    del given["method"]
-    return replace(robustsabn.config.load(TrainConfig, given), method=cast(Method, own))
+    written = trained_with(place, TrainConfig, _complete)
+    placeholder = elsewhere(written.get("method"))
+    if placeholder is None:
+        return robustsabn.config.load(TrainConfig, written)
+    del written["method"]
+    return replace(robustsabn.config.load(TrainConfig, written), method=cast(Method, placeholder))
 
 
 def _check_task(place: RunFolder) -> None:
-    """CheckpointError for a run of a task with other keys; no code is run to find that out."""
-    given = place.written_config()
-    task = given.get("task", TASKS[0])
+    """Raise CheckpointError for a run of another task, without running code of the user."""
+    written = place.written_config()
+    task = written.get("task", TASKS[0])
     other = task in TASKS[1:] or (
-        task != TASKS[0] and not set(given) <= {f.name for f in fields(TrainConfig)}
+        task != TASKS[0] and not set(written) <= {f.name for f in fields(TrainConfig)}
     )
     if other:
         raise CheckpointError(
@@ -120,16 +122,19 @@ def _check_task(place: RunFolder) -> None:
         )
 
 
-def _complete(given: dict[str, Any]) -> dict[str, Any]:
-    """With the defaults of keys that are missing. A method may be one that this process does not know."""
-    if elsewhere(given.get("method")) is None:
-        return robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, given))
-    rest = {key: value for key, value in given.items() if key != "method"}
-    return {**robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, rest)), "method": given["method"]}
+def _complete(written: dict[str, Any]) -> dict[str, Any]:
+    """Add the defaults of missing keys; the method may be one that this process does not know."""
+    if elsewhere(written.get("method")) is None:
+        return robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, written))
+    rest = {key: value for key, value in written.items() if key != "method"}
+    return {
+        **robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, rest)),
+        "method": written["method"],
+    }
 
 
 def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
-    """A run's trained network with what belongs to it. Raises as `load_run_model`."""
+    """Load a run's trained network with its configuration and data set. Raises as `load_run_model`."""
     config = load_run_config(folder)
     stored = read(RunFolder(folder).checkpoints, checkpoint)
     place = RunFolder(folder).checkpoints / checkpoint
@@ -138,14 +143,14 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
         model = build_model(config, len(classes), shape, fresh=False)
     what = f"{folder}: the {checkpoint} checkpoint does not fit the model {quote(config.model)}"
     fill(model, stored.tensors["model"], what)
-    held = stored.state.get("content", {}).get("data")
+    data_digest = stored.state.get("content", {}).get("data")
     return LoadedRun(
         config=config,
         model=model.eval(),
         classes=classes,
         shape=shape,
         step=stored.state["step"],
-        digest=held,
+        digest=data_digest,
     )
 
 

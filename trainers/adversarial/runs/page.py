@@ -1,6 +1,4 @@
-"""The page of a run of adversarial training: how it trained, what it reached, where its attacks' reports
-are.
-"""
+"""The page of a run of adversarial training: its course, results and attack reports."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +32,7 @@ __all__ = ["run_page"]
 
 
 def run_page(config: TrainConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
-    """What the page of a run of adversarial training shows."""
+    """The page of a run of adversarial training."""
     report = folder.path / "report"
     with understood(report):
         evaluations = closing_records(records) + _later_evaluation(report)
@@ -60,7 +58,7 @@ def _setting(config: TrainConfig) -> str:
 
 
 def _later_evaluation(report: Path) -> list[tuple[str, Record]]:
-    """What `robustsabn evaluate` measured last, with its title."""
+    """The last evaluation by `robustsabn evaluate`, with its title."""
     later = report / "evaluation.json"
     if not later.is_file():
         return []
@@ -71,10 +69,10 @@ def _later_evaluation(report: Path) -> list[tuple[str, Record]]:
 
 def _tiles(evaluations: Sequence[tuple[str, Record]], report: Path) -> list[Tile]:
     rows = []
-    for _, found in evaluations[:1]:
-        clean, robust = found["clean"], found["robust"]
+    for _, record in evaluations[:1]:
+        clean, robust = record["clean"], record["robust"]
         last = list(robust)[-1]
-        rows.append(Tile(f"{found['attack']} accuracy", percent(robust[last][last]), _through(last)))
+        rows.append(Tile(f"{record['attack']} accuracy", percent(robust[last][last]), _through(last)))
         first = next(iter(clean))
         rows.append(Tile("Clean accuracy", percent(clean[first]), _through(first)))
     for name, content in _reports(report):
@@ -87,24 +85,24 @@ def _through(route: str) -> str:
 
 
 def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[Remark]:
-    if isinstance(config.method, Standard):  # which has no robustness to lose
+    if isinstance(config.method, Standard):  # standard training has no robustness to lose
         return []
-    kept, found = config.by_robustness, list[Remark]()
+    kept, remarks = config.by_robustness, list[Remark]()
     if fallen := collapse(points, kept):
-        found.append(Remark("warning", "Catastrophic overfitting.", f"{fallen[0].upper()}{fallen[1:]}."))
+        remarks.append(Remark("warning", "Catastrophic overfitting.", f"{fallen[0].upper()}{fallen[1:]}."))
     if len(points) >= 2 and not points[-1].collapsed:
         lost = decline(points, kept)
         if lost:
-            text = f"{lost[0].upper()}{lost[1:]}. Train it shorter, or with AWP."
-            found.append(Remark("warning", "Robust overfitting.", text))
+            text = f"{lost[0].upper()}{lost[1:]}. Train for fewer epochs, or with AWP."
+            remarks.append(Remark("warning", "Robust overfitting.", text))
         else:
             best, last = max(points, key=lambda point: point.robust), points[-1]
-            said = (
+            summary = (
                 f"Robust validation accuracy was best at step {best.step} with {percent(best.robust, 1)} and "
                 f"ended at {percent(last.robust, 1)}."
             )
-            found.append(Remark("good", "No robust overfitting.", said))
-    return found
+            remarks.append(Remark("good", "No robust overfitting.", summary))
+    return remarks
 
 
 def _charts(records: Sequence[Record]) -> list[tuple[Plot, str]]:
@@ -127,9 +125,9 @@ def _charts(records: Sequence[Record]) -> list[tuple[Plot, str]]:
     accuracy = "accuracy in %"
     held_out_plot = lines(held_out, "validation accuracy", "step", accuracy, y_range=(0, 100), ring=best)
     training_plot = lines(accuracies, "training accuracy", "step", accuracy, y_range=(0, 100))
-    said = "Accuracy on held-out images unless said otherwise; the ring is the best robust accuracy."
+    caption = "Accuracy on held-out images unless said otherwise; the ring is the best robust accuracy."
     return [
-        *([(held_out_plot, said)] if held_out_plot else []),
+        *([(held_out_plot, caption)] if held_out_plot else []),
         *loss_chart(records),
         *([(training_plot, "Accuracy on training images.")] if training_plot else []),
     ]
@@ -139,24 +137,24 @@ def _in_percent(series: Series) -> Series:
     return {name: [(step, 100 * share) for step, share in points] for name, points in series.items()}
 
 
-def _table(title: str, found: Record) -> PageTable:
-    routes = list(found["clean"])
+def _table(title: str, record: Record) -> PageTable:
+    routes = list(record["clean"])
     head = ["accuracy", *(f"{name} route" if name != "all" else "model" for name in routes)]
-    rows = [["clean images", *(percent(found["clean"][name]) for name in routes)]]
-    for source, row in found["robust"].items():
+    rows = [["clean images", *(percent(record["clean"][name]) for name in routes)]]
+    for source, row in record["robust"].items():
         through = f" through {source}" if source != "all" else ""
-        rows.append([f"{found['attack']}{through}", *(percent(row[name]) for name in routes)])
-    what = f"{found['n']} test images, {found['norm']} eps {eps_text(found['eps'])}"
+        rows.append([f"{record['attack']}{through}", *(percent(row[name]) for name in routes)])
+    what = f"{record['n']} test images, {record['norm']} eps {eps_text(record['eps'])}"
     return PageTable(title=title, head=head, rows=rows, note=what)
 
 
 def _reports(report: Path) -> list[tuple[str, Record]]:
-    found = sorted(report.glob("*/report.json"))
-    return [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in found]
+    files = sorted(report.glob("*/report.json"))
+    return [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in files]
 
 
 def _attacks(report: Path) -> list[Report]:
-    """The reports of attacks, and what they found."""
+    """Links to the reports of attacks, with their results."""
     rows = []
     for name, content in _reports(report):
         low, high = content["robust_accuracy_95"]
@@ -174,6 +172,6 @@ def _pictures(tb: Path) -> list[Picture]:
     """The last grid of clean images, adversarial images and differences that the run logged."""
     what = "clean images, adversarial images, and their difference (grey is zero)"
     return [
-        Picture("Adversarial images", found.source, f"{found.caption}: {what}.")
-        for found in last_pictures(tb)[:1]
+        Picture("Adversarial images", picture.source, f"{picture.caption}: {what}.")
+        for picture in last_pictures(tb)[:1]
     ]

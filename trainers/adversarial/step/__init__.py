@@ -1,1 +1,1 @@
-"""One step of adversarial training: what a method works with."""
+"""One step of adversarial training, and the bench that a method uses in it."""

@@ -1,4 +1,4 @@
-"""Gradients of a batch taken part by part, where that changes nothing but the memory needed."""
+"""Gradient accumulation over parts of a batch, where this saves memory without other effects."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ __all__ = ["check_accumulation", "parts"]
 
 
 def check_accumulation(config: TrainConfig, model: nn.Module, share: slice) -> None:
-    """ConfigError where parts of a process's `share` would make another run than the whole."""
+    """Raise ConfigError if splitting a process's `share` of the batch would change the training."""
     count = config.accumulate
     if count == 1:
         return
@@ -24,21 +24,22 @@ def check_accumulation(config: TrainConfig, model: nn.Module, share: slice) -> N
         )
     if config.method.whole_batch:
         raise ConfigError(
-            f"accumulate: {count} would make another method of {type(config.method).__name__}, which takes "
-            "more than one gradient of a batch in a step; use accumulate: 1, a smaller batch_size or more "
+            f"accumulate: {count} would change the method {type(config.method).__name__}, which needs "
+            "several gradients of a batch in a step; use accumulate: 1, a smaller batch_size or more "
             "processes"
         )
     for name, module in model.named_modules():
         if isinstance(module, (_BatchNorm, RoutedBatchNorm)):
             raise ConfigError(
-                f"accumulate: {name} is batch normalisation, which would take the statistics of each of the "
+                f"accumulate: {name} is batch normalisation, which would use the statistics of each of the "
                 f"{count} parts; use accumulate: 1, or a network with layer or group norms"
             )
 
 
 def parts(share: slice, count: int) -> Iterator[tuple[slice, slice]]:
-    """The `count` equal parts of a process's `share`: where each lies in the share, and in the whole
-    batch.
+    """Split a process's `share` into `count` equal parts.
+
+    Each part is a slice of the share, and the same images as a slice of the whole batch.
     """
     size = (share.stop - share.start) // count
     for start in range(0, size * count, size):

@@ -1,4 +1,4 @@
-"""What a training method works with: attack on the raw network, forward through the wrapped one."""
+"""The bench of training methods: attacks the raw network, trains through the wrapped one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,9 +32,7 @@ __all__ = ["AdversarialStep", "build_attack"]
 
 
 def build_attack(config: Attack, steps: int) -> PGD:
-    """The attack that evaluates a run with this configuration: the last iterate of PGD-`steps`, in eval
-    mode.
-    """
+    """The attack for evaluating a run: the last iterate of PGD with `steps` steps, in eval mode."""
     return PGD(
         ThreatModel(config.norm, config.eps),
         steps=steps,
@@ -43,13 +41,15 @@ def build_attack(config: Attack, steps: int) -> PGD:
         loss=config.loss or "ce",
         bn_mode="eval",
         keep="last",
-        check=False,  # would wait for the device at every step; the data sets give what it checks
+        check=False,  # checks would synchronise the device at every step; data sets are checked already
     )
 
 
 class AdversarialStep:
-    """The bench of step `step`; `share` of a batch of `batch_size` is what it is handed, this process's or a
-    part of that.
+    """The bench of one step.
+
+    `batch_size` counts all processes. `share` is the part of the batch that a method gets: that of this
+    process or a part of it.
     """
 
     def __init__(
@@ -85,21 +85,22 @@ class AdversarialStep:
 
     @contextmanager
     def at(self, step: int, share: slice | None = None) -> Iterator[None]:
-        """Step `step`, from the losses until backward has run; then the weights are what they were."""
+        """Set the step and the share; perturbed weights are restored after the block.
+
+        The block includes the backward pass.
+        """
         self.step, self.share = step, share or self.share
         with ExitStack() as self._until_backward:
             yield
 
     def draw(self, x: Tensor, purpose: str, make: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
-        """This process's share of what `make` draws for a whole batch like `x`, given a generator on its
-        device.
-        """
-        here = self.share.stop - self.share.start
-        if len(x) != here:
+        """This process's share of `make(whole, generator)`, drawn for a whole batch like `x`."""
+        size = self.share.stop - self.share.start
+        if len(x) != size:
             raise InputError(
-                f"the bench was given {len(x)} of the {here} images that a method gets at a time; what it "
-                "draws belongs to places in the batch: give it all of them and take rows of the result, as "
-                "in bench.attack(x, y)[rows]"
+                f"the bench was given {len(x)} of the {size} images that a method gets at a time; its "
+                "random numbers belong to positions in the batch: give it all images and take rows of "
+                "the result, as in bench.attack(x, y)[rows]"
             )
         whole = x[:1].expand(self.batch_size, *x.shape[1:])
         return make(whole, generator(x.device, self.seed, purpose, self.step))[self.share]
@@ -118,7 +119,7 @@ class AdversarialStep:
         return values[derive(self.seed, "pick", self.step) % len(values)]
 
     def blend(self, share: float) -> Selection:
-        if share in (0, 1):  # the route itself, without the work of mixing
+        if share in (0, 1):  # the route itself, without the cost of mixing
             return self.adv if share else self.clean
         last = len(self.routes) - 1
         return Blend(vector(last + 1, 0.0, {0: 1 - share, last: share}, self.accelerator.device))
@@ -179,8 +180,8 @@ class AdversarialStep:
         weights = [p for p in self.raw.parameters() if p.requires_grad]
         with self._unwrapped():
             value = loss(leaf)
-        (gradient, *found), scale = self._gradients(value, [leaf, *weights])
-        return gradient / scale, taken(value.detach(), weights, [g / scale for g in found])
+        (gradient, *gradients), scale = self._gradients(value, [leaf, *weights])
+        return gradient / scale, taken(value.detach(), weights, [g / scale for g in gradients])
 
     def scale_routes(self, factors: dict[str | int, float]) -> None:
         for router, layers in routers_of(self.raw).items():
@@ -196,7 +197,7 @@ class AdversarialStep:
 
     @contextmanager
     def _unwrapped(self) -> Iterator[None]:
-        """Forwards go through the raw network: their gradients are taken here, and not averaged."""
+        """Inside the block, forward passes use the raw network, so their gradients are not averaged."""
         self._network = self.raw
         try:
             yield
@@ -204,17 +205,17 @@ class AdversarialStep:
             self._network = self.wrapped
 
     def _gradients(self, loss: Tensor, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Gradients of `loss`, zero where it does not depend on an input, times the scale of half precision;
-        that scale.
+        """Gradients of `loss`, times the loss scale of half precision, and that scale.
 
-        An overflow is zero: in running statistics its NaN would stay.
+        The gradient is zero if the loss does not depend on an input. Overflows become zero, because NaN would
+        stay in running statistics.
         """
         scale, scaler = loss.new_ones(()), self.accelerator.scaler
         if scaler is None:
-            found = torch.autograd.grad(loss, inputs, materialize_grads=True)
-            return list(found), scale
-        found = torch.autograd.grad(scaler.scale(loss), inputs, materialize_grads=True)
-        return [g.nan_to_num(0, 0, 0) for g in found], scaler.scale(scale)
+            gradients = torch.autograd.grad(loss, inputs, materialize_grads=True)
+            return list(gradients), scale
+        gradients = torch.autograd.grad(scaler.scale(loss), inputs, materialize_grads=True)
+        return [g.nan_to_num(0, 0, 0) for g in gradients], scaler.scale(scale)
 
     def _averaged(self, tensors: list[Tensor]) -> list[Tensor]:
         if self.accelerator.num_processes == 1:
@@ -225,7 +226,7 @@ class AdversarialStep:
 
 
 def _for_labels(loss: LossName | Loss, y: Tensor) -> tuple[LossName | Loss, Tensor]:
-    """`loss` with labels (N,) as attacks take them; of mixed ones (N, K) it sees the mixture all the same."""
+    """A loss and labels (N,) for an attack; for mixed labels (N, K), the loss uses the mixture."""
     if y.ndim == 1:
         return loss, y
     mixed = LOSSES[loss] if isinstance(loss, str) else loss
@@ -233,5 +234,5 @@ def _for_labels(loss: LossName | Loss, y: Tensor) -> tuple[LossName | Loss, Tens
 
 
 def _logits(network: nn.Module, x: Tensor) -> Tensor:
-    """Logits (N, K) in float32 or wider; `network` gets a copy of the images, which it may change."""
+    """Logits (N, K), at least float32; `network` gets a copy of the images, which it may change."""
     return wide(logits_in(network(x.clone()), x))

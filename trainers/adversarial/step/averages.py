@@ -1,4 +1,4 @@
-"""The averages of weights that a run of adversarial training keeps."""
+"""The averages of the weights in a run of adversarial training."""
 
 from torch import nn
 
@@ -9,12 +9,12 @@ __all__ = ["averages"]
 
 
 def averages(config: TrainConfig, model: nn.Module, per_epoch: int, total: int) -> dict[str, Average]:
-    """The averages of a run of `total` steps, by the names of their checkpoints."""
-    found: dict[str, Average] = {}
+    """The averages for a run of `total` steps, by the names of their checkpoints."""
+    chosen: dict[str, Average] = {}
     if config.ema is not None:
-        found["ema"] = Ema(model, config.ema)
+        chosen["ema"] = Ema(model, config.ema)
     if config.swa is not None:
-        found["swa"] = Swa(
+        chosen["swa"] = Swa(
             model=model, start=config.swa.start * total, stride=config.swa.every * per_epoch, total=total
         )
-    return found
+    return chosen

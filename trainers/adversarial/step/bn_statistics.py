@@ -1,4 +1,4 @@
-"""Running statistics for weights that were never trained with: those of an average."""
+"""Running statistics for averaged weights, which were never trained themselves."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,10 +17,9 @@ __all__ = ["Rehearsal", "estimate_statistics"]
 
 
 class Rehearsal(AdversarialStep):
-    """The bench of a method whose weights stay as they are: nothing is perturbed, and nothing comes of a
-    backward.
+    """The bench of a method for fixed weights: nothing is perturbed or trained.
 
-    Attacks normalise with batch statistics (`frozen`), because the running ones are what is sought.
+    Attacks use batch statistics (`frozen`), because the running statistics are yet to be estimated.
     """
 
     def __init__(self, bench: AdversarialStep) -> None:
@@ -45,12 +44,11 @@ class Rehearsal(AdversarialStep):
 def estimate_statistics(
     method: Method, bench: AdversarialStep, batches: Batches, step: int, count: int
 ) -> None:
-    """Give the batch norms of the model the mean statistics of `count` batches, as `method` sends them
-    through it.
+    """Set the running statistics of the model to the mean over `count` training batches.
 
-    So each route has the statistics of the images that it is trained on, one that is never trained keeps what
-    it has. The batches are those that follow step `step`, at most one pass. The statistics are averaged over
-    the processes.
+    `method` sends the batches through the model, so each route gets the statistics of the images that it is
+    trained on; routes that are never trained keep theirs. The batches are those after step `step`, at most
+    one epoch. The statistics are averaged over the processes.
     """
     if not batch_norms(bench.raw):
         return

@@ -1,6 +1,4 @@
-"""A network asked for one batch before its run is begun, so that hours are not spent on what cannot be
-used.
-"""
+"""Tests a network on one batch before its run starts, so that unusable networks are reported early."""
 
 import copy
 
@@ -24,18 +22,17 @@ __all__ = ["try_network"]
 
 
 def try_network(model: nn.Module, x: Tensor, classes: int, soft: str = "") -> list[str]:
-    """Notes on what `model` returns for images x (n, C, H, W), as it is trained and as it is evaluated.
+    """Notes on the output of `model` for images x (n, C, H, W), in train and in eval mode.
 
-    It is asked as a copy: statistics and all random states stay what they are. A network that cannot be
-    copied is not asked. `soft` names the setting that spreads a label over several classes, if there is one.
-    Raises DataError for one class, and InputError for lazy layers, where the network fails or returns no
-    logits (n, K) of `classes` or more, and for logits of -inf under `soft` labels, whose loss would be
+    A copy of the network is used, and random states are restored; a network that cannot be copied is not
+    tested. `soft` names the setting that makes labels soft, if any.
+
+    Raises DataError for a single class, and InputError for lazy layers, if the network fails or returns no
+    logits (n, K) of at least `classes`, and for logits of -inf with `soft` labels, whose loss would be
     infinite or NaN.
     """
     if classes < 2:
-        raise DataError(
-            "the training set has one class, which leaves nothing to tell apart; give it at least two"
-        )
+        raise DataError("the training set has one class only; give it at least two")
     check_weights(model)
     with same_randomness(x), torch.no_grad():
         try:
@@ -49,8 +46,9 @@ def try_network(model: nn.Module, x: Tensor, classes: int, soft: str = "") -> li
         check_classes(classes - 1, trained)
         if soft and bool((trained == -torch.inf).any()):
             raise InputError(
-                f"the network rules classes out by logits of -inf, and {soft} gives them a part in the label,"
-                " of which the loss is not finite; leave that out, or let the network return finite logits"
+                f"the network excludes classes by logits of -inf, but {soft} gives them a share of the "
+                "label, so the loss is not finite; remove that setting, or "
+                "let the network return finite logits"
             )
         logits = logits_in(_ask(twin.eval(), x), x)
         kind = int(looks_like(wide(logits), logits.dtype))

@@ -1,4 +1,4 @@
-"""Gradients that were taken earlier in a step, as part of its loss."""
+"""Gradients computed earlier in a step, as part of its loss."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Weights moved for a while: which ones, how far, and back bit for bit."""
+"""Temporary perturbations of the weights, which are restored exactly."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +15,12 @@ _NAMED = 5
 
 
 def layer_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Trained weights of convolutions, linear layers and attention, each once; no bias, norm, affine or
-    embedding.
+    """Trained weights of convolutions, linear layers and attention, without biases, norms and embeddings.
 
-    ConfigError where there is none, and where one is computed from other parameters (weight_norm,
-    parametrisations): gamma is a share of the weights themselves, and these would be left out.
+    Shared weights appear once. Raises ConfigError if there are none, or if one is computed from other
+    parameters (weight_norm, parametrisations), because gamma is relative to the weights themselves.
     """
-    found: dict[int, nn.Parameter] = {}
+    weights_by_id: dict[int, nn.Parameter] = {}
     computed = []
     for name, module in model.named_modules():
         weights: list[Tensor | None] = []
@@ -37,26 +36,27 @@ def layer_weights(model: nn.Module) -> list[nn.Parameter]:
                 if any(p.requires_grad for p in module.parameters()):
                     computed.append(name or type(module).__name__)
             elif weight.requires_grad:
-                found.setdefault(id(weight), weight)
+                weights_by_id.setdefault(id(weight), weight)
     if computed:
         layers = ", ".join(dict.fromkeys(computed[:_NAMED])) + (", ..." if len(computed) > _NAMED else "")
         raise ConfigError(
             f"method: the weights of {layers} are computed from other parameters (weight_norm or a "
-            "parametrisation), which adversarial weight perturbation has no step for; build the network "
-            "without, or take a method without awp"
+            "parametrisation), which adversarial weight perturbation does not support; build the network "
+            "without it, or choose a method without awp"
         )
-    if not found:
+    if not weights_by_id:
         raise ConfigError(
             "method: the network trains no weights of convolutions, linear layers or attention, which are "
-            "what adversarial weight perturbation moves; take a method without awp"
+            "what adversarial weight perturbation changes; choose a method without awp"
         )
-    return list(found.values())
+    return list(weights_by_id.values())
 
 
 @contextmanager
 def moved(weights: Sequence[nn.Parameter], directions: Sequence[Tensor], gamma: float) -> Iterator[None]:
-    """Every w at w + gamma ||w|| d / ||d||, and at its exact former value afterwards. Zero directions move
-    nothing.
+    """Move every weight to w + gamma ||w|| d / ||d|| inside the block, and restore it exactly.
+
+    Zero directions change nothing.
     """
     kept = [w.detach().clone() for w in weights]
     try:
