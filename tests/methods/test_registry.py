@@ -192,7 +192,9 @@ def test_a_misspelt_trait_is_an_error() -> None:
         def losses(self, bench: Bench, x: Tensor, y: Tensor) -> Losses:
             return {}
 
-    with pytest.raises(ConfigError, match=r"whole_batches says nothing .* \(did you mean whole_batch\?\)"):
+    with pytest.raises(
+        ConfigError, match=r"whole_batches is not an attribute of methods \(did you mean whole_batch\?\)"
+    ):
         method("careless")(Careless)
 
 

@@ -1,1 +1,1 @@
-"""Class-conditional GANs: the class of every image is its route, in the generator and in the discriminator."""
+"""Class-conditional GANs: in both networks, the class of an image is its route."""

@@ -1,4 +1,4 @@
-"""Differentiable augmentation: the discriminator sees real and generated images changed alike, gradients pass through."""
+"""Differentiable augmentation of real and generated images, through which gradients pass."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,14 @@ from robustsabn.trainers.gan.config import DiffAugment
 __all__ = ["DRAWS", "augmented"]
 
 DRAWS = 7
-"""Random numbers that an image takes."""
+"""The number of random numbers per image."""
 
 
 def augmented(x: Tensor, draws: Tensor, config: DiffAugment) -> Tensor:
-    """Images x (N, C, H, W) in [-1, 1], changed as `draws` (N, DRAWS), uniform in [0, 1), say.
+    """Augment images x (N, C, H, W) in [-1, 1] by `draws` (N, DRAWS), uniform in [0, 1).
 
-    What is cut out or comes from beyond the border is 0. Zhao et al., "Differentiable Augmentation", NeurIPS 2020.
+    Pixels that are cut out or come from outside the image are 0. Zhao et al., "Differentiable Augmentation",
+    NeurIPS 2020.
     """
     if config.colour:
         x = _coloured(x, draws[:, :3, None, None, None].unbind(1))
@@ -27,7 +28,7 @@ def augmented(x: Tensor, draws: Tensor, config: DiffAugment) -> Tensor:
 
 
 def _coloured(x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-    """Brightness moved by -0.5 to 0.5, saturation times 0 to 2, contrast times 0.5 to 1.5."""
+    """Change brightness by -0.5 to 0.5, saturation by a factor of 0 to 2, contrast by 0.5 to 1.5."""
     brightness, saturation, contrast = draws
     x = x + (brightness - 0.5)
     grey = x.mean(1, keepdim=True)
@@ -38,10 +39,10 @@ def _coloured(x: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
 
 def _translated(x: Tensor, draws: Tensor, share: float) -> Tensor:
     n, _, height, width = x.shape
-    far = [int(size * share + 0.5) for size in (height, width)]
-    padded = pad(x, (far[1], far[1], far[0], far[0]))
+    shift = [int(size * share + 0.5) for size in (height, width)]
+    padded = pad(x, (shift[1], shift[1], shift[0], shift[0]))
     rows, columns = (
-        (draws[:, i] * (2 * far[i] + 1)).long()[:, None] + torch.arange(size, device=x.device)
+        (draws[:, i] * (2 * shift[i] + 1)).long()[:, None] + torch.arange(size, device=x.device)
         for i, size in enumerate((height, width))
     )
     image = torch.arange(n, device=x.device)[:, None, None]
@@ -49,7 +50,7 @@ def _translated(x: Tensor, draws: Tensor, share: float) -> Tensor:
 
 
 def _cut(x: Tensor, draws: Tensor, share: float) -> Tensor:
-    """A square of `share` of the size around a pixel of the image; what lies beyond the border is lost."""
+    """Set a square around a random pixel to 0; its side is `share` of the size of the image."""
     inside = []
     for i, size in enumerate(x.shape[2:]):
         side = int(size * share + 0.5)

@@ -1,4 +1,4 @@
-"""What a run of a class-conditional GAN is made of: the keys of a recipe, their defaults and ranges."""
+"""The keys of a recipe for a class-conditional GAN, with defaults and ranges."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,7 +22,7 @@ __all__ = ["Adam", "DiffAugment", "GanConfig", "GanTest", "GanValidation"]
 
 @dataclass(frozen=True)
 class Adam(AdamW):
-    """Adam as GANs are trained with it: no momentum, no weight decay."""
+    """Adam with the usual settings for GANs: no momentum, no weight decay."""
 
     lr: float = 2e-4
     weight_decay: float = 0.0
@@ -31,10 +31,11 @@ class Adam(AdamW):
 
 @dataclass(frozen=True)
 class DiffAugment:
-    """What the discriminator sees of real and generated images alike: Zhao et al., NeurIPS 2020; nothing is changed by default.
+    """Differentiable augmentation of all images that the discriminator sees; none by default.
 
-    `translation`: shifted by up to that share of the size, 0.125 in the paper. `cutout`: a grey square whose side is that
-    share of the size, 0.5 in the paper. `colour`: brightness, saturation and contrast.
+    `translation`: the largest shift, as a share of the image size; 0.125 in the paper. `cutout`: the side of
+    a grey square, as a share of the image size; 0.5 in the paper. `colour`: brightness, saturation and
+    contrast. Zhao et al., NeurIPS 2020.
     """
 
     translation: float = 0.0
@@ -49,9 +50,9 @@ class DiffAugment:
 
 @dataclass(frozen=True)
 class GanValidation(Validation):
-    """Every `every` epochs and at the end: the Fréchet distance of `images` generated ones from the training images.
+    """Validate every `every` epochs and at the end by the Fréchet distance to the training images.
 
-    The best checkpoint is that of smallest distance. No image is held out.
+    `images` are generated. The best checkpoint has the smallest distance. No image is held out.
     """
 
     every: int = 10
@@ -59,7 +60,7 @@ class GanValidation(Validation):
 
 @dataclass(frozen=True)
 class GanTest:
-    """The closing table: distances, class accuracy and diversity of `images` generated ones."""
+    """The closing evaluation: distances, class accuracy and diversity of `images` generated images."""
 
     images: int = 1000
 
@@ -69,18 +70,20 @@ class GanTest:
 
 @dataclass(frozen=True, kw_only=True)
 class GanConfig(RunConfig):
-    """A class-conditional GAN.
+    """The configuration of a run of a class-conditional GAN.
 
-    `model` is a pair of generator and discriminator by name, or path/to/file.py:FUNCTION, a function of (num_classes, norm)
-    and the `model_options` that returns both. A step is `d_steps` updates of the discriminator, each with `batch_size` real images
-    and as many generated ones, and one of the generator with `g_batch_size` images (`batch_size` by default).
-    Generated images have classes drawn uniformly; under the gradient penalty, which looks between a real image and a
-    generated one, those of the real ones. `flip` mirrors half of the real images.
+    `model` is the name of a pair of generator and discriminator, or path/to/file.py:FUNCTION, a function of
+    (num_classes, norm) and the `model_options` that returns both. A step is `d_steps` updates of the
+    discriminator, each with `batch_size` real and as many generated images, and one update of the generator
+    with `g_batch_size` images (default: `batch_size`).
 
-    `ema` is the decay of an average of the generator's weights, `ema_statistics` says what its batch norms normalise with: the
-    running statistics of the generator (`live`), an average of these (`averaged`), or those of `standing_batches` batches of
-    its own images, re-estimated before each evaluation (`standing`). `sync_bn` takes batch statistics over all processes,
-    so that a run does not depend on their number.
+    The classes of generated images are drawn uniformly. With the gradient penalty, which is computed between
+    a real and a generated image, they are those of the real images. `flip` mirrors half of the real images.
+
+    `ema` is the decay of an average of the generator's weights. `ema_statistics` selects the running
+    statistics of its batch norms: those of the generator (`live`), an average of these (`averaged`), or those
+    of `standing_batches` batches of its own images, estimated before each evaluation (`standing`). `sync_bn`
+    computes batch statistics over all processes, so that a run does not depend on their number.
     """
 
     task: str = field(default="gan", metadata=fixed())
@@ -116,15 +119,16 @@ class GanConfig(RunConfig):
             count(name, getattr(self, name))
         penalty = self.gradient_penalty
         check(penalty >= 0, f"gradient_penalty must be at least 0, got {penalty:g}")
-        fine = not self.compile or self.loss != "wasserstein-gp"
+        allowed = not self.compile or self.loss != "wasserstein-gp"
         check(
-            fine,
-            "compile: torch differentiates no compiled network twice, as wasserstein-gp does; leave it out",
+            allowed,
+            "compile: torch cannot differentiate a compiled network twice, as wasserstein-gp does; "
+            "leave it out",
         )
 
     @property
     def step_images(self) -> int:
-        """Real images of a step, of all processes together."""
+        """Real images per step, over all processes."""
         return self.d_steps * self.batch_size
 
 

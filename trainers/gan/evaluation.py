@@ -1,4 +1,4 @@
-"""What a run evaluates of its generator: distances to the training images, and what a classifier makes of its classes."""
+"""Evaluations of a generator: distances to the training images, and accuracy of its classes."""
 
 from functools import cached_property, partial
 
@@ -20,16 +20,17 @@ from robustsabn.trainers.runs.monitor import Monitor
 __all__ = ["Evaluator", "balanced", "reference"]
 
 SEED = 0
-"""Of the latents that are evaluated: the same at every evaluation of every run."""
+"""The seed of the latents in evaluations: the same in all evaluations and runs."""
 
 MOST_JUDGED = 1000
-"""Real images that the judge is tried on."""
+"""The largest number of real images that the judge classifies."""
 
 
 def reference(config: GanConfig, data: Data, device: torch.device) -> Reference | None:
-    """The training images as the metrics compare with them, None where no extractor is chosen.
+    """The training images as a reference for the metrics, or None without an extractor.
 
-    scikit-learn's digits have one by default. Raises ConfigError where fewer images are to be generated than it has features.
+    scikit-learn's digits have a default extractor. Raises ConfigError if fewer images are to be generated
+    than the extractor has features.
     """
     chosen = config.extractor or ("digits" if config.data == "digits" else None)
     if chosen is None:
@@ -47,38 +48,38 @@ def reference(config: GanConfig, data: Data, device: torch.device) -> Reference 
 
 
 def balanced(present: Tensor, n: int) -> Tensor:
-    """Classes (n,) of `present` (K,), as many of each as can be, in order."""
+    """Classes (n,) from `present` (K,), as equally often as possible, in order."""
     return present.cpu()[torch.arange(n) * len(present) // n]
 
 
 class Evaluator:
-    """Measures and shows the images of `generator`, on the main process for all, and tells the monitor."""
+    """Measures and shows images of `generator` on the main process, and reports to the monitor."""
 
     def __init__(
         self, run: Run[GanConfig], generator: nn.Module, data: Data, real: Reference | None, monitor: Monitor
     ) -> None:
-        """`real` is there on the main process alone."""
+        """`real` is set on the main process only."""
         self.run, self.config, self.generator, self.monitor = run, run.config, generator, monitor
         self.data, self.real, self.present = data, real, present_classes(data)
-        # what is told by class needs real images of every class
+        # metrics per class need real images of every class
         self.by_class = ("classes",) if len(self.present) == len(data.classes) else ()
 
     def validate(self, step: int, kind: str, heading: str) -> GanEvaluation:
-        """The distance, on few images, and pictures of the weights that are best to sample from."""
-        found = self._measure(self.config.validation.images, ("fid", "judged"))
-        self.monitor.say(f"{heading}  {found}")
-        self.monitor.record(kind, step, found.to_dict())
+        """The distance of a few images, and sample pictures from the best available weights."""
+        measured = self._measure(self.config.validation.images, ("fid", "judged"))
+        self.monitor.say(f"{heading}  {measured}")
+        self.monitor.record(kind, step, measured.to_dict())
         if self.monitor.active and kind == ("validation" if self.config.ema is None else AVERAGED):
             show_samples(self.generator, self.present.tolist(), self.monitor, step)
-        return found
+        return measured
 
     def close(self, step: int, kind: str, heading: str) -> GanEvaluation:
-        """Everything that can be measured, as a table."""
+        """All metrics that can be measured, as a table."""
         wanted = ("fid", "floor", "judged", "inception_score", *self.by_class)
-        found = self._measure(self.config.test.images, wanted)
-        self.monitor.table(RESULTS.table(found, heading))
-        self.monitor.record(kind, step, found.to_dict())
-        return found
+        measured = self._measure(self.config.test.images, wanted)
+        self.monitor.table(RESULTS.table(measured, heading))
+        self.monitor.record(kind, step, measured.to_dict())
+        return measured
 
     def _measure(self, n: int, wanted: tuple[str, ...]) -> GanEvaluation:
         return shared(self.run.accelerator, partial(self._measured, n, wanted))
@@ -88,12 +89,12 @@ class Evaluator:
             return GanEvaluation(n)
         classes = balanced(self.present, n)
         images = sample(self.generator, classes, seed=SEED)
-        found = self.real.measure(images, classes, only=wanted)
-        return GanEvaluation.of(found, n, self._real_class_accuracy if found.judged else None)
+        quality = self.real.measure(images, classes, only=wanted)
+        return GanEvaluation.of(quality, n, self._real_class_accuracy if quality.judged else None)
 
     @cached_property
     def _real_class_accuracy(self) -> float | None:
         assert self.real is not None
         images = self.data.test.sample(min(len(self.data.test), MOST_JUDGED))
-        found = self.real.measure(images, only=("judged",), what="test images").judged
-        return None if found is None else found.accuracy
+        accuracy_of_judge = self.real.measure(images, only=("judged",), what="test images").judged
+        return None if accuracy_of_judge is None else accuracy_of_judge.accuracy

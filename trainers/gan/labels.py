@@ -1,4 +1,4 @@
-"""What there is to say of the labels of a training set: a GAN learns each class from its own images alone."""
+"""Checks and describes the labels of a training set for class-conditional GANs."""
 
 from torch import Tensor
 
@@ -17,14 +17,14 @@ def present_classes(data: Data) -> Tensor:
 
 
 def describe_labels(data: Data) -> str:
-    """The number of training images of each class, in one line; DataError where all labels are equal."""
+    """The number of training images per class, in one line. Raises DataError if all labels are equal."""
     counts = data.train.labels.bincount(minlength=len(data.classes)).tolist()
     present = [k for k, n in enumerate(counts) if n]
     if len(present) < 2:
         name = data.classes[present[0]]
         raise DataError(
-            f"{data.name}: all {len(data.train)} training labels are {present[0]} ({shorten(name)}); a class-conditional "
-            "GAN needs two classes or more: is the folder a level too high?"
+            f"{data.name}: all {len(data.train)} training labels are {present[0]} ({shorten(name)}); "
+            "a class-conditional GAN needs at least two classes; is the folder a level too high?"
         )
     if len(counts) <= MOST_SHOWN:
         return "labels: " + ", ".join(

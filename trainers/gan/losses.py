@@ -1,4 +1,4 @@
-"""The losses of GANs by name, on scores (N,) of the discriminator."""
+"""Losses of GANs by name, from scores (N,) of the discriminator."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -11,7 +11,11 @@ __all__ = ["LOSSES", "GanLoss", "gradient_penalty"]
 
 
 class GanLoss(NamedTuple):
-    """Of the discriminator, from scores of real and of generated images; of the generator, from those of its images."""
+    """The losses of both networks.
+
+    That of the discriminator takes scores of real and generated images, that of the generator scores of
+    generated images.
+    """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
@@ -40,7 +44,10 @@ LOSSES: Mapping[str, GanLoss] = {
 
 
 def gradient_penalty(scores: Tensor, x: Tensor) -> Tensor:
-    """mean (|grad_x D(x)|_2 - 1)^2 over images x (N, C, H, W) that require grad. Gulrajani et al., NeurIPS 2017."""
+    """mean (|grad_x D(x)|_2 - 1)^2 over images x (N, C, H, W) that require gradients.
+
+    Gulrajani et al., NeurIPS 2017.
+    """
     (slope,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
-    found: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
-    return found
+    penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty

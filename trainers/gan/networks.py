@@ -1,4 +1,4 @@
-"""Generator and discriminator of a run: built for it, tried on one batch, and loaded from its folder."""
+"""Generator and discriminator of a run: building, testing and loading them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,24 +22,24 @@ Shape = tuple[int, int, int]
 
 
 class Pair(NamedTuple):
-    """Both networks of a GAN; the class of each sample is its route, in both."""
+    """The two networks of a GAN; in both, the class of a sample is its route."""
 
     generator: nn.Module
     discriminator: nn.Module
 
     @property
     def latent_dim(self) -> int:
-        """Numbers that an image is generated from."""
+        """The dimension of the latent vectors."""
         size = getattr(self.generator, "latent_dim", None)
         if not isinstance(size, int):
             raise ModelError(
-                f"a generator says how many numbers it takes as latent_dim; this has {quote(size)}"
+                f"a generator needs latent_dim, the dimension of its latent vectors; this has {quote(size)}"
             )
         return size
 
 
 def build_pair(config: GanConfig, classes: int, shape: Shape) -> Pair:
-    """The networks of a run on images of `shape` (C, H, W), with fresh weights that depend on the seed alone."""
+    """The networks of a run for images of `shape` (C, H, W); new weights depend only on the seed."""
     with torch.random.fork_rng([]):
         torch.manual_seed(derive(config.seed, "model"))
         generator, discriminator = _made(config, classes, shape[0])
@@ -74,7 +74,10 @@ def _made(config: GanConfig, classes: int, channels: int) -> Sequence[nn.Module]
 
 
 def _synchronised(network: nn.Module) -> nn.Module:
-    """`network` with batch statistics over all processes, in its plain batch norms as well; names in its state stay."""
+    """Synchronise all batch norms of `network` over the processes, also the plain ones.
+
+    Names in its state dict stay the same.
+    """
     routes = routes_of(network)
     if routes and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
         network = convert(network, norm="bn", routes=routes, sync=True)
@@ -86,10 +89,12 @@ def _synchronised(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def try_pair(pair: Pair, shape: Shape, classes: int) -> None:
-    """ConfigError or ModelError, in words, unless both networks do with images of `shape` (C, H, W) what a GAN needs."""
+    """Raise ConfigError or ModelError unless both networks fit images of `shape` (C, H, W)."""
     for name, network in pair._asdict().items():
         if not routers_of(network):
-            raise ModelError(f"the {name} has no routed layers: it cannot tell one class from another")
+            raise ModelError(
+                f"the {name} has no routed layers, so it ignores classes; build it with routed norms"
+            )
         if len(routes_of(network)) != classes:
             raise ModelError(f"the {name} has {len(routes_of(network))} routes, the data {classes} classes")
     modes = {module: module.training for network in pair for module in network.modules()}
@@ -101,13 +106,14 @@ def try_pair(pair: Pair, shape: Shape, classes: int) -> None:
             images = pair.generator(z)
         if images.shape[1:] != shape:
             raise ConfigError(
-                f"the generator makes images (C, H, W) of {tuple(images.shape[1:])}, the data has {shape}; choose another "
-                "model, or size the images: imagefolder:PATH,size=N"
+                f"the generator makes images (C, H, W) of {tuple(images.shape[1:])}, the data has {shape}; "
+                "choose another model, or resize the images: imagefolder:PATH,size=N"
             )
         if not bool((images.abs() <= 1).all()):
             low, high = images.min(), images.max()
             raise ModelError(
-                f"the generator makes images from {low:.3g} to {high:.3g}; they lie in [-1, 1]: end it with tanh"
+                f"the generator makes images from {low:.3g} to {high:.3g}; they must be in [-1, 1]: "
+                "end it with tanh"
             )
         with route(pair.discriminator, y):
             scores = pair.discriminator(images)

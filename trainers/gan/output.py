@@ -1,4 +1,4 @@
-"""Where generated images go: a picture of a grid, a folder of PNGs, an .npz; complete or absent."""
+"""Writes generated images: a picture of a grid, a folder of PNGs, or an .npz, never incomplete."""
 
 import contextlib
 import shutil
@@ -24,9 +24,9 @@ COLUMNS = 16
 
 
 def check_target(out: Path, picture: bool = False) -> Path:
-    """The place `--out`, where nothing is yet; UsageError, in one line, for one that is taken or cannot be written.
+    """Check the path `--out`, which must not exist yet.
 
-    A `picture` is a .png.
+    Raises UsageError if it exists or cannot be written. A `picture` must be a .png.
     """
     place = given_path(out, "--out", UsageError)
     check_name(place)
@@ -42,13 +42,16 @@ def check_target(out: Path, picture: bool = False) -> Path:
 
 
 def chosen_classes(text: str | None, names: Sequence[str]) -> list[int]:
-    """The places of the classes that `text` lists, by name or number, all for None; UsageError for others."""
+    """The indices of the classes that `text` lists by name or number; all if it is None.
+
+    Raises UsageError for other classes.
+    """
     if text is None:
         return list(range(len(names)))
-    found = [_class(word.strip(), names) for word in text.split(",")]
-    if len(set(found)) < len(found):
+    indices = [_class(word.strip(), names) for word in text.split(",")]
+    if len(set(indices)) < len(indices):
         raise UsageError(f"{text} names a class twice; give each once")
-    return found
+    return indices
 
 
 def _class(word: str, names: Sequence[str]) -> int:
@@ -62,10 +65,10 @@ def _class(word: str, names: Sequence[str]) -> int:
 
 
 def write(out: Path, images: Tensor, labels: Tensor, names: Sequence[str]) -> None:
-    """Images (N, C, H, W) in [0, 1] of classes `labels` (N,) to FILE.png, FILE.npz or a folder.
+    """Write images (N, C, H, W) in [0, 1] of classes `labels` (N,) to FILE.png, FILE.npz or a folder.
 
-    An .npz holds `images` (N, H, W, C) uint8, `labels` (N,) and `classes`, and is a data set, npz:FILE; so is the folder,
-    imagefolder:FOLDER, with a folder for each class.
+    An .npz has `images` (N, H, W, C) uint8, `labels` (N,) and `classes`; it is a data set, npz:FILE. So is
+    the folder, imagefolder:FOLDER, with one folder per class.
     """
     if out.suffix == ".png":
         write_picture(out, grid(_rows(images, labels)), images.shape[-1])
@@ -78,7 +81,10 @@ def write(out: Path, images: Tensor, labels: Tensor, names: Sequence[str]) -> No
 
 
 def write_picture(out: Path, picture: Tensor, size: int) -> None:
-    """A picture (C, height, width) in [0, 1] of images of `size` pixels as a PNG, small ones enlarged."""
+    """Write a picture (C, height, width) in [0, 1] of images of `size` pixels as PNG.
+
+    Small images are enlarged.
+    """
     with replacing(out) as aside:
         _image(enlarged(picture, size=size)).save(aside, "PNG")
 
@@ -93,7 +99,7 @@ def _write_folder(out: Path, images: Tensor, labels: Tensor, names: Sequence[str
                 place.mkdir(parents=True, exist_ok=True)
                 _image(image).save(place / f"{i:0{digits}}.png")
             if out.is_dir():
-                out.rmdir()  # empty, or it was refused before
+                out.rmdir()  # empty: `check_target` rejects others
             aside.replace(out)
         finally:
             with contextlib.suppress(OSError):
@@ -101,7 +107,7 @@ def _write_folder(out: Path, images: Tensor, labels: Tensor, names: Sequence[str
 
 
 def _rows(images: Tensor, labels: Tensor) -> Tensor:
-    """Images in rows (R, N, C, H, W): a class begins a row; white where one is not full."""
+    """Images in rows (R, N, C, H, W): each class starts a new row, which is filled up with white."""
     each = [images[labels == k] for k in dict.fromkeys(labels.tolist())]
     width = min(COLUMNS, max(map(len, each)))
     rows = []
@@ -113,8 +119,8 @@ def _rows(images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _bytes(x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    found: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = (x * 255).round().byte().numpy()
-    return found
+    pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = (x * 255).round().byte().numpy()
+    return pixels
 
 
 def _image(picture: Tensor) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Pictures of what a generator makes: a row for each class, ways between classes and between latents."""
+"""Pictures of generated images: rows of classes, and interpolations of classes and latents."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,26 +15,32 @@ ROWS, COLUMNS = 10, 8
 
 
 def grid(rows: Tensor, gap: int = 1) -> Tensor:
-    """Rows of images (R, N, C, H, W) as one picture (C, height, width), with white lines of `gap` pixels between them."""
+    """Rows of images (R, N, C, H, W) as one picture (C, height, width).
+
+    White lines of `gap` pixels separate the images.
+    """
     framed = torch.nn.functional.pad(rows, (0, gap, 0, gap), value=1.0)
     r, n, c, h, w = framed.shape
     return framed.permute(2, 0, 3, 1, 4).reshape(c, r * h, n * w)[:, : r * h - gap, : n * w - gap]
 
 
 def enlarged(picture: Tensor, least: int = 32, size: int = 8) -> Tensor:
-    """A picture of images of `size` pixels, each pixel as a square, so that an image has at least `least` pixels a side."""
+    """Repeat the pixels of a picture so that images of `size` pixels get at least `least` pixels per side."""
     times = max(1, -(-least // size))
     return picture.repeat_interleave(times, 1).repeat_interleave(times, 2)
 
 
 def spread_classes(present: Sequence[int], most: int = ROWS) -> list[int]:
-    """At most `most` of the classes, evenly spread."""
+    """At most `most` of the classes, evenly spaced."""
     n = min(most, len(present))
     return [present[i * len(present) // n] for i in range(n)]
 
 
 def show_samples(generator: nn.Module, present: Sequence[int], monitor: Monitor, step: int) -> None:
-    """Pictures for TensorBoard, of the same latents every time: a latent is a column, a class a row."""
+    """Log sample pictures for TensorBoard, always from the same latents.
+
+    A column is a latent, a row a class.
+    """
     classes = spread_classes(present)
     z = latents(generator, COLUMNS)
     rows = [generated(generator, z, torch.full((COLUMNS,), k)) for k in classes]

@@ -1,4 +1,4 @@
-"""What is measured of generated images, and how ended runs are told, compared and shown on a page."""
+"""The measurements of generated images, and how finished runs of GANs are compared and shown."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,11 +35,12 @@ TRAINING = {
 
 @dataclass(frozen=True)
 class GanEvaluation(Measured):
-    """What was measured of generated images; None without an extractor or a judge.
+    """Measurements of generated images; None without an extractor or a judge.
 
-    `distance` is the Fréchet distance that `label` names in full; `class_accuracy` the share of images that an independent
-    classifier gives the class they were made for; `diversity` the mean distance of features within a class. Each has beside it
-    the number of real images which are not of the reference.
+    `distance` is the Fréchet distance; `label` names it in full. `class_accuracy` is the share of images that
+    an independent classifier assigns to the intended class. `diversity` is the mean distance of features
+    within a class. The fields `real_…` have the same numbers for real images that are not part of the
+    reference.
     """
 
     images: int
@@ -76,22 +77,22 @@ class GanEvaluation(Measured):
         return "  ".join(words)
 
     @staticmethod
-    def of(found: Quality, images: int, real_class_accuracy: float | None = None) -> "GanEvaluation":
-        """The numbers of `found` under the names that they have here."""
+    def of(quality: Quality, images: int, real_class_accuracy: float | None = None) -> "GanEvaluation":
+        """The evaluation with the numbers of `quality`."""
         names = {"fid": "distance", "floor": "real_distance", "intra_class_fid": "intra_class_distance"}
-        numbers = {names.get(name, name): value for name, value in found.numbers.items()}
+        numbers = {names.get(name, name): value for name, value in quality.numbers.items()}
         return GanEvaluation(
             images,
-            found.basis.label(),
+            quality.basis.label(),
             **{name: numbers[name] for name in (*COLUMNS, *OF_REAL.values()) if name in numbers},
             real_class_accuracy=real_class_accuracy,
-            extractor=f"{found.basis.extractor} {found.basis.digest}",
-            judge=f"{found.judged.judge} {found.judged.digest}" if found.judged else "",
+            extractor=f"{quality.basis.extractor} {quality.basis.digest}",
+            judge=f"{quality.judged.judge} {quality.judged.digest}" if quality.judged else "",
         )
 
 
 class GanResults(Results[GanConfig, GanEvaluation]):
-    """Averaged weights first: they are what images are sampled from."""
+    """Results of GANs; the page shows averaged weights first, because images are sampled from them."""
 
     def columns(self, runs: Sequence[EndedRun[GanEvaluation]]) -> dict[str, Column]:
         shown = {*COLUMNS, "training_seconds"}
@@ -121,13 +122,13 @@ class GanResults(Results[GanConfig, GanEvaluation]):
         return replace(page, tiles=tiles, charts=[(plot, text) for plot, text in charts if plot is not None])
 
 
-def _beside(found: GanEvaluation | None, name: str) -> str:
-    real = found.numbers().get(OF_REAL.get(name, "")) if found else None
+def _beside(measured: GanEvaluation | None, name: str) -> str:
+    real = measured.numbers().get(OF_REAL.get(name, "")) if measured else None
     return "" if real is None else f"real images {COLUMNS[name].text(real)}"
 
 
 def _measured_chart(records: Sequence[Record], name: str) -> tuple[Plot | None, str]:
-    """A number of the validations over steps, of the weights as they are and of averaged ones."""
+    """A number of the validations over steps, for current and for averaged weights."""
     column, kinds = COLUMNS[name], {"validation": "weights", AVERAGED: "averaged weights"}
     courses: dict[str, list[Point]] = {}
     for record in records:
@@ -140,9 +141,9 @@ def _measured_chart(records: Sequence[Record], name: str) -> tuple[Plot | None, 
 
 
 def _training_chart(records: Sequence[Record], what: str, names: dict[str, str]) -> tuple[Plot | None, str]:
-    """A number of both networks, or of both kinds of images, over training."""
-    found = series(records, "train", lambda name: name in names)
-    courses = {names[name.replace(" ", "_")]: points for name, points in found.items()}
+    """A number over training, for both networks or for both kinds of images."""
+    by_name = series(records, "train", lambda name: name in names)
+    courses = {names[name.replace(" ", "_")]: points for name, points in by_name.items()}
     return lines(courses, f"training, {what}", "step", what), f"{what.capitalize()} in training."
 
 

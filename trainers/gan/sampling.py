@@ -1,4 +1,4 @@
-"""Images of chosen classes from a generator, or from the run that trained it; no data set is needed."""
+"""Images of chosen classes from a generator or from a run; no data set is needed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A trained generator on the CPU in eval mode, for how many steps, and of what: classes, image shape (C, H, W)."""
+    """A trained generator on the CPU in eval mode, with its configuration.
+
+    `shape` is the image shape (C, H, W), `step` the number of training steps.
+    """
 
     config: GanConfig
     generator: nn.Module
@@ -46,10 +49,10 @@ class LoadedGenerator:
 
 
 def load_generator(folder: str | Path, checkpoint: str | None = None) -> LoadedGenerator:
-    """The generator of a GAN's run, from its checkpoint `ema` where it has one, else from `best`, else from `last`.
+    """Load the generator of a run of a GAN, by default from `ema`, else `best`, else `last`.
 
-    Raises CheckpointError where there is no such run or checkpoint, where the run trained something else than a GAN, and
-    where a file is truncated or altered.
+    Raises CheckpointError if there is no such run or checkpoint, if the run is not a GAN, or if a file is
+    truncated or altered.
     """
     place = RunFolder(folder)
     config = _config(place)
@@ -67,17 +70,17 @@ def _config(place: RunFolder) -> GanConfig:
     task = place.written_config().get("task", "adversarial")
     if task != "gan":
         raise CheckpointError(
-            f"{place.path} is a run of the task {shorten(task)}, which generates no images; give a run of a GAN, such as "
-            "`robustsabn train gan-digits` makes"
+            f"{place.path} is a run of the task {shorten(task)}, which generates no "
+            "images; give the run of a GAN, such as that of `robustsabn train gan-digits`"
         )
     return robustsabn.config.load(GanConfig, trained_with(place, GanConfig))
 
 
 def latents(generator: nn.Module, n: int, seed: int = 0, truncation: float | None = None) -> Tensor:
-    """Standard normal z (n, latent_dim), a function of (n, seed), on the CPU.
+    """Standard normal z (n, latent_dim) on the CPU, which depends only on (n, seed).
 
-    With a `truncation` above 0 every number that lies farther from 0 is drawn anew: images of fewer kinds, and better ones.
-    Brock et al., ICLR 2019.
+    With `truncation`, numbers are drawn from the normal distribution between -truncation and truncation:
+    images are better but less varied. Brock et al., ICLR 2019.
     """
     source = torch.Generator().manual_seed(seed)
     z = torch.randn(n, int(generator.latent_dim), generator=source)  # type: ignore[arg-type]
@@ -97,12 +100,18 @@ def sample(
     truncation: float | None = None,
     batch_size: int = 250,
 ) -> Tensor:
-    """Images (N, C, H, W) in [0, 1], on the CPU, of `classes` (N,) int64; a function of these and the seed."""
+    """Images (N, C, H, W) in [0, 1] of `classes` (N,) int64, on the CPU.
+
+    They depend only on the weights, the classes and the seed.
+    """
     return generated(generator, latents(generator, len(classes), seed, truncation), classes, batch_size)
 
 
 def generated(generator: nn.Module, z: Tensor, selection: Selection, batch_size: int = 250) -> Tensor:
-    """Images (N, C, H, W) in [0, 1], on the CPU, of z (N, latent_dim); `selection` is a class for each, or one for all."""
+    """Images (N, C, H, W) in [0, 1] from z (N, latent_dim), on the CPU.
+
+    `selection` has a class for each z, or one for all.
+    """
     device = next(generator.parameters()).device
     images, each = [], isinstance(selection, Tensor)
     with evaluating(generator), torch.no_grad():
@@ -115,7 +124,10 @@ def generated(generator: nn.Module, z: Tensor, selection: Selection, batch_size:
 
 
 def between_classes(generator: nn.Module, z: Tensor, first: int, last: int, steps: int) -> Tensor:
-    """z (N, latent_dim) on the way from one class to another, by `Blend`: (N, steps, C, H, W) in [0, 1], on the CPU."""
+    """Images from z (N, latent_dim), interpolated from class `first` to `last` by `Blend`.
+
+    Returns (N, steps, C, H, W) in [0, 1], on the CPU.
+    """
     columns = []
     for i in range(steps):
         share = i / max(steps - 1, 1)
@@ -127,9 +139,10 @@ def between_classes(generator: nn.Module, z: Tensor, first: int, last: int, step
 
 
 def between_latents(generator: nn.Module, ends: Tensor, classes: Tensor, steps: int) -> Tensor:
-    """From one z to another, `ends` (2, N, latent_dim), in `classes` (N,): (N, steps, C, H, W) in [0, 1], on the CPU.
+    """Images interpolated between two latents, `ends` (2, N, latent_dim), of `classes` (N,).
 
-    On the great circle: every z on the way is as far from 0 as those that the generator is trained on. White 2016.
+    Returns (N, steps, C, H, W) in [0, 1], on the CPU. The interpolation follows the great circle, so every z
+    is as far from 0 as those in training. White 2016.
     """
     a, b = ends
     angle = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1).acos()[:, None]
@@ -143,7 +156,7 @@ def between_latents(generator: nn.Module, ends: Tensor, classes: Tensor, steps: 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` is in eval mode inside the block and runs its own code; afterwards every module is in the mode it was in."""
+    """Put `model` into eval mode without torch.compile inside the block, and restore all modes after it."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Running statistics of a generator from images that it makes with the weights that it has: standing statistics."""
+"""Standing statistics: running statistics of a generator, estimated from its own images."""
 
 import torch
 
@@ -11,9 +11,10 @@ __all__ = ["estimate_statistics"]
 
 
 def estimate_statistics(bench: GanStep, step: int, count: int) -> None:
-    """Give the batch norms of the generator the mean statistics of `count` batches of its images, of every class.
+    """Set the running statistics of the generator to the mean over `count` batches of its images.
 
-    Where statistics are per route each class has those of its own images. Brock et al., ICLR 2019, appendix C.
+    The batches contain all classes; if statistics are per route, each class gets those of its own images.
+    Brock et al., ICLR 2019, appendix C.
     """
     network = bench.generator.raw
     with cumulative(network), uncompiled(network), torch.no_grad():

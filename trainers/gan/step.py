@@ -17,7 +17,7 @@ __all__ = ["GanStep"]
 
 
 class GanStep:
-    """The losses of both networks, with their gradients; all that is random is a function of (seed, step).
+    """The losses and gradients of both networks; all randomness depends only on (seed, step).
 
     `present` (K,) are the classes that have training images.
     """
@@ -32,9 +32,10 @@ class GanStep:
         self.loss = LOSSES[self.config.loss]
 
     def discriminator_loss(self, at: int, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Gradients of the discriminator's update number `at` on real images x (n, C, H, W) in [-1, 1] of classes y (n,).
+        """Losses and gradients of the discriminator's update number `at`.
 
-        Real and generated images go through it together.
+        x are real images (n, C, H, W) in [-1, 1] of classes y (n,). Real and generated images go through the
+        discriminator in one batch.
         """
         penalised, size = self.config.loss == "wasserstein-gp", self.config.batch_size
         with torch.no_grad():
@@ -56,7 +57,10 @@ class GanStep:
         return {"discriminator_loss": loss, **logged}
 
     def generator_loss(self, at: int) -> Tensor:
-        """The loss of the generator's update number `at`, its gradients taken; the discriminator gets none."""
+        """The loss of the generator's update number `at`, after its backward pass.
+
+        The discriminator gets no gradients.
+        """
         with without_gradients(self.discriminator.raw):
             fake, classes = self.generate(at, "G", self.g_batch_size)
             fake = self._augmented(fake, at, "generated", self.g_batch_size)
@@ -67,12 +71,15 @@ class GanStep:
     def generate(
         self, at: int, purpose: str, size: int, classes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """This process's share of `size` images in [-1, 1] of random classes, or of `classes`, and these."""
+        """This process's share of `size` generated images in [-1, 1], and their classes.
+
+        The classes are random unless `classes` are given.
+        """
         if classes is None:
             drawn = self.run.draw(size, f"{purpose} classes", at, self._places)
             classes = self.present[drawn]
         z = self.run.draw(size, f"{purpose} latents", at, self._normal)
-        # where no gradients are taken, none are to be averaged over the processes
+        # without gradients, there is nothing to average over the processes
         network = self.generator.wrapped if torch.is_grad_enabled() else self.generator.raw
         with route(self.generator.raw, classes), self._autocast():
             return network(z).float(), classes
@@ -102,7 +109,7 @@ class GanStep:
 
 @contextmanager
 def without_gradients(network: nn.Module) -> Iterator[None]:
-    """Parameters of `network` get no gradients inside the block, what goes through it does."""
+    """Inside the block, parameters of `network` get no gradients, but its inputs do."""
     trained = [p for p in network.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A class-conditional GAN, as a task of the loop."""
+"""A class-conditional GAN, as a task for the training loop."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ from robustsabn.trainers.runs.monitor import Monitor
 __all__ = ["GanTraining"]
 
 NO_EXTRACTOR = (
-    "no distances are measured, and the last weights count as the best: give extractor=inception:FILE, or "
+    "no distances are measured, so the last weights count as the best; give extractor=inception:FILE, or "
     "extractor=path/to/file.py:FUNCTION, a network that returns features"
 )
 
@@ -46,7 +46,7 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
     def __init__(self, run: Run[GanConfig]) -> None:
         config, acc = run.config, run.accelerator
         self.run, self.options = run, config
-        with acc.main_process_first():  # one downloads for all
+        with acc.main_process_first():  # one process downloads for all
             self.data = load(config.data, validation=0, n=config.images, download=config.download)
         self.remarks = [describe_labels(self.data), *self.data.notes]
         self.reference: Reference | None = None
@@ -78,7 +78,7 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
             world=acc.num_processes,
         )
         _check_divides(config.g_batch_size, acc.num_processes)
-        # an epoch is as near to a pass through the images as whole steps come
+        # whole steps, as close to one pass through the images as possible
         self.steps_per_epoch = max(1, round(self.batches.steps_per_epoch / config.d_steps))
         present = present_classes(self.data)
         shared(acc, self._open_reference)
@@ -95,9 +95,9 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
         means = dict[str, Tensor]()
         for at in self._updates(step):
             x, y = next(self.stream)
-            found = self.bench.discriminator_loss(at, 2 * x - 1, y)
-            found |= _named("discriminator", self.updates["discriminator"](step, self.total))
-            for name, value in found.items():
+            logged_d = self.bench.discriminator_loss(at, 2 * x - 1, y)
+            logged_d |= _named("discriminator", self.updates["discriminator"](step, self.total))
+            for name, value in logged_d.items():
                 means[name] = means.get(name, 0) + value.detach() / self.options.d_steps
         loss = self.bench.generator_loss(step)
         logged = _named("generator", self.updates["generator"](step, self.total))
@@ -127,13 +127,13 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
         return {name: torch.cat([batch[name] for batch in each]) for name in each[0]}
 
     def _open_reference(self) -> None:
-        """Real images to compare with; on the main process, which measures for all."""
+        """Prepare the real images for the metrics, on the main process, which measures for all."""
         self.reference = reference(self.options, self.data, self.run.accelerator.device)
         if self.reference is None:
             self.remarks.append(NO_EXTRACTOR)
 
     def _updates(self, step: int) -> range:
-        """The numbers of the updates of the discriminator, and of their batches, in step `step`."""
+        """The numbers of the discriminator updates, and of their batches, in step `step`."""
         per = self.options.d_steps
         return range(step * per, step * per + per)
 
