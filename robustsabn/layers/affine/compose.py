@@ -18,8 +18,7 @@ def compose(
     if weight is None:
         return g, b
     if b is not None and bias is not None:
-        # the backward of addcmul is dearer than those of the two; half precision is to be rounded once
-        b = g * bias + b if wide(b.dtype) == b.dtype else torch.addcmul(b, g, bias)
+        b = torch.addcmul(b, g, bias)  # rounded once
     return g * weight, b
 
 
