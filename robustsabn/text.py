@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable
 
-__all__ = ["LONGEST", "nearest", "one_line", "quote", "shorten"]
+__all__ = ["LONGEST", "counted", "nearest", "one_line", "quote", "shorten"]
 
 LONGEST = 80
 """Number of characters of a value that a message shows."""
@@ -29,6 +29,11 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
     names = {name.lower(): name for name in allowed}
     close = difflib.get_close_matches(shorten(word).lower(), names, n=1)
     return f" (did you mean {names[close[0]]}?)" if close and names[close[0]] != word else ""
+
+
+def counted(n: int, thing: str, things: str = "") -> str:
+    """A number of things, such as "1 image" or "2,000 images"."""
+    return f"{n:,} {thing if n == 1 else things or thing + 's'}"
 
 
 def _text(how: Callable[[object], str], value: object) -> str:

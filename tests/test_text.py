@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustsabn.text import nearest, one_line, quote, shorten
+from robustsabn.text import counted, nearest, one_line, quote, shorten
 
 
 class Mute:
@@ -57,3 +57,9 @@ def test_near_names_are_proposed_whatever_their_case() -> None:
     assert nearest("LINF", ["Linf", "L2"]) == " (did you mean Linf?)"
     assert nearest("zzz", ["clean"]) == nearest("clean", ["clean"]) == nearest(7, []) == ""
     assert nearest("x" * 10**6, ["clean"]) == ""
+
+
+def test_numbers_of_things_agree_with_them() -> None:
+    assert counted(1, "class", "classes") == "1 class"
+    assert counted(2000, "class", "classes") == "2,000 classes"
+    assert counted(0, "image") == "0 images"

@@ -145,7 +145,7 @@ def _samples(args: argparse.Namespace, real: "Source", device: "torch.device") -
     loaded = load_generator(args.images, args.checkpoint)
     generator = loaded.generator.to(device)
     n = args.n or min(len(cast("Tensor | ImageSet", real.images)), 50_000)
-    labels = torch.arange(n) * len(loaded.classes) // n
+    labels = torch.tensor(loaded.present)[torch.arange(n) * len(loaded.present) // n]
     z = latents(generator, n, args.seed)
     batches = (
         (generated(generator, part, y), y)

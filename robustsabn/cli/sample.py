@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustsabn.errors import UsageError
+from robustsabn.text import counted
 
 if TYPE_CHECKING:
     from robustsabn.trainers.gan.sampling import LoadedGenerator
@@ -69,7 +70,7 @@ def _classes(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
     from robustsabn.trainers.gan.output import chosen_classes, write
     from robustsabn.trainers.gan.sampling import sample
 
-    chosen = chosen_classes(args.classes, loaded.classes)
+    chosen = chosen_classes(args.classes, loaded.classes, loaded.present)
     if args.n < len(chosen):
         raise UsageError(
             f"--n {args.n} is fewer than the {len(chosen)} classes; give at least one image per class"
@@ -77,7 +78,8 @@ def _classes(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
     labels = torch.tensor(chosen)[torch.arange(args.n) * len(chosen) // args.n]
     images = sample(loaded.generator, labels, seed=args.seed, truncation=args.truncation, batch_size=BATCH)
     write(args.out, images, labels, loaded.classes)
-    print(f"{args.n} images of {len(chosen)} classes written to {args.out} ({_source(loaded)})")
+    what = f"{counted(args.n, 'image')} of {counted(len(chosen), 'class', 'classes')}"
+    print(f"{what} written to {args.out} ({_source(loaded)})")
 
 
 def _interpolation(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
@@ -85,14 +87,14 @@ def _interpolation(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
     from robustsabn.trainers.gan.pictures import grid
     from robustsabn.trainers.gan.sampling import between_classes, latents
 
-    ends = chosen_classes(args.interpolate, loaded.classes)
+    ends = chosen_classes(args.interpolate, loaded.classes, loaded.present)
     if len(ends) != 2:
         raise UsageError(f"--interpolate {args.interpolate}: give two different classes, such as 0,3")
     first, last = ends
     z = latents(loaded.generator, args.n, args.seed, args.truncation)
     rows = between_classes(loaded.generator, z, first, last, STEPS)
     write_picture(args.out, grid(rows), loaded.shape[-1])
-    print(f"{args.n} rows from one class to the other written to {args.out} ({_source(loaded)})")
+    print(f"{counted(args.n, 'row')} from one class to the other written to {args.out} ({_source(loaded)})")
 
 
 def _source(loaded: "LoadedGenerator") -> str:

@@ -26,7 +26,7 @@ def per_class(labels: Tensor, classes: int, what: str) -> list[Tensor]:
     if (few := (counts < 2).nonzero().flatten().tolist()) != []:
         raise InputError(
             f"{what}: class {few[0]} has {int(counts[few[0]])} images; give at least two of every class, 0 "
-            f"to {classes - 1}"
+            f"to {classes - 1}, or name other metrics by `only`"
         )
     return [(labels == k).nonzero().flatten() for k in range(classes)]
 

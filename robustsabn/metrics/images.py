@@ -9,7 +9,7 @@ from torch import Tensor
 from robustsabn.data.folder import FolderSet
 from robustsabn.data.sets import ArraySet, Device, ImageSet
 from robustsabn.errors import InputError
-from robustsabn.text import quote
+from robustsabn.text import counted, quote
 
 __all__ = ["Batch", "Images", "batches", "count", "fitted", "is_set"]
 
@@ -81,8 +81,8 @@ def fitted(x: Tensor, channels: int | None, size: int | None, name: str) -> Tens
     if channels == 1 and (x == x[:, :1]).all():
         return x[:, :1]
     raise InputError(
-        f"the extractor {name} takes images of {channels} channels, these have {x.shape[1]}; choose another "
-        "extractor"
+        f"the extractor {name} takes images of {counted(channels, 'channel')}, these have {x.shape[1]}; "
+        "choose another extractor"
     )
 
 

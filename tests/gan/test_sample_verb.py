@@ -12,7 +12,7 @@ from robustsabn.cli import main
 from robustsabn.data import load_test
 from robustsabn.trainers import train
 from robustsabn.trainers.gan.sampling import latents, load_generator, sample
-from tests.helpers.gan_case import tiny
+from tests.helpers.gan_case import MakeNpz, tiny
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +127,17 @@ def test_other_runs_and_folders_are_refused_in_one_line(
         told = capsys.readouterr().err
         assert said in told
         assert told.count("\n") == 1
+
+
+def test_a_class_without_training_images_is_not_generated(
+    tmp_path: Path, npz: MakeNpz, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "x.npz"
+    train(tiny(run, data=npz([0, 2] * 32, 3), images=None, steps=1, extractor=None, judge=None))
+    assert main(["sample", str(run), "--n", "5", "--out", str(out)]) == 0
+    assert "5 images of 2 classes" in capsys.readouterr().out
+    with np.load(out) as found:
+        assert found["labels"].tolist() == [0, 0, 0, 2, 2]
+    for words in (["--classes", "0,1"], ["--interpolate", "1,2"]):
+        assert main(["sample", str(run), *words, "--out", str(tmp_path / "y.png")]) == 2
+        assert "class 1 had no training images" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from robustsabn.errors import UsageError
 from robustsabn.files import ASIDE, check_name, replacing, writing
 from robustsabn.paths import given_path
-from robustsabn.text import nearest, quote
+from robustsabn.text import nearest, quote, shorten
 from robustsabn.trainers.gan.pictures import enlarged, grid
 
 __all__ = ["check_target", "chosen_classes", "write", "write_picture"]
@@ -41,16 +41,19 @@ def check_target(out: Path, picture: bool = False) -> Path:
     return place
 
 
-def chosen_classes(text: str | None, names: Sequence[str]) -> list[int]:
-    """The indices of the classes that `text` lists by name or number; all if it is None.
+def chosen_classes(text: str | None, names: Sequence[str], present: Sequence[int]) -> list[int]:
+    """The indices of the classes that `text` lists by name or number; if it is None, of those `present` in
+    training.
 
     Raises UsageError for other classes.
     """
     if text is None:
-        return list(range(len(names)))
+        return list(present)
     indices = [_class(word.strip(), names) for word in text.split(",")]
     if len(set(indices)) < len(indices):
         raise UsageError(f"{text} names a class twice; give each once")
+    if (absent := [k for k in indices if k not in present]) != []:
+        raise UsageError(f"class {shorten(names[absent[0]])} had no training images; choose other classes")
     return indices
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from robustsabn.routing.selections import Selection
 from robustsabn.text import quote, shorten
 from robustsabn.trainers.checkpoints.edited import trained_with
 from robustsabn.trainers.checkpoints.files import read
-from robustsabn.trainers.checkpoints.state import checked, fill, images_of
+from robustsabn.trainers.checkpoints.state import check_state, checked, fill, images_of, is_whole
 from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.gan.networks import build_pair
 from robustsabn.trainers.loop.compiling import uncompiled
@@ -46,6 +47,8 @@ class LoadedGenerator:
     shape: tuple[int, int, int]
     step: int
     checkpoint: str
+    present: tuple[int, ...]
+    """The classes that had training images."""
 
 
 def load_generator(folder: str | Path, checkpoint: str | None = None) -> LoadedGenerator:
@@ -63,7 +66,20 @@ def load_generator(folder: str | Path, checkpoint: str | None = None) -> LoadedG
     generator = build_pair(config, len(classes), shape).generator
     words = f"{folder}: the {chosen} checkpoint, of {len(classes)} classes"
     fill(generator, stored.tensors["generator"], f"{words}, does not fit the model {quote(config.model)}")
-    return LoadedGenerator(config, generator.eval(), classes, shape, stored.state["step"], chosen)
+    present = _present(stored.state, len(classes), place.checkpoints / chosen)
+    return LoadedGenerator(config, generator.eval(), classes, shape, stored.state["step"], chosen, present)
+
+
+def _present(state: dict[str, Any], classes: int, file: Path) -> tuple[int, ...]:
+    """The classes that had training images; all where the checkpoint does not tell."""
+    if "present" not in state:
+        return tuple(range(classes))
+
+    def valid(value: Any) -> bool:
+        return isinstance(value, list) and len(value) > 0 and all(is_whole(k) and k < classes for k in value)
+
+    check_state(state, file, {"present": valid})
+    return tuple(state["present"])
 
 
 def _config(place: RunFolder) -> GanConfig:

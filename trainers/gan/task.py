@@ -117,7 +117,12 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
 
     def facts(self) -> dict[str, Any]:
         shape = list(self.data.train.shape)
-        return {"classes": list(self.data.classes), "shape": shape, "content": self.content}
+        return {
+            "classes": list(self.data.classes),
+            "present": present_classes(self.data).tolist(),
+            "shape": shape,
+            "content": self.content,
+        }
 
     def notes(self) -> list[str]:
         return self.remarks
