@@ -221,7 +221,7 @@ def test_modes_and_generators_stay() -> None:
 )
 def test_classes_that_are_ruled_out_have_no_part_in_soft_labels(method: str, soft: dict[str, Any]) -> None:
     config = {**QUICK, "model": "nets.py:masked", "method": {"name": method}, "out": "run"}
-    with pytest.raises(InputError, match=r"-inf, and (label_smoothing=0.1|augment.mix=(cutmix|mixup)) gives"):
+    with pytest.raises(InputError, match=r"-inf, but (label_smoothing=0.1|augment.mix=(cutmix|mixup)) gives"):
         train({**config, **soft})
     assert not Path("run").exists()
 

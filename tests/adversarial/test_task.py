@@ -155,7 +155,7 @@ def test_layers_that_the_network_comes_with_in_eval_mode_stay_frozen(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["method=gradalign", "attack.eps=0.15"], "method.lam is left out"),
+        (["method=gradalign", "attack.eps=0.15"], "method.lam is not set"),
         (["method=advprop", "norm=none"], "method advprop needs a route"),
         (["method=fast-advprop", "norm=none"], "method fast-advprop needs a route"),
         (["method=fast-advprop", "batch_size=4"], "method.every is 5, for batches of 4 images"),

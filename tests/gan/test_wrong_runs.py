@@ -52,7 +52,7 @@ def single(num_classes, norm):
         ({"model": "sngan-32"}, ConfigError, r"\(1, 32, 32\), the data has \(1, 8, 8\)"),
         ({"model_options": {"widht": 4}}, ConfigError, "model_options"),
         ({"model_options": {"width": 0}}, ModelError, "width is 0"),
-        ({"model": "own.py:loud", "model_options": {}}, ModelError, r"lie in \[-1, 1\]"),
+        ({"model": "own.py:loud", "model_options": {}}, ModelError, r"must be in \[-1, 1\]"),
         ({"model": "own.py:plain", "model_options": {}}, ModelError, "the generator has no routed layers"),
         ({"model": "own.py:fewer", "model_options": {}}, ModelError, "has 9 routes, the data 10 classes"),
         ({"model": "own.py:single", "model_options": {}}, ModelError, "give a pair"),

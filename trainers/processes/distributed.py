@@ -191,7 +191,9 @@ def average_over_processes(tensors: Sequence[Tensor]) -> list[Tensor]:
         return list(tensors)
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     torch.distributed.all_reduce(flat)
-    parts = (flat / torch.distributed.get_world_size()).split([tensor.numel() for tensor in tensors])
+    parts = (flat / torch.distributed.get_world_size()).split_with_sizes(
+        [tensor.numel() for tensor in tensors]
+    )
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
