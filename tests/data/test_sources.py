@@ -241,7 +241,7 @@ def test_folders_without_images(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"a": 2})
     with pytest.raises(DataError, match="has only train"):
         load(f"imagefolder:{tmp_path}")
-    with pytest.raises(DataError, match="no test part"):
+    with pytest.raises(DataError, match="give a set with a test part"):
         load_test(f"imagefolder:{tmp_path}")
 
 
