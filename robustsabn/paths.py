@@ -6,7 +6,7 @@ from pathlib import Path
 from robustsabn.errors import RobustsabnError
 from robustsabn.text import quote
 
-__all__ = ["cache_folder", "given_path"]
+__all__ = ["cache_folder", "given_path", "sweep_runs"]
 
 
 def given_path(value: object, what: str, error: type[RobustsabnError]) -> Path:
@@ -36,3 +36,8 @@ def cache_folder() -> Path:
     if own := os.environ.get("ROBUSTSABN_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "robustsabn"
+
+
+def sweep_runs(folder: Path) -> list[Path]:
+    """The runs of a sweep in `folder`, in order; none if it is something else."""
+    return sorted(place.parent for place in folder.glob("seed-*/config.yaml"))

@@ -71,7 +71,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="robustsabn", description="Train, evaluate and export robust image classifiers.")
+    what = "Train, evaluate and export robust image classifiers; train, sample and measure GANs."
+    parser = _Parser(prog="robustsabn", description=what)
     parser.add_argument("--version", action="version", version=f"robustsabn {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
     for name, verb in VERBS.items():

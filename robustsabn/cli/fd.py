@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.cli.support.arguments import at_least_one, device
     from robustsabn.files import check_name, make_folder, write_text
     from robustsabn.metrics import Reference
+    from robustsabn.metrics.reference import check_metrics
     from robustsabn.metrics.sources import source
     from robustsabn.metrics.table import quality_table
     from robustsabn.paths import given_path
@@ -79,6 +80,9 @@ def run(args: argparse.Namespace) -> None:
         check_name(args.json)
         if args.json.is_dir():
             raise UsageError(f"--json: {args.json} is a folder; name a file in it")
+        make_folder(next(folder for folder in args.json.resolve().parents if folder.exists()))  # writable
+    only = None if args.only is None else args.only.split(",")
+    check_metrics(only)
     console = Console(soft_wrap=True, highlight=False)
     place = device(args.device) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if _run(args.real) is not None:
@@ -98,7 +102,6 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         progress=console.is_terminal,
     )
-    only = None if args.only is None else args.only.split(",")
     found = reference.measure(fake.images, fake.labels, only=only, seed=args.seed, what=args.images)
     console.print(quality_table(found, f"{fake.name} against {real.name}"))
     for note in (*fake.notes, *real.notes, *found.notes):
@@ -128,11 +131,14 @@ def _run(text: str) -> Path | None:
     """The run folder that `text` names, if it names one."""
     from robustsabn.errors import ModelError
     from robustsabn.models.spec import run_folder
+    from robustsabn.paths import sweep_runs
 
     try:
         return run_folder(text)
-    except ModelError:  # another folder
-        return None
+    except ModelError:
+        if sweep_runs(Path(text)):
+            raise
+        return None  # another folder
 
 
 def _samples(args: argparse.Namespace, real: "Source", device: "torch.device") -> "Source":

@@ -20,7 +20,7 @@ from robustsabn.metrics.quality import Basis, Quality
 from robustsabn.metrics.scores import Frechet, enough, inception_score, kernel_distance, require_torchmetrics
 from robustsabn.text import nearest, quote
 
-__all__ = ["METRICS", "Reference", "distance"]
+__all__ = ["METRICS", "Reference", "check_metrics", "distance"]
 
 METRICS = ("fid", "floor", "kid", "inception_score", "precision", "density", "classes", "judged")
 """What can be measured: "precision" is precision and recall, "density" density and coverage."""
@@ -92,7 +92,7 @@ class Reference:
 
         Raises InputError for input that is no image, for another shape than that of the real images, for a
         class without images, and for fewer images than features."""
-        wanted = _wanted(only)
+        wanted = check_metrics(only)
         judge = [self.judge] if self.judge is not None and "judged" in wanted else []
         if "fid" in wanted and (n := count(images)) is not None:
             enough(n, self.width, what)
@@ -186,7 +186,8 @@ def distance(
     return Reference(real, extractor, split=split).measure(fake, only=("fid",))
 
 
-def _wanted(only: Collection[str] | None) -> Collection[str]:
+def check_metrics(only: Collection[str] | None) -> Collection[str]:
+    """The metrics to measure, all for None. Raises InputError for an unknown one."""
     for name in only or ():
         if name not in METRICS:
             raise InputError(

@@ -12,7 +12,7 @@ from robustsabn.models.libraries import from_timm, from_torchvision, normalized
 from robustsabn.models.normalize import Normalize
 from robustsabn.models.registry import build, names
 from robustsabn.models.weights import fill, read_weights
-from robustsabn.paths import given_path
+from robustsabn.paths import given_path, sweep_runs
 from robustsabn.text import nearest, quote
 from robustsabn.user_code import OwnCode
 
@@ -92,6 +92,8 @@ def run_folder(spec: str, weights: str | Path | None = None) -> Path | None:
     """
     if not spec or not (folder := given_path(spec, "the model", ModelError)).is_dir():
         return None
+    if (seeds := sweep_runs(folder)) != []:
+        raise ModelError(f"{folder} is a sweep; give one of its runs, such as {seeds[0]}")
     if not (folder / "config.yaml").is_file() or not (folder / "checkpoints").is_dir():
         raise ModelError(
             f"{folder} is not a run folder: it has no config.yaml or no checkpoints; give a folder that "

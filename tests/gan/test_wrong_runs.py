@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from robustsabn.errors import ConfigError, DataError, ModelError, RobustsabnError, TrainingError
+from robustsabn.errors import ConfigError, DataError, InputError, ModelError, RobustsabnError, TrainingError
 from robustsabn.trainers import load_run_model, train
 from robustsabn.trainers.gan.task import GanTraining
 from robustsabn.trainers.loop.loop import run
@@ -40,6 +40,9 @@ def plain(num_classes, norm):
 def fewer(num_classes, norm):
     return pair(num_classes - 1, norm)
 
+def features():
+    return nn.Flatten()
+
 def single(num_classes, norm):
     return pair(num_classes, norm)[0]
 """
@@ -50,7 +53,7 @@ def single(num_classes, norm):
     [
         ({"model": "sngan-33"}, ConfigError, r"model: 'sngan-33' is no GAN \(did you mean sngan-32\?\)"),
         ({"model": "sngan-32"}, ConfigError, r"\(1, 32, 32\), the data has \(1, 8, 8\)"),
-        ({"model_options": {"widht": 4}}, ConfigError, "model_options"),
+        ({"model_options": {"widht": 4}}, ConfigError, r"model_options: 'widht' .* \(did you mean width\?\)"),
         ({"model_options": {"width": 0}}, ModelError, "width is 0"),
         ({"model": "own.py:loud", "model_options": {}}, ModelError, r"must be in \[-1, 1\]"),
         ({"model": "own.py:plain", "model_options": {}}, ModelError, "the generator has no routed layers"),
@@ -64,6 +67,8 @@ def single(num_classes, norm):
         ({"extractor": "gone.py:features"}, ModelError, "gone.py"),
         ({"validation": {"images": 4}}, ConfigError, "validation.images is 4; .* needs more than 4 images"),
         ({"test": {"images": 3}}, ConfigError, "test.images is 3"),
+        ({"extractor": "digits"}, InputError, "the training images: .* than 64 images, and there are 64"),
+        ({"judge": "own.py:features"}, InputError, "the judge own:features gives no logits"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(
@@ -78,6 +83,7 @@ def test_what_cannot_be_trained_is_refused(
     with pytest.raises(error, match=words) as refused:
         train(tiny("run", **changes))
     assert "\n" not in str(refused.value)
+    assert not Path("run").exists()
 
 
 def test_a_pair_of_one_s_own_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ def test_what_cannot_be_measured_is_one_line(archive: Path, capsys: pytest.Captu
     )
     np.savez(folder / "large.npz", images=np.zeros((99, 9, 9), np.uint8))
     (folder / "empty").mkdir()
+    (folder / "sweep" / "seed-0").mkdir(parents=True)
+    (folder / "sweep" / "seed-0" / "config.yaml").write_text("task: gan\n")
     for argv, message in (
         ([archive, "digits", "--n", "50"], "more than 64 images, and there are 50"),
         ([folder / "bright.npz", "digits"], "floats must be in [0, 1]"),
@@ -62,6 +64,8 @@ def test_what_cannot_be_measured_is_one_line(archive: Path, capsys: pytest.Captu
         ([archive, "digits", "--only", "fud"], "did you mean fid"),
         ([archive, "digits", "--n", "0"], "--n must be at least 1"),
         ([archive, "digits", "--json", folder], "is a folder"),
+        ([archive, "gone", "--json", archive / "x.json"], "some.npz: "),  # before anything is read
+        ([folder / "sweep", "digits"], "is a sweep; give one of its runs, such as"),
     ):
         assert main(["fd", *map(str, argv)]) == 2, argv
         error = capsys.readouterr().err

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from robustsabn.data import Data
 from robustsabn.errors import ConfigError
 from robustsabn.metrics import Reference
+from robustsabn.metrics.scores import enough
 from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.gan.labels import present_classes
 from robustsabn.trainers.gan.pictures import show_samples
@@ -30,7 +31,7 @@ def reference(config: GanConfig, data: Data, device: torch.device) -> Reference 
     """The training images as a reference for the metrics, or None without an extractor.
 
     scikit-learn's digits have a default extractor. Raises ConfigError if fewer images are to be generated
-    than the extractor has features.
+    than the extractor has features, and InputError if extractor or judge do not fit the images or classes.
     """
     chosen = config.extractor or ("digits" if config.data == "digits" else None)
     if chosen is None:
@@ -38,12 +39,16 @@ def reference(config: GanConfig, data: Data, device: torch.device) -> Reference 
     real = Reference(
         data.train, chosen, judge=config.judge, held_out=data.test, name=data.name, device=device
     )
-    width = real.real.features.shape[1]
+    width = real.width
+    enough(len(data.train), width, "the training images")
     for key, n in (("validation.images", config.validation.images), ("test.images", config.test.images)):
         if n <= width:
             raise ConfigError(
                 f"{key} is {n}; a Fréchet distance in {width} features needs more than {width} images"
             )
+    if real.judge is not None:  # tried before training, on the first and the last class
+        ends = torch.stack([data.train.labels.argmin(), data.train.labels.argmax()])
+        real.measure(data.train.take(ends), only=("judged",), what="the training images")
     return real
 
 
@@ -67,7 +72,7 @@ class Evaluator:
     def validate(self, step: int, kind: str, heading: str) -> GanEvaluation:
         """The distance of a few images, and sample pictures from the best available weights."""
         measured = self._measure(self.config.validation.images, ("fid", "judged"))
-        self.monitor.say(f"{heading}  {measured}")
+        self.monitor.say(f"{heading}  {measured}".rstrip())
         self.monitor.record(kind, step, measured.to_dict())
         if self.monitor.active and kind == ("validation" if self.config.ema is None else AVERAGED):
             show_samples(self.generator, self.present.tolist(), self.monitor, step)

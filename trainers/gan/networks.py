@@ -1,7 +1,8 @@
 """Generator and discriminator of a run: building, testing and loading them."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -58,6 +59,7 @@ def _made(config: GanConfig, classes: int, channels: int) -> Sequence[nn.Module]
         )
     try:
         if place is None:
+            _check_options(config.model_options)
             options = {"image_channels": channels, **config.model_options}
             return gan.build(config.model, classes, config.norm, **options)
     except TypeError as error:
@@ -71,6 +73,18 @@ def _made(config: GanConfig, classes: int, channels: int) -> Sequence[nn.Module]
     if not isinstance(made, Sequence) or len(made) != 2 or not all(isinstance(n, nn.Module) for n in made):
         raise ModelError(f"{config.model} returned {quote(made)}; give a pair: generator, discriminator")
     return made
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an option that no network has."""
+    parameters = inspect.signature(gan.build).parameters.values()
+    allowed = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    for name in options:
+        if name not in allowed:
+            raise ConfigError(
+                f"model_options: {quote(name)} is unknown{nearest(name, allowed)}; "
+                f"allowed: {', '.join(allowed)}"
+            )
 
 
 def _synchronised(network: nn.Module) -> nn.Module:

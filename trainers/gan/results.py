@@ -106,6 +106,8 @@ class GanResults(Results[GanConfig, GanEvaluation]):
                 rows.append(
                     [column.heading, column.text(numbers[name]), "" if real is None else column.text(real)]
                 )
+        if not rows:
+            return result_table(title, ["measured"], [["nothing, without an extractor"]])
         head = [f"{measured.images} images", "generated", "real"]
         return result_table(f"{title}\n{measured.label}" if measured.label else title, head, rows)
 

@@ -9,7 +9,7 @@ from robustsabn.config.yaml_lines import read as read_yaml
 from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.files import check_name
 from robustsabn.locks import LOCK, locked
-from robustsabn.paths import given_path
+from robustsabn.paths import given_path, sweep_runs
 
 __all__ = ["RunFolder", "run_name"]
 
@@ -27,6 +27,8 @@ class RunFolder:
     def written_config(self) -> Mapping[str, Any]:
         """The contents of its config.yaml. Raises CheckpointError if there is none."""
         if not self.config.is_file():
+            if (seeds := sweep_runs(self.path)) != []:
+                raise CheckpointError(f"{self.path} is a sweep; give one of its runs, such as {seeds[0]}")
             raise CheckpointError(
                 f"{self.path} is not a run folder: it has no config.yaml; give a folder that train wrote"
             )
