@@ -20,7 +20,7 @@ from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.processes.distributed import shared, start
 from robustsabn.trainers.processes.signals import Interrupted, noted
 from robustsabn.trainers.processes.stopping import Stop
-from robustsabn.trainers.runs.comparison_page import tell_comparison
+from robustsabn.trainers.runs.comparison_page import print_comparison
 from robustsabn.trainers.runs.folder import RunFolder, run_name
 from robustsabn.trainers.runs.metrics import read_records
 from robustsabn.trainers.tasks import load_config, task_class
@@ -96,7 +96,7 @@ def sweep(
         jobs = shared(acc, lambda: _plan(shared_config, run_name(config), chosen, resume, held))
         stop = Stop(acc, signals)
         for job in jobs:
-            if stop.heard():
+            if stop.requested_so_far():
                 console.print(
                     f"stopped before seed {job.config.seed}; --resume goes on with it", markup=False
                 )
@@ -107,7 +107,7 @@ def sweep(
                 run(job.config, task_class(job.config), resume=job.begun)
     comparison = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
     if acc.is_main_process:
-        tell_comparison(comparison)
+        print_comparison(comparison)
     return comparison
 
 

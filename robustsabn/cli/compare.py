@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.files import check_name, make_folder, write_text
     from robustsabn.paths import given_path
     from robustsabn.trainers import compare
-    from robustsabn.trainers.runs.comparison_page import tell_comparison, write_comparison_page
+    from robustsabn.trainers.runs.comparison_page import print_comparison, write_comparison_page
 
     targets: list[Path] = []
     for option in ("json", "html"):
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     comparison = compare(args.run_folders)
     for path in targets:
         make_folder(path.parent)
-    tell_comparison(comparison)
+    print_comparison(comparison)
     if args.json is not None:
         write_text(args.json, json.dumps(comparison.to_dict(), indent=2, allow_nan=False) + "\n")
     if args.html is not None:

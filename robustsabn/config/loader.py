@@ -55,13 +55,13 @@ def load(
     return built
 
 
-def read_mapping(given: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+def read_mapping(config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The keys and values of a YAML file, a recipe (by name) or a mapping, as written."""
-    if isinstance(given, (str, Path)):
-        return read(_find(given))
-    if given is not None and not isinstance(given, Mapping):
-        raise ConfigError(f"a configuration is a file, a recipe or a mapping, not {type(given).__name__}")
-    return given or {}
+    if isinstance(config, (str, Path)):
+        return read(_find(config))
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(f"a configuration is a file, a recipe or a mapping, not {type(config).__name__}")
+    return config or {}
 
 
 def to_dict(config: object) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def test_processes_stop_after_the_same_step_whatever_their_pace(monkeypatch: pyt
             own.step += 1
             if own.step == 31 and rank == 0:
                 signals.note(signal.SIGTERM, None)
-            if stop.asked(own.step):
+            if stop.requested(own.step):
                 stopped[rank] = own.step
 
     clock = SimpleNamespace(perf_counter=lambda: getattr(own, "step", 0) * seconds[own.rank])

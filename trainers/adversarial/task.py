@@ -51,11 +51,11 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         self.content = content(self.data, extra)
         if config.test.images is not None:  # reported now, not at the end of training
             check_fit(config.test.images, len(self.data.test))
-        if run.found is not None:
-            check_images(run.found.stored.state, run.folder.checkpoints)
+        if run.resumed is not None:
+            check_images(run.resumed.stored.state, run.folder.checkpoints)
             named = {"data": config.data, "extra": None if config.extra is None else config.extra.data}
-            check_content(run.folder.path, run.found.stored, named, self.data, self.content)
-            if "content" not in run.found.stored.state:
+            check_content(run.folder.path, run.resumed.stored, named, self.data, self.content)
+            if "content" not in run.resumed.stored.state:
                 older = "the checkpoint is of an earlier version: whether it saw these images is unknown"
                 self.remarks.append(older)
         self.model = _network(config, len(self.data.classes), self.data.train.shape, run.fresh)

@@ -24,7 +24,7 @@ from robustsabn.trainers.config import AdamW, RunConfig
 from robustsabn.trainers.processes.distributed import gathered, restore_statistics, shared
 
 if TYPE_CHECKING:
-    from robustsabn.trainers.checkpoints.resume import Found
+    from robustsabn.trainers.checkpoints.resume import ResumePoint
     from robustsabn.trainers.loop.run import Run
     from robustsabn.trainers.loop.task import Measured, Task
 
@@ -78,13 +78,13 @@ class CheckpointManager:
         names = ("last", "best") if "best" in better else ("last",)
         files.write(self.folder, files.Checkpoint(tensors, state), names)
 
-    def restore(self, found: Found) -> tuple[int, str]:
+    def restore(self, resumed: ResumePoint) -> tuple[int, str]:
         """Restore everything; returns the step and a line about what could not be restored, or "".
 
         Raises CheckpointError if the tensors do not fit this run.
         """
         try:
-            return self._restore(found)
+            return self._restore(resumed)
         except torch.OutOfMemoryError:
             raise
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -93,8 +93,8 @@ class CheckpointManager:
                 "code changed since?"
             ) from error
 
-    def _restore(self, found: Found) -> tuple[int, str]:
-        tensors, state = found.stored.tensors, found.stored.state
+    def _restore(self, resumed: ResumePoint) -> tuple[int, str]:
+        tensors, state = resumed.stored.tensors, resumed.stored.state
         for name, network in self.task.networks.items():
             load_state(network.raw, tensors[name])
             own = tensors.get(_named("statistics", name), {})
@@ -106,7 +106,7 @@ class CheckpointManager:
         for name, average in self.task.averages.items():
             average.load(tensors.get(name), state.get("averages", {}).get(name))
         for name in self.kept:
-            if state.get(name, {}).get("step", -1) >= 0 and name not in found.damaged:
+            if state.get(name, {}).get("step", -1) >= 0 and name not in resumed.damaged:
                 self.kept[name] = state[name]
         return state["step"], self.task.restore(tensors.get("method", {}), state)
 

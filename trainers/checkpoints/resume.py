@@ -14,21 +14,21 @@ from robustsabn.trainers.config import RunConfig, resume_rule
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records
 
-__all__ = ["Found", "find", "kept_names", "told_changes"]
+__all__ = ["ResumePoint", "config_changes", "find_checkpoint", "kept_names"]
 
 # changes of these are not reported
 _UNTOLD = ("out", "download")
 
 
 @dataclass(frozen=True)
-class Found:
+class ResumePoint:
     """The checkpoint to resume from, and a message for each damaged one, by its name."""
 
     stored: Checkpoint
     damaged: dict[str, str]
 
 
-def find(folder: RunFolder) -> Found | None:
+def find_checkpoint(folder: RunFolder) -> ResumePoint | None:
     """The checkpoint to resume from, or None if the run ended before its first one.
 
     Raises CheckpointError if none is intact.
@@ -48,7 +48,7 @@ def find(folder: RunFolder) -> Found | None:
             read(folder.checkpoints, name)
         except CheckpointError as error:
             damaged[name] = f"{error}; the best of the following steps replaces it"
-    return Found(stored, damaged)
+    return ResumePoint(stored, damaged)
 
 
 def kept_names(stored: Checkpoint) -> list[str]:
@@ -82,7 +82,7 @@ def _scored(folder: RunFolder) -> Iterator[str]:
             yield place.name
 
 
-def told_changes(folder: RunFolder, stored: Checkpoint, config: RunConfig) -> list[str]:
+def config_changes(folder: RunFolder, stored: Checkpoint, config: RunConfig) -> list[str]:
     """Lines for the user about the differences between the run so far and `config`.
 
     Raises ConfigError if the stored tensors would not fit: another network or another optimiser.

@@ -42,8 +42,7 @@ def check_target(out: Path, picture: bool = False) -> Path:
 
 
 def chosen_classes(text: str | None, names: Sequence[str], present: Sequence[int]) -> list[int]:
-    """The indices of the classes that `text` lists by name or number; if it is None, of those `present` in
-    training.
+    """The indices of the classes in `text`, by name or number; without it, of those `present` in training.
 
     Raises UsageError for other classes.
     """

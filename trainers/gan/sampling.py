@@ -71,7 +71,7 @@ def load_generator(folder: str | Path, checkpoint: str | None = None) -> LoadedG
 
 
 def _present(state: dict[str, Any], classes: int, file: Path) -> tuple[int, ...]:
-    """The classes that had training images; all where the checkpoint does not tell."""
+    """The classes that had training images; all if the checkpoint does not state them."""
     if "present" not in state:
         return tuple(range(classes))
 

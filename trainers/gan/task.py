@@ -51,9 +51,9 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
         self.remarks = [describe_labels(self.data), *self.data.notes]
         self.reference: Reference | None = None
         self.content, shape = content(self.data), self.data.train.shape
-        if run.found is not None:
-            check_images(run.found.stored.state, run.folder.checkpoints)
-            check_content(run.folder.path, run.found.stored, {"data": config.data}, self.data, self.content)
+        if run.resumed is not None:
+            check_images(run.resumed.stored.state, run.folder.checkpoints)
+            check_content(run.folder.path, run.resumed.stored, {"data": config.data}, self.data, self.content)
         pair = build_pair(config, len(self.data.classes), shape)
         try_pair(pair, shape, len(self.data.classes))
         for network in pair:

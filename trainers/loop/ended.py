@@ -17,7 +17,7 @@ from robustsabn.trainers.loop.task import C, M, Task
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records
 
-__all__ = ["ended_run", "repair_config", "tell_ended"]
+__all__ = ["ended_run", "print_ended", "repair_config"]
 
 # these may differ once the run has reached its last step
 _LENGTH = ("epochs", "steps")
@@ -72,7 +72,7 @@ def repair_config(folder: RunFolder, config: RunConfig) -> None:
         write_text(folder.config, robustsabn.config.dump(replace(config, out=str(folder.path))))
 
 
-def tell_ended(ended: RunResult[M], task: type[Task[C, M]]) -> None:
+def print_ended(ended: RunResult[M], task: type[Task[C, M]]) -> None:
     """Print that nothing is left to do, and the tables of the run again."""
     console = Console(soft_wrap=True, highlight=False)
     console.print(

@@ -12,10 +12,10 @@ from robustsabn.text import shorten
 from robustsabn.trainers.checkpoints import files
 from robustsabn.trainers.checkpoints.changes import changed, changes_training, with_free_settings
 from robustsabn.trainers.checkpoints.manager import CheckpointManager
-from robustsabn.trainers.checkpoints.resume import find, told_changes
+from robustsabn.trainers.checkpoints.resume import config_changes, find_checkpoint
 from robustsabn.trainers.loop.compiling import many_graphs
 from robustsabn.trainers.loop.draws import derive, restored
-from robustsabn.trainers.loop.ended import ended_run, repair_config, tell_ended
+from robustsabn.trainers.loop.ended import ended_run, print_ended, repair_config
 from robustsabn.trainers.loop.finite import Guard
 from robustsabn.trainers.loop.precision import tensor_float32
 from robustsabn.trainers.loop.result import RunResult
@@ -53,12 +53,12 @@ def run(config: C, task: type[Task[C, M]], name: str = "run", resume: bool = Fal
         folder = shared(accelerator, lambda: RunFolder.claim(config.out, name, resume, held))
         if resume and (ended := shared(accelerator, lambda: ended_run(folder, config, task))) is not None:
             if accelerator.is_main_process:
-                tell_ended(ended, task)
+                print_ended(ended, task)
             shared(accelerator, lambda: repair_config(folder, config))
             return ended
-        found = find(folder) if resume else None
-        changes = [] if found is None else told_changes(folder, found.stored, config)
-        opened = Run(config=config, accelerator=accelerator, folder=folder, signals=signals, found=found)
+        resumed = find_checkpoint(folder) if resume else None
+        changes = [] if resumed is None else config_changes(folder, resumed.stored, config)
+        opened = Run(config=config, accelerator=accelerator, folder=folder, signals=signals, resumed=resumed)
         return Loop(opened, task(opened)).fit(changes, resume)
 
 
@@ -73,9 +73,9 @@ class Loop(Generic[C, M]):
         self.per_epoch = task.steps_per_epoch
         self.total = self.config.steps or self.config.epochs * self.per_epoch
         self.manager = CheckpointManager(run, task)
-        self.step, self.anew = (0, "") if run.found is None else self.manager.restore(run.found)
+        self.step, self.anew = (0, "") if run.resumed is None else self.manager.restore(run.resumed)
         self.began = self.step
-        self._check_something_to_do()
+        self._check_steps_left()
         self.accelerator.wait_for_everyone()
         shared(self.accelerator, self._open)
         self.window, self.last_loss = Window(), math.nan
@@ -93,7 +93,7 @@ class Loop(Generic[C, M]):
             self._introduce(changes, resume)
             self.task.start(self.step, self.total, self.monitor)
             self._train()
-            self.stopping.heard()
+            self.stopping.requested_so_far()
             self._write_config()
             try:
                 with self.run.signals.at_once(), self.monitor.together():
@@ -104,13 +104,13 @@ class Loop(Generic[C, M]):
                 raise
 
     def _introduce(self, changes: list[str], resume: bool) -> None:
-        found, place = self.run.found, self.folder.path
+        resume_point, place = self.run.resumed, self.folder.path
         hint = launch_note(self.accelerator)
-        damaged = found.damaged.values() if found else ()
+        damaged = resume_point.damaged.values() if resume_point else ()
         for line in (*([hint] if hint else []), *self.task.notes(), *damaged, *changes, self.anew):
             if line:
                 self.monitor.say(line)
-        if resume and found is None:
+        if resume and resume_point is None:
             self.monitor.say(f"{place} ended before its first checkpoint and begins again")
         elif resume and self.step < self.total:
             self.monitor.say(f"resuming {place} at step {self.step} of {self.total}")
@@ -130,7 +130,7 @@ class Loop(Generic[C, M]):
             validates = end or (rest == 0 and epoch % config.validation.every == 0)
             saves = validates or rest == 0
             saves |= config.checkpoint_every is not None and self.step % config.checkpoint_every == 0
-            stops = not end and self.stopping.asked(self.step)
+            stops = not end and self.stopping.requested(self.step)
             if self.step % config.log_every == 0 or saves or stops:
                 self._log()
             if saves or stops:
@@ -197,9 +197,9 @@ class Loop(Generic[C, M]):
 
     def _open(self) -> None:
         self.manager.check_space()
-        for name in self.run.found.damaged if self.run.found else ():
+        for name in self.run.resumed.damaged if self.run.resumed else ():
             files.set_aside(self.folder.checkpoints, name)
-        if self.run.found is None:
+        if self.run.resumed is None:
             files.clear(self.folder.checkpoints)  # remains of a first checkpoint that was not completed
             write_text(self.folder.config, self.manager.resolved)
 
@@ -210,17 +210,17 @@ class Loop(Generic[C, M]):
         the checkpoint that is on disk.
         """
         text = self.manager.resolved
-        if self.run.found is not None and self.step == self.began:  # no new step yet
+        if self.run.resumed is not None and self.step == self.began:  # no new step yet
             text = self.manager.resolve(
-                with_free_settings(self.run.found.stored.state["config"], self.config)
+                with_free_settings(self.run.resumed.stored.state["config"], self.config)
             )
         shared(self.accelerator, lambda: write_text(self.folder.config, text))
 
-    def _check_something_to_do(self) -> None:
+    def _check_steps_left(self) -> None:
         """Raise ConfigError if a finished run gets settings that would need more training."""
-        if self.run.found is None or self.step < self.total:
+        if self.run.resumed is None or self.step < self.total:
             return
-        before = self.run.found.stored.state["config"]
+        before = self.run.resumed.stored.state["config"]
         for key, _, value in changed(before, self.config):
             if key not in ("epochs", "steps") and changes_training(self.config, key):
                 raise ConfigError(
@@ -235,7 +235,7 @@ class Loop(Generic[C, M]):
         except CheckpointError as error:  # the weights in memory are those of the last step
             which, step = "last", self.step
             self.monitor.say(f"{error}; the table below is of the last checkpoint instead")
-        found = self.task.close(self.step, "test", f"{which} checkpoint (step {step})")
+        best = self.task.close(self.step, "test", f"{which} checkpoint (step {step})")
         last = self._close_other("last", "last checkpoint") if step < self.step else None
         closed = {name: self._close_other(name, each.words) for name, each in self.task.averages.items()}
         self.accelerator.wait_for_everyone()
@@ -244,7 +244,7 @@ class Loop(Generic[C, M]):
             folder=self.folder.path,
             steps=self.step,
             best_step=step,
-            evaluation=found,
+            evaluation=best,
             last=last,
             averages=known,
         )

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from robustsabn.trainers.checkpoints.resume import Found
+from robustsabn.trainers.checkpoints.resume import ResumePoint
 from robustsabn.trainers.config import Optim, RunConfig, Schedule
 from robustsabn.trainers.loop.draws import generator
 from robustsabn.trainers.loop.updates import Update
@@ -30,12 +30,12 @@ class Run(Generic[C]):
     accelerator: Accelerator
     folder: RunFolder
     signals: Signals
-    found: Found | None = None
+    resumed: ResumePoint | None = None
 
     @property
     def fresh(self) -> bool:
         """Whether the run starts from the beginning instead of a checkpoint."""
-        return self.found is None
+        return self.resumed is None
 
     def prepare(
         self, models: Mapping[str, nn.Module], optimizers: Mapping[str, tuple[Optimizer, Optim, Schedule]]

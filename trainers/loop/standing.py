@@ -15,8 +15,8 @@ __all__ = ["batch_norms", "cumulative"]
 def batch_norms(model: nn.Module) -> list[_BatchNorm | RoutedBatchNorm]:
     """The batch norms of `model` that update running statistics, without frozen ones."""
     kinds = (_BatchNorm, RoutedBatchNorm)
-    found = [m for m in model.modules() if isinstance(m, kinds) and m.training]
-    return [m for m in found if m.num_batches_tracked is not None]
+    layers = [m for m in model.modules() if isinstance(m, kinds) and m.training]
+    return [m for m in layers if m.num_batches_tracked is not None]
 
 
 @contextmanager

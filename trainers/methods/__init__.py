@@ -11,7 +11,7 @@ from robustsabn.trainers.methods.fgsm import FgsmRs, GradAlign, NFgsm
 from robustsabn.trainers.methods.free import Free
 from robustsabn.trainers.methods.oat import Oat
 from robustsabn.trainers.methods.plain import Paired, Pgd, Standard
-from robustsabn.trainers.methods.registry import METHODS, check, complete, elsewhere, method
+from robustsabn.trainers.methods.registry import METHODS, check, complete, method, unknown_method
 from robustsabn.trainers.methods.trades import Mart, Trades
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "check",
     "checked",
     "complete",
-    "elsewhere",
     "method",
     "score",
+    "unknown_method",
 ]

@@ -11,7 +11,7 @@ from robustsabn.errors import ConfigError
 from robustsabn.text import nearest, quote
 from robustsabn.user_code import OwnCode
 
-__all__ = ["METHODS", "Elsewhere", "Traits", "check", "complete", "elsewhere", "method"]
+__all__ = ["METHODS", "Traits", "UnknownMethod", "check", "complete", "method", "unknown_method"]
 
 M = TypeVar("M", bound=type)
 
@@ -69,7 +69,7 @@ def method(name: str) -> Callable[[M], M]:
     return register
 
 
-class Elsewhere(Traits):
+class UnknownMethod(Traits):
     """Placeholder for a method that cannot be imported here: shown, never run."""
 
     smooths: ClassVar[bool] = True
@@ -83,7 +83,7 @@ class Elsewhere(Traits):
         )
 
 
-def elsewhere(config: object) -> Elsewhere | None:
+def unknown_method(config: object) -> UnknownMethod | None:
     """A placeholder for the method of a run's configuration, None if this process knows it.
 
     No code of the user is run to find out.
@@ -92,18 +92,18 @@ def elsewhere(config: object) -> Elsewhere | None:
     name = values.get("name")
     if not isinstance(name, str) or name in METHODS or not all(str(key).isidentifier() for key in values):
         return None
-    placeholder: Elsewhere = _elsewhere_with(tuple(key for key in values if key != "name"))(**values)
+    placeholder: UnknownMethod = _unknown_method_with(tuple(key for key in values if key != "name"))(**values)
     return placeholder
 
 
 @cache
-def _elsewhere_with(keys: tuple[str, ...]) -> type:
+def _unknown_method_with(keys: tuple[str, ...]) -> type:
     """The placeholder class for these keys: one class per set of keys, so that equal values are equal."""
     fields: list[tuple[str, Any, Any] | tuple[str, Any]] = [
         ("name", str),
         *((key, Any, field(default=None)) for key in keys),
     ]
-    return make_dataclass("Elsewhere", fields, bases=(Elsewhere,), frozen=True)
+    return make_dataclass("UnknownMethod", fields, bases=(UnknownMethod,), frozen=True)
 
 
 def complete(cls: Any, label: str) -> type:

@@ -22,7 +22,7 @@ class Stop:
         self.due = self.last = 0
         self.since, self.pace = time.perf_counter(), torch.inf
 
-    def asked(self, step: int) -> bool:
+    def requested(self, step: int) -> bool:
         """Whether to stop after `step` steps.
 
         Several processes exchange this only about once a second, because it synchronises the device.
@@ -38,7 +38,7 @@ class Stop:
         self.due = step + int(min(max(SECONDS / pace, 1), STEPS))
         return received
 
-    def heard(self) -> bool:
+    def requested_so_far(self) -> bool:
         """Whether any process has received a signal so far."""
         return self._exchanged(0.0)[0]
 

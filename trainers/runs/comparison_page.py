@@ -14,12 +14,12 @@ from robustsabn.trainers.runs.config_diff import words
 from robustsabn.trainers.runs.measured import Column
 from robustsabn.trainers.runs.metrics import Point
 
-__all__ = ["tell_comparison", "write_comparison_page"]
+__all__ = ["print_comparison", "write_comparison_page"]
 
 _SPREAD = "Mean ± standard deviation over the seeds"
 
 
-def tell_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Print the table, a line for each skipped run, and warnings about the comparison."""
     console = output()
     console.print(result_table(_title(comparison), *_cells(comparison)))

@@ -1,4 +1,4 @@
-"""A run as one page: what it reached, how it trained, what it logged last, its configuration."""
+"""The page of a run: its results, its training, its last pictures and its configuration."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence

@@ -160,11 +160,14 @@ class Results(Generic[C, M]):
         ]
 
     def _closings(self, closings: Sequence[tuple[str, M]]) -> PageTable:
-        numbers = {title: found.numbers() for title, found in closings}
-        columns = self.named(name for found in numbers.values() for name in found)
+        numbers = {title: measured.numbers() for title, measured in closings}
+        columns = self.named(name for values in numbers.values() for name in values)
         rows = [
-            [title, *(column.text(found[name]) if name in found else "" for name, column in columns.items())]
-            for title, found in numbers.items()
+            [
+                title,
+                *(column.text(values[name]) if name in values else "" for name, column in columns.items()),
+            ]
+            for title, values in numbers.items()
         ]
         head = ["weights", *(column.heading for column in columns.values())]
         return PageTable(title="Closing evaluations", head=head, rows=rows, note=closings[0][1].protocol)

@@ -18,7 +18,7 @@ from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.checkpoints.edited import trained_with
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.checkpoints.state import checked, fill, images_of
-from robustsabn.trainers.methods import Method, elsewhere
+from robustsabn.trainers.methods import Method, unknown_method
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.tasks import TASKS
 
@@ -101,7 +101,7 @@ def load_run_config(folder: str | Path) -> TrainConfig:
     place = RunFolder(folder)
     _check_task(place)
     written = trained_with(place, TrainConfig, _complete)
-    placeholder = elsewhere(written.get("method"))
+    placeholder = unknown_method(written.get("method"))
     if placeholder is None:
         return robustsabn.config.load(TrainConfig, written)
     del written["method"]
@@ -124,7 +124,7 @@ def _check_task(place: RunFolder) -> None:
 
 def _complete(written: dict[str, Any]) -> dict[str, Any]:
     """Add the defaults of missing keys; the method may be one that this process does not know."""
-    if elsewhere(written.get("method")) is None:
+    if unknown_method(written.get("method")) is None:
         return robustsabn.config.to_dict(robustsabn.config.load(TrainConfig, written))
     rest = {key: value for key, value in written.items() if key != "method"}
     return {

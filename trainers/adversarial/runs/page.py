@@ -125,7 +125,7 @@ def _charts(records: Sequence[Record]) -> list[tuple[Plot, str]]:
     accuracy = "accuracy in %"
     held_out_plot = lines(held_out, "validation accuracy", "step", accuracy, y_range=(0, 100), ring=best)
     training_plot = lines(accuracies, "training accuracy", "step", accuracy, y_range=(0, 100))
-    caption = "Accuracy on held-out images unless said otherwise; the ring is the best robust accuracy."
+    caption = "Accuracy on held-out images unless stated otherwise; the ring is the best robust accuracy."
     return [
         *([(held_out_plot, caption)] if held_out_plot else []),
         *loss_chart(records),
