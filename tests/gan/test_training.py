@@ -230,3 +230,15 @@ def alike(one: Any, other: Any) -> None:
         for name, value in one[network].items():
             if network == "discriminator" or name not in gone:
                 torch.testing.assert_close(other[network][name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_run_without_an_extractor_says_that_nothing_is_measured(
+    tmp_path: Path, npz: MakeNpz, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = {"data": npz([0, 1] * 32, 2), "images": None, "steps": 1, "judge": None}
+    train(tiny(tmp_path / "plain", **plain, extractor=None))
+    assert "nothing, without an extractor" in capsys.readouterr().out
+    assert "Closing evaluations" not in write_run_page(tmp_path / "plain").read_text()
+    train(tiny(tmp_path / "measured", **plain))
+    warnings = compare([tmp_path / "plain", tmp_path / "measured"]).warnings
+    assert any("across these: not at all: " in warning for warning in warnings)

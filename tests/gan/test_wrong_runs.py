@@ -107,6 +107,11 @@ def test_labels_that_teach_no_classes_are_refused(
         train(tiny(tmp_path / "run", data=npz(labels, classes), images=None))
 
 
+def test_a_judge_needs_an_extractor(tmp_path: Path, npz: MakeNpz) -> None:
+    with pytest.raises(ConfigError, match="give extractor= too"):
+        train(tiny(tmp_path / "run", data=npz([0, 1] * 32, 2), images=None, extractor=None))
+
+
 def test_another_number_of_classes_does_not_resume_the_run(tmp_path: Path, npz: MakeNpz) -> None:
     first = tiny(tmp_path / "run", data=npz([0, 1, 2] * 20, 3), images=None, steps=2)
     train(first)

@@ -9,6 +9,7 @@ from robustsabn.data import Data
 from robustsabn.errors import ConfigError
 from robustsabn.metrics import Reference
 from robustsabn.metrics.scores import enough
+from robustsabn.text import quote
 from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.gan.labels import present_classes
 from robustsabn.trainers.gan.pictures import show_samples
@@ -30,11 +31,17 @@ MOST_JUDGED = 1000
 def reference(config: GanConfig, data: Data, device: torch.device) -> Reference | None:
     """The training images as a reference for the metrics, or None without an extractor.
 
-    scikit-learn's digits have a default extractor. Raises ConfigError if fewer images are to be generated
-    than the extractor has features, and InputError if extractor or judge do not fit the images or classes.
+    scikit-learn's digits have a default extractor. Raises ConfigError for a judge without an extractor, and
+    if fewer images are to be generated than the extractor has features; InputError if there are fewer
+    training images than that, or extractor or judge do not fit the images or classes.
     """
     chosen = config.extractor or ("digits" if config.data == "digits" else None)
     if chosen is None:
+        if config.judge is not None:
+            raise ConfigError(
+                f"judge is {quote(config.judge)}, but nothing is measured without an extractor; "
+                "give extractor= too"
+            )
         return None
     real = Reference(
         data.train, chosen, judge=config.judge, held_out=data.test, name=data.name, device=device

@@ -171,7 +171,9 @@ def _warnings(groups: Sequence[Group]) -> Iterator[str]:
             if run.evaluation.warning:
                 yield f"{run.folder}: {run.evaluation.warning}"
     if len(measured) > 1:
-        which = "; ".join(f"{how}: {', '.join(dict.fromkeys(who))}" for how, who in measured.items())
+        which = "; ".join(
+            f"{how or 'not at all'}: {', '.join(dict.fromkeys(who))}" for how, who in measured.items()
+        )
         yield f"these runs were not measured alike, do not compare the numbers across these: {which}"
 
 

@@ -149,7 +149,7 @@ class Results(Generic[C, M]):
                 if measured.warning
             ],
             charts=[*course_charts(courses, self.named(courses)), *loss_chart(records)],
-            tables=[self._closings(closings)] if closings else (),
+            tables=[self._closings(closings)] if any(m.numbers() for _, m in closings) else (),
             pictures=last_pictures(folder.tb, self.pictures),
         )
 
