@@ -98,7 +98,7 @@ def sweep(
         for job in jobs:
             if stop.requested_so_far():
                 console.print(
-                    f"stopped before seed {job.config.seed}; --resume goes on with it", markup=False
+                    f"stopped before seed {job.config.seed}; --resume continues with it", markup=False
                 )
                 raise Interrupted
             state = "has ended" if job.ended else "continues" if job.begun else "begins"

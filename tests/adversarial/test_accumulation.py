@@ -70,8 +70,8 @@ def test_parts_of_two_processes_make_the_same_run(tmp_path: Path, config: dict[s
     ("overrides", "said"),
     [
         (["accumulate=3"], "a process has 16 images of each batch, not a multiple of 3 parts"),
-        (["accumulate=2", "method=pgd-awp"], "another method of PgdAwp, which takes more than one gradient"),
-        (["accumulate=2", "method=fast-advprop"], "another method of FastAdvProp, which takes more"),
+        (["accumulate=2", "method=pgd-awp"], "change the method PgdAwp, which needs several"),
+        (["accumulate=2", "method=fast-advprop"], "change the method FastAdvProp, which needs several"),
         (["accumulate=2", "model=resnet-digits"], r"bn1 is batch normalisation.*layer or group norms"),
         (["accumulate=2", "model=resnet-digits", "norm=none"], "is batch normalisation"),
         (["accumulate=0"], "accumulate must be at least 1"),

@@ -118,7 +118,7 @@ def test_runs_measured_otherwise_are_neither_averaged_nor_passed_over(tmp_path: 
         "test.attack=pgd-50-10 test.images=100",
     ]
     (warning,) = found.warnings
-    assert "not measured alike" in warning
+    assert "evaluated in different ways" in warning
     assert "pgd-20 on 50 test images, Linf eps 8/255" in warning
 
 

@@ -58,7 +58,10 @@ def test_a_collapse_is_told_with_its_onset_and_what_was_before() -> None:
     said = collapse([*SOUND, *fallen], kept=True)
     assert said is not None
     assert said.startswith("at step 30 accuracy is 80.0 % under one step (FGSM) and 3.0 % under PGD")
-    assert "which was 44.0 % at step 20; the best checkpoint is from before. Train with method=n-fgsm" in said
+    assert (
+        "which was 44.0 % at step 20; the best checkpoint is from before that step. Train with method=n-fgsm"
+        in said
+    )
     assert "best" not in (collapse([*SOUND, *fallen], kept=False) or "")
     assert "which was" not in (collapse(fallen, kept=True) or "")
     assert collapse(SOUND, kept=True) is None

@@ -100,7 +100,7 @@ def test_a_run_does_not_go_on_with_data_that_changed(what: str) -> None:
     else:
         arrays = {name: value[::-1] for name, value in arrays.items()}
     np.savez("own.npz", **arrays)
-    with pytest.raises(DataError, match=r"npz:own\.npz no longer holds what the run in r was trained on"):
+    with pytest.raises(DataError, match=r"the content of npz:own\.npz has changed since the run in r began"):
         train({**CONFIG, "steps": 6}, resume=True)
 
 
@@ -117,7 +117,7 @@ def test_extra_images_that_changed_are_refused_too() -> None:
     train(config)
     assert train({**config, "steps": 5}, resume=True).steps == 5
     own(2, "more.npz")
-    with pytest.raises(DataError, match=r"npz:more\.npz no longer holds"):
+    with pytest.raises(DataError, match=r"the content of npz:more\.npz has changed"):
         train({**config, "steps": 6}, resume=True)
 
 

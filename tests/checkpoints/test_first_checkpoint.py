@@ -69,7 +69,10 @@ def test_every_moment_until_the_first_checkpoint_is_complete(
         out = tmp_path / moment.name
         shutil.copytree(moment, out)
         train({**tiny, "out": str(out)}, resume=True)
-        assert f"{out} ended before its first checkpoint and begins again" in capsys.readouterr().out
+        assert (
+            f"{out} ended before its first checkpoint and starts from the beginning"
+            in capsys.readouterr().out
+        )
         same(out, whole)
         assert not list((out / "checkpoints").glob(".*"))
 
@@ -89,7 +92,7 @@ def test_what_a_run_went_on_from_is_not_begun_again(
     shutil.rmtree(out / "checkpoints" / "last")
     for _ in range(2):  # with best, and without
         before = (out / "metrics.jsonl").read_bytes()
-        with pytest.raises(CheckpointError, match="got to step 2; restore last from a copy"):
+        with pytest.raises(CheckpointError, match="reached step 2; restore last from a copy"):
             train({**tiny, "out": str(out)}, resume=True)
         assert (out / "metrics.jsonl").read_bytes() == before
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
@@ -162,4 +165,7 @@ def test_the_newest_run_is_resumed_though_it_was_killed_at_once(
     shutil.copytree(killed[1][3], "runs/tiny-2")
     Path("tiny.yaml").write_text(yaml.safe_dump(tiny))
     assert main(["train", "tiny.yaml", "--resume"]) == 0
-    assert "runs/tiny-2 ended before its first checkpoint and begins again" in capsys.readouterr().out
+    assert (
+        "runs/tiny-2 ended before its first checkpoint and starts from the beginning"
+        in capsys.readouterr().out
+    )

@@ -212,6 +212,8 @@ def test_what_needs_one_label_is_refused() -> None:
             ConfigError, match=r"augment.mix is not for this method; .*: .*standard, pgd, .*oat"
         ):
             load(TrainConfig, {"method": method, "augment": {"mix": "cutmix"}})
-    with pytest.raises(ConfigError, match=r"augment.mix .* attack.loss margin needs; allowed: ce"):
+    with pytest.raises(
+        ConfigError, match=r"augment.mix .* attack.loss margin needs single ones; allowed: ce"
+    ):
         load(TrainConfig, {"attack": {"loss": "margin"}, "augment": {"mix": "cutmix"}})
     assert load(TrainConfig, overrides=["augment.mix=none"]).augment.mix == "none"

@@ -241,4 +241,4 @@ def test_a_run_without_an_extractor_says_that_nothing_is_measured(
     assert "Closing evaluations" not in write_run_page(tmp_path / "plain").read_text()
     train(tiny(tmp_path / "measured", **plain))
     warnings = compare([tmp_path / "plain", tmp_path / "measured"]).warnings
-    assert any("across these: not at all: " in warning for warning in warnings)
+    assert any("do not compare their numbers: not measured: " in warning for warning in warnings)

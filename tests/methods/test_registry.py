@@ -178,7 +178,9 @@ def test_the_configuration_of_a_run_is_read_without_its_method(tmp_path: Path, n
     config = load_run_config(tmp_path)
     assert to_dict(config) == values
     assert load_run_config(tmp_path) == config
-    with pytest.raises(ConfigError, match=f"{name!r} is not known in this process; import what registers it"):
+    with pytest.raises(
+        ConfigError, match=f"{name!r} is not known in this process; import the module that registers it"
+    ):
         config.method.losses(None, None, None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"unknown|no such file"):
         load(TrainConfig, tmp_path / "config.yaml")

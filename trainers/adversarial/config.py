@@ -177,7 +177,8 @@ class TrainConfig(RunConfig):
         loss_fits = self.augment.mix == "none" or self.attack.loss in (None, "ce")
         check(
             loss_fits,
-            f"augment.mix gives no single label, which attack.loss {self.attack.loss} needs; allowed: ce",
+            f"augment.mix makes soft labels, but attack.loss {self.attack.loss} needs single ones; "
+            "allowed: ce",
         )
         wrong = what_is_wrong(self.routes)
         check(

@@ -46,7 +46,7 @@ class Average(ABC):
         for name, value in self.values.items():
             value.copy_(
                 self.live[name] if values is None else values[name].view_as(value)
-            )  # route tables: once (R, C)
+            )  # earlier versions stored route tables as (R, C)
         kept = counts or {}
         self.count, self.evaluated = kept.get("count", 0), kept.get("evaluated", 0)
 

@@ -99,7 +99,7 @@ class Loop(Generic[C, M]):
                 with self.run.signals.at_once(), self.monitor.together():
                     return self._close()
             except Interrupted:
-                again = f"--resume of {self.folder.path} does them again"
+                again = f"--resume of {self.folder.path} runs them again"
                 self.monitor.say(f"stopped during the closing evaluations; all steps are saved, {again}")
                 raise
 
@@ -111,7 +111,7 @@ class Loop(Generic[C, M]):
             if line:
                 self.monitor.say(line)
         if resume and resume_point is None:
-            self.monitor.say(f"{place} ended before its first checkpoint and begins again")
+            self.monitor.say(f"{place} ended before its first checkpoint and starts from the beginning")
         elif resume and self.step < self.total:
             self.monitor.say(f"resuming {place} at step {self.step} of {self.total}")
         elif resume:
@@ -253,6 +253,6 @@ class Loop(Generic[C, M]):
         try:
             step = self.manager.weights(name)
         except CheckpointError as error:
-            self.monitor.say(f"{error}; there is no table of {words}")
+            self.monitor.say(f"{error}; so there is no table of {words}")
             return None
         return self.task.close(self.step, f"test_{name}", f"{words} (step {step})")

@@ -78,8 +78,8 @@ class UnknownMethod(Traits):
 
     def losses(self, bench: object, x: object, y: object) -> NoReturn:
         raise ConfigError(
-            f"method: {quote(self.name)} is not known in this process; import what registers it, or name its "
-            "class: " + " or ".join(Methods.also)
+            f"method: {quote(self.name)} is not known in this process; import the module that registers it, "
+            "or name its class: " + " or ".join(Methods.also)
         )
 
 

@@ -172,9 +172,9 @@ def _warnings(groups: Sequence[Group]) -> Iterator[str]:
                 yield f"{run.folder}: {run.evaluation.warning}"
     if len(measured) > 1:
         which = "; ".join(
-            f"{how or 'not at all'}: {', '.join(dict.fromkeys(who))}" for how, who in measured.items()
+            f"{how or 'not measured'}: {', '.join(dict.fromkeys(who))}" for how, who in measured.items()
         )
-        yield f"these runs were not measured alike, do not compare the numbers across these: {which}"
+        yield f"these runs were evaluated in different ways, do not compare their numbers: {which}"
 
 
 def _plain(group: Group) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class Evaluation(Measured):
             return None
         return (
             f"NaN or infinite logits for {self.unusable} of {self.n} images, which count as wrong: "
-            "this measures no robustness but a model that breaks down; check its weights"
+            "this is not robustness but a numerical failure of the model; check its weights"
         )
 
     @property

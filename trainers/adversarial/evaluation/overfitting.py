@@ -76,7 +76,7 @@ def collapse(points: Sequence[Reading], kept: bool) -> str | None:
     best = max(before, key=lambda point: point.robust, default=onset)
     if best.robust > onset.robust:
         text += f", which was {_percent(best.robust)} at step {best.step}"
-        text += "; the best checkpoint is from before" if kept else ""
+        text += "; the best checkpoint is from before that step" if kept else ""
     return (
         f"{text}. Train with method=n-fgsm, method=gradalign or more steps, such as method=pgd attack.steps=2"
     )

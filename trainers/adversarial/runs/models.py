@@ -79,7 +79,7 @@ def build_model(
     if config.norm == "none":
         if config.sync_bn:
             raise ConfigError(
-                "sync_bn needs routed normalisation; norm: bn is plain batch normalisation that can"
+                "sync_bn needs routed normalisation; norm: bn is plain batch normalisation with this option"
             )
         return model
     return convert(model, norm=config.norm, routes=config.routes, init=config.init, sync=config.sync_bn)
