@@ -11,6 +11,7 @@ from PIL import Image
 from robustsabn.cli import main
 from robustsabn.data import load_test
 from robustsabn.trainers import train
+from robustsabn.trainers.gan.output import write
 from robustsabn.trainers.gan.sampling import latents, load_generator, sample
 from tests.helpers.gan_case import MakeNpz, tiny
 
@@ -141,3 +142,24 @@ def test_a_class_without_training_images_is_not_generated(
     for words in (["--classes", "0,1"], ["--interpolate", "1,2"]):
         assert main(["sample", str(run), *words, "--out", str(tmp_path / "y.png")]) == 2
         assert "class 1 had no training images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [
+        (["cat", "猫"], ["cat", "猫"]),
+        (["..", "a"], ["0", "1"]),
+        (["a/b", "a-b"], ["0", "1"]),
+        (["", "a"], ["0", "1"]),
+        ([".hidden", "a"], ["0", "1"]),
+        (["A", "a"], ["0", "1"]),
+        (["x" * 256, "a"], ["0", "1"]),
+    ],
+)
+def test_each_class_has_a_folder_inside_the_one_that_is_named(
+    tmp_path: Path, names: list[str], folders: list[str]
+) -> None:
+    write(tmp_path / "out", torch.zeros(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), names)
+    written = {str(path.relative_to(tmp_path).parent) for path in tmp_path.rglob("*.png")}
+    assert written == {f"out/{folder}" for folder in folders}
+    assert len(list(tmp_path.rglob("*.png"))) == 4

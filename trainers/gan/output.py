@@ -92,12 +92,12 @@ def write_picture(out: Path, picture: Tensor, size: int) -> None:
 
 
 def _write_folder(out: Path, images: Tensor, labels: Tensor, names: Sequence[str]) -> None:
-    digits = len(str(len(images) - 1))
+    digits, folders = len(str(len(images) - 1)), _folders(names)
     aside = out.with_name(f"{ASIDE}{uuid.uuid4().hex[:12]}")
     with writing(out):
         try:
             for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-                place = aside / str(names[label]).replace("/", "-")
+                place = aside / folders[label]
                 place.mkdir(parents=True, exist_ok=True)
                 _image(image).save(place / f"{i:0{digits}}.png")
             if out.is_dir():
@@ -106,6 +106,20 @@ def _write_folder(out: Path, images: Tensor, labels: Tensor, names: Sequence[str
         finally:
             with contextlib.suppress(OSError):
                 shutil.rmtree(aside)
+
+
+def _folders(names: Sequence[str]) -> Sequence[str]:
+    """Folder names of the classes: their names, or numbers if these cannot be different folders."""
+    fine = all(map(_is_folder_name, names))
+    if fine and len({name.casefold() for name in names}) == len(names):
+        return names
+    return [f"{k:0{len(str(len(names) - 1))}}" for k in range(len(names))]
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether a folder may have this name, and is then read as a class."""
+    plain = name.isprintable() and not {"/", "\\"} & set(name)
+    return plain and bool(name) and not name.startswith(".") and len(name.encode()) < 256
 
 
 def _rows(images: Tensor, labels: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class GanResults(Results[GanConfig, GanEvaluation]):
 
 def _beside(measured: GanEvaluation | None, name: str) -> str:
     real = measured.numbers().get(OF_REAL.get(name, "")) if measured else None
-    return "" if real is None else f"real images {COLUMNS[name].text(real)}"
+    return "" if real is None else f"real images {COLUMNS[name].text(real)}".replace(" %", "\u00a0%")
 
 
 def _measured_chart(records: Sequence[Record], name: str) -> tuple[Plot | None, str]:
