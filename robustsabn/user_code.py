@@ -24,6 +24,8 @@ def kept_alive(error: type[RobustsabnError]) -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich exits by itself if the output is closed
+            raise end.__context__ from None
         frame = traceback.extract_tb(end.__traceback__)[-1]
         raise error(
             f"the model's code ended the program: SystemExit: {shorten(end)} ({Path(frame.filename).name}, "

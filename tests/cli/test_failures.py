@@ -70,8 +70,19 @@ def test_terminals_of_few_characters_get_near_ones(monkeypatch: pytest.MonkeyPat
     assert stream.buffer.getvalue() == b"99.2 +- 0.3 ... ?n? \\udcff\n"
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    words = [sys.executable, "-m", "robustsabn", "recipes"]
+TABLE = """
+import sys
+from rich.console import Console
+from robustsabn import cli
+
+cli.info.run = lambda args: Console().print("a table")
+sys.exit(cli.main(["info"]))
+"""
+
+
+@pytest.mark.parametrize("words", [["-m", "robustsabn", "recipes"], ["-c", TABLE]])
+def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
+    words = [sys.executable, *words]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
