@@ -100,7 +100,7 @@ class Reference:
         fake, real = found[0], self.real
         self._check(fake, what)
         if only is not None and fake.labels is None and {"classes", "judged"} & set(only):
-            raise InputError(f"{what} have no labels; give the class of each to be told of classes")
+            raise InputError(f"{what}: there are no labels; classes and judged need them")
         told: dict[str, Any] = {"notes": ()}
         if "fid" in wanted:
             told["fid"] = self.frechet(fake.features, what)

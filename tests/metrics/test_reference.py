@@ -115,7 +115,7 @@ def test_without_labels_nothing_is_told_by_class(reference: Reference, noisy: tu
     assert found.classes is None
     assert found.judged is None
     assert {"fid", "floor", "kid", "inception_score", "density", "coverage"} <= set(found.numbers)
-    with pytest.raises(InputError, match="have no labels"):
+    with pytest.raises(InputError, match="there are no labels"):
         reference.measure(noisy[0], only=("judged",))
 
 
@@ -128,7 +128,7 @@ def test_without_labels_nothing_is_told_by_class(reference: Reference, noisy: tu
         (torch.zeros(100, 1, 8, 8, dtype=torch.int64), None, "int64"),
         (torch.rand(100, 64), None, r"shape \(100, 64\)"),
         (torch.rand(100, 1, 16, 16), None, "8 x 8 pixels, not 16 x 16"),
-        (torch.rand(100, 3, 8, 8), None, "1 channels, these have 3"),
+        (torch.rand(100, 3, 8, 8), None, "1 channel, these have 3"),
         (torch.rand(64, 1, 8, 8), None, "more than 64 images, and there are 64"),
         (iter([]), None, "there are none"),
         ([torch.rand(8, 1, 8, 8)], None, "more than 64 images, and there are 8"),

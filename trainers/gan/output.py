@@ -97,7 +97,7 @@ def _write_folder(out: Path, images: Tensor, labels: Tensor, names: Sequence[str
     with writing(out):
         try:
             for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-                place = aside / folders[label]
+                place = aside / folders[int(label)]
                 place.mkdir(parents=True, exist_ok=True)
                 _image(image).save(place / f"{i:0{digits}}.png")
             if out.is_dir():
