@@ -1,5 +1,5 @@
 """Kills training and AutoAttack, or fills their disk, at random moments; resumes, and compares with
-undisturbed runs.
+uninterrupted runs.
 
 python benchmarks/kills.py [--runs 5] [--seed 0] [--out benchmarks/results/kills.md]
 
@@ -113,7 +113,7 @@ def kill() -> None:
 def perform(
     words: list[str], log: Path, at: int = 0, act: Callable[[], None] = kill, processes: int = 1
 ) -> list[int]:
-    """Exit codes of forked processes that run the command `words`; the first one, which writes, is disturbed.
+    """Exit codes of forked processes that run the command `words`; the first one is interrupted.
 
     Each leaves its number of moments in `log`.RANK.json.
     """
@@ -232,7 +232,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def campaign(
     begin: list[str], place: Path, draw: random.Random, runs: int, processes: int, full: bool, inside: bool
 ) -> list[object]:
-    """One row: `runs` runs that are disturbed and resumed, once each; three times if killed at any moment."""
+    """One row: `runs` runs, interrupted and resumed once each, or three times if killed at any moment."""
     out, compared = ("--out {}", same_report) if begin[0] == "autoattack" else ("out={}", same_run)
     place.mkdir()
     log, whole = place / "log", place.parent / f"whole-{begin[0]}-{processes}"
@@ -241,7 +241,7 @@ def campaign(
         codes = perform([*begin, *out.format(whole).split()], told, processes=processes)
         assert not any(codes), told.read_text()
     count, first = json.loads(told.with_suffix(".0.json").read_text())
-    disturbed = said = alike = 0
+    interrupted = said = alike = 0
     for index in range(runs):
         with small(place / f"disk-{index}") if full else contextlib.nullcontext() as disk:
             torn = (disk.place if disk else place / f"{index}") / "run"
@@ -254,7 +254,7 @@ def campaign(
                 codes = perform([*words, *more], log, at, disk.fill if disk else kill, processes)
                 if disk:
                     disk.empty()
-                disturbed += codes[0] != 0
+                interrupted += codes[0] != 0
                 said += (
                     codes[0] == 2
                     and log.read_text().count("robustsabn: ") == 1
@@ -273,7 +273,7 @@ def campaign(
             alike += equal_to_it and not left
     what = f"{begin[0]}, {processes} process{'es' if processes > 1 else ''}"
     how = ("disk full" if full else "killed") + (", inside" if inside else "")
-    return [what, how, runs, disturbed, f"{said} of {disturbed}" if full else "", f"{alike} of {runs}"]
+    return [what, how, runs, interrupted, f"{said} of {interrupted}" if full else "", f"{alike} of {runs}"]
 
 
 def main() -> int:
@@ -304,11 +304,11 @@ def main() -> int:
                 print(*rows[-1], sep=" | ", flush=True)
     head = (
         "command",
-        "disturbed by",
+        "interrupted by",
         "runs",
-        "disturbed",
+        "interrupted",
         "ended in one line",
-        "equal to the undisturbed one",
+        "equal to the uninterrupted one",
     )
     write_table("Runs that are killed or run out of space, and resumed", head, rows, args.out)
     return 0 if all(str(row[-1]) == f"{row[2]} of {row[2]}" for row in rows) else 1

@@ -40,7 +40,7 @@ class Reference:
     - name, split: names of the real images in the numbers.
 
     Features are computed on `device`, `batch_size` images at a time, and kept in the user's cache folder.
-    Raises MissingExtraError without torchmetrics.
+    Raises MissingExtraError without torchmetrics, and InputError for a judge that is the extractor.
     """
 
     def __init__(
@@ -63,6 +63,11 @@ class Reference:
             judge = "digits-judge"
         self.extractor = named(extractor)
         self.judge = None if judge is None else named(judge)
+        if self.judge is not None and self.judge.digest == self.extractor.digest:
+            raise InputError(
+                f"the judge {self.judge.name} is the extractor itself; give a classifier that was trained "
+                "apart from it, or no judge"
+            )
         self.name, self.split, self.held_out = name, split, held_out
         self.way = Extraction(device, batch_size, progress)
         most = MOST if n is None else a_whole_number("n", n, InputError)

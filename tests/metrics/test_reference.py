@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustsabn.data import ArraySet, Data
 from robustsabn.errors import InputError
-from robustsabn.metrics import Quality, Reference, distance
+from robustsabn.metrics import Quality, Reference, distance, extractor
 from robustsabn.metrics.classes import by_class
 from robustsabn.metrics.features import Features
 
@@ -108,6 +108,12 @@ def test_without_held_out_images_the_floor_is_between_two_halves(noisy: tuple[Te
     found = Reference(noisy[0]).measure(noisy[0], only=("fid", "floor"))
     assert found.floor_images == 500
     assert found.numbers["floor"] > found.numbers["fid"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_judge_is_another_network_than_the_extractor(digits: Data) -> None:
+    for judge in ("digits", extractor("digits")):
+        with pytest.raises(InputError, match="the judge digits-cnn-64 is the extractor itself"):
+            Reference(digits.train, "digits", judge=judge)
 
 
 def test_without_labels_nothing_is_told_by_class(reference: Reference, noisy: tuple[Tensor, Tensor]) -> None:
