@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from robustsabn.arguments import a_number, a_tensor
 from robustsabn.errors import InputError
+from robustsabn.layers.affine.compose import compose
 from robustsabn.layers.base import check_features
 
-__all__ = ["AdaIN", "SaAdaIN", "instance_moments"]
+__all__ = ["AdaIN", "SaAdaIN", "instance_moments", "renormalise"]
+
+Pair = tuple[Tensor, Tensor]
 
 
 def instance_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
@@ -24,6 +27,15 @@ def instance_moments(x: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
         )
     var, mean = torch.var_mean(x, tuple(range(2, x.ndim)), correction=1, keepdim=True)
     return mean, torch.sqrt(var + eps)
+
+
+def renormalise(x: Tensor, moments: Pair, affine: Pair) -> Tensor:
+    """`gain (x - mean) / deviation + shift` for x (N, C, *).
+
+    `moments` are mean and deviation, `affine` gain and shift, each (N or 1, C, 1, ...).
+    """
+    (mean, std), (gain, shift) = moments, affine
+    return torch.addcmul(shift, x - mean, gain / std)
 
 
 class AdaIN(nn.Module):
@@ -54,16 +66,17 @@ class AdaIN(nn.Module):
             raise InputError(
                 f"content {tuple(x.shape)} and style {tuple(y.shape)}; give equal N (or 1) and equal C"
             )
-        (mean_x, std_x), (mean_y, std_y) = instance_moments(x, self.eps), instance_moments(y, self.eps)
-        return self.shared_affine((x - mean_x) / std_x) * std_y + mean_y
+        return renormalise(x, instance_moments(x, self.eps), self.affine(*instance_moments(y, self.eps)))
 
-    def shared_affine(self, xhat: Tensor) -> Tensor:
-        """The affine between normalisation and the moments of the style; here there is none."""
-        return xhat
+    def affine(self, mean: Tensor, std: Tensor) -> Pair:
+        """Gain and shift (N, C, 1, ...) from the mean and deviation (N, C, 1, ...) of the style."""
+        return std, mean
 
 
 class SaAdaIN(AdaIN):
     """Sandwich AdaIN: `s(y) (g (x - m(x)) / s(x) + b) + m(y)`, AdaIN after a learned affine.
+
+    The statistics of the style are the independent affine of the sandwich.
 
     g and b are `weight` and `bias` (C,), initialised to ones and zeros. Shapes and errors are those of
     `AdaIN`. Source: Gong et al., "Sandwich Batch Normalization", arXiv 2102.11382.
@@ -82,11 +95,13 @@ class SaAdaIN(AdaIN):
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
 
-    def shared_affine(self, xhat: Tensor) -> Tensor:
-        """`g xhat + b`."""
-        if xhat.shape[1] != len(self.weight):
+    def affine(self, mean: Tensor, std: Tensor) -> Pair:
+        """`s(y) g` and `s(y) b + m(y)`: the affine of the style after the learned one."""
+        if std.shape[1] != len(self.weight):
             raise InputError(
-                f"content of {xhat.shape[1]} channels in a SaAdaIN of {len(self.weight)}; give equal numbers"
+                f"content of {std.shape[1]} channels in a SaAdaIN of {len(self.weight)}; give equal numbers"
             )
-        shape = (1, -1, *(1,) * (xhat.ndim - 2))
-        return torch.addcmul(self.bias.view(shape), xhat, self.weight.view(shape))
+        shape = (1, -1, *(1,) * (std.ndim - 2))
+        gain, shift = compose(std, mean, self.weight.view(shape), self.bias.view(shape))
+        assert shift is not None
+        return gain, shift

@@ -27,6 +27,7 @@ APART = {
     "metrics": ("routing", "layers", "conversion", "surgery"),
     "models": ("layers", "conversion", "routing"),
     "models.gan": ("conversion", "data"),  # classes are routes there
+    "models.style": ("conversion", "data"),  # styles are routes there
     "data": ("layers", "conversion", "routing", "models"),
     **{
         f"trainers.{room}": ("attacks", "trainers.adversarial", "trainers.methods", "trainers.tasks")
