@@ -8,6 +8,7 @@ from torch import nn
 
 from robustsabn.errors import ModelError
 from robustsabn.models import resnet, wide
+from robustsabn.models.nas.cell_network import nas_bench_201
 from robustsabn.scalars import whole
 from robustsabn.text import nearest, quote
 
@@ -19,6 +20,7 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet.resnet18,
     "resnet-digits": resnet.resnet_digits,
     "resnet-small": resnet.resnet_small,
+    "nas-bench-201": nas_bench_201,
     "wrn-28-10": wide.wrn_28_10,
     "wrn-34-10": wide.wrn_34_10,
 }
@@ -37,8 +39,8 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
     """A network with random weights and plain norms: images (N, in_channels, H, W) in [0, 1] to logits.
 
     options: `mean` and `std` of the normalisation inside the network, one value per channel; by default those
-    of ImageNet for 3 channels, else 0.5. Raises ModelError for an unknown name or option, and for numbers
-    below 1."""
+    of ImageNet for 3 channels, else 0.5. Those of nas-bench-201 are in `robustsabn.models.nas.nas_bench_201`.
+    Raises ModelError for an unknown name or option, and for numbers below 1."""
     if not isinstance(name, str) or name not in _BUILDERS:
         raise ModelError(
             f"unknown network {quote(name)}{nearest(name, _BUILDERS)}; known: {', '.join(_BUILDERS)}"

@@ -11,7 +11,7 @@ from tests.helpers import ROOT
 # a room may import those before it, and its own
 ORDER = (
     "errors text scalars arguments paths files locks report state_versions devices",
-    "_torchvision user_code config",
+    "_torchvision user_code config nas",
     "routing surgery",
     "layers",
     "conversion",
@@ -28,6 +28,7 @@ APART = {
     "models": ("layers", "conversion", "routing"),
     "models.gan": ("conversion", "data"),  # classes are routes there
     "models.style": ("conversion", "data"),  # styles are routes there
+    "models.nas": ("conversion", "data"),  # operations are routes in a network of all cells
     "data": ("layers", "conversion", "routing", "models"),
     **{
         f"trainers.{room}": ("attacks", "trainers.adversarial", "trainers.methods", "trainers.tasks")
