@@ -52,7 +52,7 @@ class Stylizer(nn.Module):
 
     def style_statistics(self, picture: Tensor) -> StyleStatistics:
         """What the norm needs of style pictures (N, 3, H, W) in [0, 1]."""
-        mean, std = instance_moments(self.encode(self._padded(picture)))
+        mean, std = instance_moments(self.encode(self.padded(picture)))
         return StyleStatistics(mean.flatten(1), std.flatten(1))
 
     def affine(self, style: Style = None) -> Pair:
@@ -102,25 +102,25 @@ class Stylizer(nn.Module):
         return self.decoder(target), target
 
     @torch.no_grad()
-    def stylize(self, content: Tensor, style: Style, alpha: float = 1.0) -> Tensor:
+    def stylize(
+        self,
+        content: Tensor,
+        style: Style,
+        alpha: float = 1.0,
+        moments: StyleStatistics | None = None,
+    ) -> Tensor:
         """Content pictures (N, 3, H, W) in [0, 1] in a style, of the same size.
 
         With `alpha` below 1 the features are mixed with those of the content; 0 reconstructs it.
+        `moments` are those of `normalise`.
         """
-        features = self.encode(self._padded(content))
+        features = self.encode(self.padded(content))
         if alpha:
-            features = torch.lerp(features, self.normalise(features, None, style), float(alpha))
+            features = torch.lerp(features, self.normalise(features, moments, style), float(alpha))
         picture: Tensor = self.decoder(features)[..., : content.shape[2], : content.shape[3]]
         return picture.clamp(0, 1)
 
-    def _mixed(self, parts: Mix) -> Pair:
-        gain, shift = (torch.zeros(()) for _ in range(2))
-        for style, weight in parts:
-            own = self.affine(style)
-            gain, shift = gain.to(own[0]) + weight * own[0], shift.to(own[1]) + weight * own[1]
-        return gain, shift
-
-    def _padded(self, x: Tensor) -> Tensor:
+    def padded(self, x: Tensor) -> Tensor:
         """Pictures whose sizes are multiples of the stride, at least two positions, by repeated edges."""
         if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point():
             shown = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else quote(x)
@@ -130,6 +130,13 @@ class Stylizer(nn.Module):
         height, width = (max(2, -(-size // self.stride)) * self.stride for size in x.shape[2:])
         more = (0, width - x.shape[3], 0, height - x.shape[2])
         return F.pad(x, more, mode="replicate") if any(more) else x
+
+    def _mixed(self, parts: Mix) -> Pair:
+        gain, shift = (torch.zeros(()) for _ in range(2))
+        for style, weight in parts:
+            own = self.affine(style)
+            gain, shift = gain.to(own[0]) + weight * own[0], shift.to(own[1]) + weight * own[1]
+        return gain, shift
 
 
 def build_stylizer(
