@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from robustsabn.config.checks import check, count
+from robustsabn.trainers.schedules import SCHEDULES, Constant, Cosine, Cyclic, MultiStep, OneCycle, Schedule
 
 __all__ = [
     "OPTIMISERS",
@@ -82,9 +83,14 @@ class Augment:
     """
 
     crop: int = 0
+    """Pad by this many pixels on each side and crop at random; 0: no crop."""
     flip: bool = False
+    """Flip half of the images horizontally."""
     mix: Literal["none", "cutmix", "mixup"] = "none"
+    """Combine each image and its label with another image of the batch. Loss and attack use the mixed labels;
+    training accuracy counts the larger share. For methods that take mixed labels, with attack.loss ce."""
     mix_alpha: float = 1.0
+    """The shares of the two images are from Beta(mix_alpha, mix_alpha), drawn for each image."""
 
     def __post_init__(self) -> None:
         count("crop", self.crop, 0)
@@ -100,7 +106,9 @@ class Extra:
     """
 
     data: str
+    """The second data set, written as `data`."""
     fraction: float = 0.7
+    """Its share of every batch, rounded to whole images."""
 
     def __post_init__(self) -> None:
         check(0 < self.fraction < 1, f"fraction is a share of the batch in (0, 1), got {self.fraction:g}")
@@ -119,8 +127,11 @@ class Swa:
     """
 
     start: float = 0.75
+    """The fraction of the run after which weights are averaged."""
     every: int = 1
+    """Epochs between two weights that are averaged."""
     batches: int = 50
+    """Training batches that the running statistics of the average are estimated on, at most one pass."""
 
     def __post_init__(self) -> None:
         check(0 <= self.start <= 1, f"start is a fraction of the run in [0, 1], got {self.start:g}")
@@ -136,9 +147,13 @@ class Optim:
     """
 
     lr: float = 0.1
+    """Learning rate: the peak of the schedule."""
     weight_decay: float = 5e-4
+    """Weight decay."""
     decay: Literal["all", "weights"] = field(default="all", metadata=fixed())
+    """What decays: all parameters, or weights only, without biases, affines and other vectors."""
     clip: float | None = None
+    """Largest L2 norm of the gradient; none: no clipping."""
 
     def __post_init__(self) -> None:
         check(self.lr > 0, f"lr must be positive, got {self.lr:g}")
@@ -149,7 +164,9 @@ class Optim:
 @dataclass(frozen=True)
 class Sgd(Optim):
     momentum: float = 0.9
+    """Momentum."""
     nesterov: bool = False
+    """Nesterov's momentum; needs momentum above 0."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,6 +178,7 @@ class Sgd(Optim):
 class AdamW(Optim):
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the averages of the gradient and of its square."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,85 +186,14 @@ class AdamW(Optim):
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Linear warm-up over `warmup_steps` steps from `warmup_start` times the learning rate.
-
-    During it, the rate never exceeds the warm-up ramp.
-    """
-
-    warmup_steps: int = 0
-    warmup_start: float = 0.0
-
-    def __post_init__(self) -> None:
-        count("warmup_steps", self.warmup_steps, 0)
-        check(0 <= self.warmup_start <= 1, f"warmup_start must be in [0, 1], got {self.warmup_start:g}")
-
-
-@dataclass(frozen=True)
-class Constant(Schedule):
-    pass
-
-
-@dataclass(frozen=True)
-class MultiStep(Schedule):
-    """Multiply by `gamma` at each of `milestones`, which are fractions of the run."""
-
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        valid = all(0 < m <= 1 for m in self.milestones) and list(self.milestones) == sorted(self.milestones)
-        check(valid, f"milestones are rising fractions of the run in (0, 1], got {list(self.milestones)}")
-        check(0 < self.gamma <= 1, f"gamma must be in (0, 1], got {self.gamma:g}")
-
-
-@dataclass(frozen=True)
-class Cosine(Schedule):
-    """Half a cosine, from the learning rate down to `final` times it."""
-
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
-
-
-@dataclass(frozen=True)
-class OneCycle(Schedule):
-    """Cosine up from `start` times the learning rate to 1 at the fraction `peak`, then down to `final`."""
-
-    peak: float = 0.3
-    start: float = 0.04
-    final: float = 4e-6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
-        check(0 <= self.start <= 1, f"start must be in [0, 1], got {self.start:g}")
-        check(0 <= self.final <= 1, f"final must be in [0, 1], got {self.final:g}")
-
-
-@dataclass(frozen=True)
-class Cyclic(Schedule):
-    """A triangle: linear from 0 up to the fraction `peak` of the run, then down to 0.
-
-    Wong et al., ICLR 2020.
-    """
-
-    peak: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
-
-
-@dataclass(frozen=True)
 class Validation:
     """Validate every `every` epochs and at the end, on `images` held-out images of the training set."""
 
     images: int = 1000
+    """Images of a validation, held out of training: at most a tenth of it. Sets with a validation part, such
+    as digits, use their own."""
     every: int = 1
+    """Epochs between validations; there is always one at the end."""
 
     def __post_init__(self) -> None:
         count("images", self.images)
@@ -254,13 +201,6 @@ class Validation:
 
 
 OPTIMISERS: Mapping[str, type[Optim]] = {"sgd": Sgd, "adamw": AdamW}
-SCHEDULES: Mapping[str, type[Schedule]] = {
-    "constant": Constant,
-    "multistep": MultiStep,
-    "cosine": Cosine,
-    "one-cycle": OneCycle,
-    "cyclic": Cyclic,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,25 +214,44 @@ class RunConfig:
     """
 
     task: str = field(default="adversarial", metadata=fixed())
+    """Kind of training: a name, or a class of your own as path/to/file.py:CLASS."""
     data: str = "digits"
+    """Data set: digits, cifar10[:ROOT], cifar100, svhn, mnist, fashionmnist, imagefolder:PATH, npz:PATH."""
     download: bool = field(default=False, metadata=free())
+    """Download a public data set that is missing."""
     images: int | None = None
+    """Train on a fixed subset of this many images; none: on all."""
     epochs: int = 20
+    """Passes over the training images."""
     steps: int | None = None
+    """Length of the run in steps, which replaces `epochs`."""
     batch_size: int = 128
+    """Images of a batch, of all processes together; an incomplete last batch of an epoch is dropped."""
     ema: float | None = None
+    """Decay of averaged weights, such as 0.995: e <- d e + (1 - d) p after step t, with
+    d = min(ema, (1 + t) / (10 + t))."""
     seed: int = 0
+    """Seed of everything that is random in the run."""
 
     device: Literal["auto", "cpu"] = field(default="auto", metadata=free())
+    """auto takes a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 run forwards under autocast; fp16 needs a GPU."""
     tf32: bool = True
+    """Matrix products and convolutions in TF32 on GPUs that have it, in training and validation;
+    never in tests."""
     compile: bool = False
+    """Train through torch.compile; see [compilation](../training.md#compilation)."""
     channels_last: bool = False
+    """Keep images and weights in the channels-last memory format."""
 
     validation: Validation = field(default_factory=Validation)
     log_every: int = field(default=10, metadata=free())
+    """Steps between two lines of the log."""
     checkpoint_every: int | None = field(default=None, metadata=free())
+    """Steps between checkpoints, in addition to those after each epoch and validation."""
     out: str | None = field(default=None, metadata=free())
+    """The run folder; none: the next free one of runs/NAME, runs/NAME-2, ..."""
 
     def __post_init__(self) -> None:
         for name in ("images", "epochs", "steps", "batch_size", "log_every", "checkpoint_every"):

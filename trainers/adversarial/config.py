@@ -42,13 +42,23 @@ class Attack:
     """
 
     norm: Literal["Linf", "L2", "L1"] = "Linf"
+    """Norm of the ball of allowed perturbations."""
     eps: float = 8 / 255
+    """Radius of the ball, for images in [0, 1]; the upper limit is that of Linf."""
     step_size: float | None = None
+    """Step size of PGD; none: 2.5 eps / steps."""
     steps: int | None = None
+    """Steps of PGD in training; none: those of the method."""
     start: Literal["uniform", "normal", "none"] | None = None
+    """Where PGD starts; none: where the method does, and uniformly in evaluation."""
     loss: Literal["ce", "margin", "dlr"] | None = None
+    """What PGD maximises; none: what the method does, and ce in evaluation."""
     bn_mode: Literal["eval", "train", "frozen"] = "eval"
+    """Statistics of batch norms [during the attack](../training.md#bn_mode): running ones, or those of
+    the batch with (train) or without (frozen) an update of the running ones."""
     fold: bool = True
+    """With `bn_mode` eval, attack a copy of the network with its batch norms folded in, updated in each step;
+    in float32 only, and not with `compile`."""
 
     def __post_init__(self) -> None:
         check(self.eps > 0, f"eps must be positive, got {self.eps:g}")
@@ -73,8 +83,11 @@ class RobustValidation(Validation):
     """
 
     steps: int = 10
+    """Steps of PGD in a validation."""
     select: Literal["robust", "clean"] | None = None
+    """Accuracy that chooses the best checkpoint; none: clean for the method standard, else robust."""
     gap: bool = True
+    """Also attack as many training images, to see robust overfitting."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,9 +102,13 @@ class Test:
     """
 
     images: int | None = None
+    """Test images of the final table; none: all."""
     steps: int = 20
+    """Steps of PGD in the final table."""
     autoattack: int | None = None
+    """Also run standard AutoAttack on at most this many images; none: not at all."""
     batch_size: int = 500
+    """Images at a time in validation and tests."""
 
     def __post_init__(self) -> None:
         count("images", self.images)
@@ -107,17 +124,7 @@ class Test:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
-    """The configuration of a run of adversarial training; docs/training.md describes every key.
-
-    - model: a registered name or a model specification, with `model_options`; weights: a file to start from,
-      without its last layer with `fresh_head`.
-    - norm, routes, init: a preset of routed normalisation with its routes, or "none" for the model as it is.
-    - epochs, or steps: the length of the run. batch_size counts all processes; an incomplete last batch is
-      dropped.
-    - accumulate: each process computes its share of a batch in this many parts, one after the other.
-    - ema: decay of an exponential average of the weights; swa: the epochs whose weights are averaged equally.
-      Both averages are evaluated and saved.
-    - images: number of training images; download: download a public set that is missing.
+    """The configuration of a run of adversarial training; docs/keys/adversarial.md has every key.
 
     Raises ConfigError for a value that is not allowed.
 
@@ -130,27 +137,45 @@ class TrainConfig(RunConfig):
     """
 
     model: str = field(default="resnet-digits", metadata=fixed())
+    """Network: a registered name, path/to/file.py:FUNCTION, package.module:FUNCTION, torchvision:NAME
+    or timm:NAME. Layers that FUNCTION returns in eval mode stay in it, unless all
+    of them are."""
     model_options: dict[str, Any] = field(default_factory=dict, metadata=fixed())
+    """Options of a registered network, such as mean and std."""
     weights: str | None = field(default=None, metadata=at_start())
+    """A .safetensors or .pt file to start from."""
     fresh_head: bool = field(default=False, metadata=at_start())
+    """Do not load the last layer of `weights`."""
     extra: Extra | None = None
+    """A second data set, such as generated images, that fills a share of every batch."""
     augment: Augment = field(default_factory=Augment)
 
     norm: Literal["none", "bn", "ccbn", "sabn", "auxbn", "saauxbn"] = field(
         default="saauxbn", metadata=fixed()
     )
+    """[Preset](../routing.md#maths-and-presets) of the routed norms; none: the network as it is."""
     routes: tuple[str, ...] = field(default=("clean", "adv"), metadata=fixed())
+    """Names of the routes: clean images take the first, adversarial images the last."""
     init: Literal["identity", "paper"] = "identity"
+    """Initial affines: those of the network, or new ones as in the official SaBN code."""
     sync_bn: bool = False
+    """Batch statistics over all processes."""
 
     method: Method = field(default_factory=Paired, metadata=choices(METHODS))
+    """[Training method](../methods.md), or a class of your own as path/to/file.py:CLASS."""
     attack: Attack = field(default_factory=Attack)
     label_smoothing: float = 0.0
+    """Smoothing of the labels in the training loss, for methods that support it."""
 
     optim: Optim = field(default_factory=Sgd, metadata=choices(OPTIMISERS) | fixed_choice())
+    """Optimiser."""
     schedule: Schedule = field(default_factory=Cosine, metadata=choices(SCHEDULES))
+    """Learning rate over the run."""
     accumulate: int = 1
+    """Parts in which each process computes its share of a batch, one after the other: less memory, the same
+    gradient. Refused with batch norm, and with methods of several gradients in a step."""
     swa: Swa | None = None
+    """Stochastic weight averaging: an equal average of the weights at the ends of epochs."""
 
     validation: RobustValidation = field(default_factory=RobustValidation)
     test: Test = field(default_factory=Test, metadata=free())

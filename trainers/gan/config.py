@@ -39,8 +39,11 @@ class DiffAugment:
     """
 
     translation: float = 0.0
+    """Largest shift, as a share of the image size."""
     cutout: float = 0.0
+    """Side of a grey square, as a share of the image size."""
     colour: bool = False
+    """Change brightness, saturation and contrast."""
 
     def __post_init__(self) -> None:
         for name in ("translation", "cutout"):
@@ -63,6 +66,7 @@ class GanTest:
     """The closing evaluation: distances, class accuracy and diversity of `images` generated images."""
 
     images: int = 1000
+    """Generated images that are measured at the end."""
 
     def __post_init__(self) -> None:
         count("images", self.images)
@@ -88,28 +92,42 @@ class GanConfig(RunConfig):
 
     task: str = field(default="gan", metadata=fixed())
     model: str = field(default="digits", metadata=fixed())
+    """A pair of networks by name, or path/to/file.py:FUNCTION."""
     model_options: dict[str, Any] = field(default_factory=dict, metadata=fixed())
+    """Options of the networks, such as width, d_width, latent_dim; arguments of FUNCTION."""
     norm: Literal["bn", "ccbn", "sabn", "ccin", "sain"] = field(default="sabn", metadata=fixed())
+    """Norm of the generator; a class is a route."""
     sync_bn: bool = True
+    """Batch statistics over all processes."""
 
     loss: Literal["hinge", "non-saturating", "wasserstein-gp"] = "hinge"
+    """Loss of both networks."""
     gradient_penalty: float = 10.0
+    """Weight of the gradient penalty of wasserstein-gp."""
     d_steps: int = 1
+    """Updates of the discriminator before each update of the generator; all are one step."""
     g_batch_size: int | None = None
+    """Images of an update of the generator; none: `batch_size`."""
     flip: bool = False
+    """Flip half of the real images horizontally."""
     augment: DiffAugment = field(default_factory=DiffAugment)
 
     generator: Adam = field(default_factory=Adam)
     discriminator: Adam = field(default_factory=Adam)
     schedule: Schedule = field(default_factory=Constant, metadata=choices(SCHEDULES) | fixed_choice())
+    """Learning rates of both networks over the run."""
 
     batch_size: int = 64
     ema: float | None = 0.999
     ema_statistics: Literal["live", "averaged", "standing"] = field(default="live", metadata=fixed())
+    """Statistics of the averaged generator: its own, averaged ones, or ones estimated anew."""
     standing_batches: int = 16
+    """Batches that `ema_statistics: standing` estimates on."""
 
     extractor: str | None = field(default=None, metadata=free())
+    """Network whose features are compared; none: that of the digits, for digits."""
     judge: str | None = field(default=None, metadata=free())
+    """Classifier that gives the class of an image; none: that of the digits, for digits."""
     validation: GanValidation = field(default_factory=GanValidation)
     test: GanTest = field(default_factory=GanTest, metadata=free())
 

@@ -39,6 +39,7 @@ class AdvProp(Crafting):
     smooths: ClassVar[bool] = True
 
     forward: Forward = "split"
+    """Clean and adversarial images in one pass, or in one each."""
 
     def check_bench(self, bench: Bench, n: int) -> None:
         need_routes(bench, "advprop")
@@ -71,8 +72,11 @@ class FastAdvProp(Method):
     whole_batch: ClassVar[bool] = True  # one in `every` images of the whole batch
 
     every: int = 5
+    """One in this many images is adversarial."""
     alpha: float = 1.0
+    """Step of the attack, in eps."""
     forward: Forward = "split"
+    """Clean and adversarial images in one pass, or in one each."""
 
     def __post_init__(self) -> None:
         check(self.every >= 2, f"every must be at least 2, got {self.every}")

@@ -26,7 +26,9 @@ class Awp(Crafting):
     whole_batch: ClassVar[bool] = True
 
     gamma: float = 0.01
+    """Size of the weight perturbation, as a share of each layer's norm."""
     warmup_epochs: int = 0
+    """Epochs before weights are perturbed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

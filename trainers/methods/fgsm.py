@@ -42,6 +42,7 @@ class FgsmRs(_Adversarial):
     """
 
     alpha: float = 1.25
+    """Step of the attack, in eps."""
 
     def __post_init__(self) -> None:
         check(self.alpha > 0, f"alpha must be positive, got {self.alpha:g}")
@@ -61,7 +62,9 @@ class NFgsm(_Adversarial):
     """
 
     k: float = 2.0
+    """Size of the noise that the attack starts from, in eps."""
     alpha: float = 1.0
+    """Step of the attack, in eps."""
 
     def __post_init__(self) -> None:
         check(self.k >= 0, f"k must be at least 0, got {self.k:g}")
@@ -85,8 +88,11 @@ class GradAlign(_Adversarial):
     """
 
     lam: float | None = None
+    """Weight of the alignment; none: 0.02 * 10^(255 eps / 8), for Linf up to 16/255."""
     alpha: float = 1.25
+    """Step of the attack, in eps."""
     start: Literal["none", "uniform"] = "none"
+    """Start of the attack."""
 
     def __post_init__(self) -> None:
         check(self.lam is None or self.lam >= 0, f"lam must be at least 0, got {self.lam}")

@@ -25,6 +25,7 @@ class Free(Method):
     """
 
     replays: int = 8
+    """Updates with each batch."""
     trains: ClassVar[Literal["clean", "adv"] | None] = "adv"
     mixes: ClassVar[bool] = True
     whole_batch: ClassVar[bool] = True  # the weights change between the replays

@@ -28,6 +28,7 @@ class Oat(Method):
     mixes: ClassVar[bool] = True
 
     lambdas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Shares of the adversarial route, one of which is drawn in each step."""
 
     def __post_init__(self) -> None:
         valid = self.lambdas and all(0 <= share <= 1 for share in self.lambdas)

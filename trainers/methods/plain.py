@@ -56,6 +56,7 @@ class Paired(Crafting):
     mixes: ClassVar[bool] = True
 
     forward: Forward = "split"
+    """Clean and adversarial images in one pass, or in one each."""
 
     def craft(self, bench: Bench, x: Tensor, y: Tensor) -> Tensor:
         return bench.attack(x, y, steps=7)

@@ -28,7 +28,9 @@ class Trades(Crafting):
     mixes: ClassVar[bool] = True
 
     beta: float = 6.0
+    """Weight of the divergence."""
     forward: Forward = "separate"
+    """Clean and adversarial images in one pass, or in one each."""
 
     def __post_init__(self) -> None:
         check(self.beta >= 0, f"beta must be at least 0, got {self.beta:g}")
@@ -56,7 +58,9 @@ class Mart(Crafting):
     """
 
     beta: float = 5.0
+    """Weight of the divergence."""
     forward: Forward = "separate"
+    """Clean and adversarial images in one pass, or in one each."""
 
     def __post_init__(self) -> None:
         check(self.beta >= 0, f"beta must be at least 0, got {self.beta:g}")
