@@ -1,6 +1,7 @@
 """The network of a cell of NAS-Bench-201, for training on its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
@@ -56,13 +57,14 @@ class CellNetwork(nn.Module):
     """Normalisation, 3x3 convolution and norm, three stages of cells with reductions between them, norm and
     ReLU, mean over the pixels, linear layer.
 
-    Images (N, in_channels, H, W) in [0, 1] of any size to logits (N, num_classes). Edges that the output does
-    not depend on are computed, too, and counted, as in the benchmark.
+    `make_cell` makes a cell for its number of channels. Images (N, in_channels, H, W) in [0, 1] of any size
+    to logits (N, num_classes). Edges that the output of `CellLayers` does not depend on are computed, too,
+    and counted, as in the benchmark.
     """
 
     def __init__(
         self,
-        cell: Cell,
+        make_cell: Callable[[int], nn.Module],
         num_classes: int,
         in_channels: int = 3,
         *,
@@ -84,13 +86,21 @@ class CellNetwork(nn.Module):
             if stage:
                 self.layers.append(reduction_block(channels, 2 * channels, reduction))
                 channels *= 2
-            self.layers.extend(CellLayers(cell, channels) for _ in range(cells))
+            self.layers.extend(make_cell(channels) for _ in range(cells))
         self.bn = nn.BatchNorm2d(channels)
         self.linear = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(self.bn1(self.conv1(self.normal(x))))
-        logits: Tensor = self.linear(relu(self.bn(x)).mean((2, 3)))
+        return self.after(self.layers(self.before(x)))
+
+    def before(self, x: Tensor) -> Tensor:
+        """The input of the first layer."""
+        h: Tensor = self.bn1(self.conv1(self.normal(x)))
+        return h
+
+    def after(self, h: Tensor) -> Tensor:
+        """Logits of the output of the last layer."""
+        logits: Tensor = self.linear(relu(self.bn(h)).mean((2, 3)))
         return logits
 
 
@@ -117,7 +127,7 @@ def nas_bench_201(
         raise ModelError(f"nas-bench-201 needs the option cell, an architecture string such as {EXAMPLE}")
     parsed = cell if isinstance(cell, Cell) else Cell.parse(cell)
     return CellNetwork(
-        parsed,
+        partial(CellLayers, parsed),
         num_classes,
         in_channels,
         channels=channels,
