@@ -6,11 +6,13 @@
     with route(model, Blend(clean=0.3, adv=0.7)):  # convex mix of the branches
     with route(model, Condition(y)):               # a vector per sample, for layers with condition=D
     with route(model, None):                       # shared affine only
+    with route(model, {"cells.0": 3, "cells.1": 1}):   # each part of a model with several routers
 
 Without `route` the first route is used, in train and in eval mode. A model belongs to one thread at a time.
 """
 
 from robustsabn.routing.block import maybe_route, route
+from robustsabn.routing.parts import SelectionByPart
 from robustsabn.routing.recomputation import checkpoint_context, current_selection, record_selection
 from robustsabn.routing.router import Router, routers_of, routes_of
 from robustsabn.routing.selections import (
@@ -30,6 +32,7 @@ __all__ = [
     "Resolved",
     "Router",
     "Selection",
+    "SelectionByPart",
     "Split",
     "checkpoint_context",
     "current_selection",

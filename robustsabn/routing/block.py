@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robustsabn.errors import RouteError
+from robustsabn.routing.parts import SelectionByPart, chosen_by_part
 from robustsabn.routing.router import Router, in_backward, routers_of
-from robustsabn.routing.selections import Blend, Condition, Resolved, Selection
+from robustsabn.routing.selections import Resolved, Selection
 
 __all__ = ["maybe_route", "route", "selected"]
 
@@ -42,10 +41,13 @@ class route(contextlib.ContextDecorator):  # reads as a verb, as torch.no_grad
 
     - selection: a route's name or number; a LongTensor (N,), one route per sample; `Split`, `Blend`,
       `Condition`; or None, the shared affine only. A `Condition` is for the layers built with `condition=D`,
-      every other selection for the other layers, and None for all.
+      every other selection for the other layers, and None for all. A model with several routers takes a
+      mapping {part: selection}, where a part is a `Router`, a submodule or its dotted name: every router at
+      or below the part that takes the selection gets it, and routers of no part keep theirs.
 
     Raises RouteError for a name, dtype, range or shape that does not fit the model, for None if a layer has
-    no shared affine, and for a model without routed layers.
+    no shared affine, and for a model without routed layers; in a mapping also for a part that is not one of
+    the model, and for a router that two parts select differently.
 
     Example:
 
@@ -57,32 +59,26 @@ class route(contextlib.ContextDecorator):  # reads as a verb, as torch.no_grad
         ...     y = model(x)
         >>> with route(model, Split(clean=2, adv=4)):
         ...     y = model(x)
+        >>> pair = torch.nn.Sequential(model, convert(torch.nn.BatchNorm2d(4), routes=5))
+        >>> with route(pair, {"0": "adv", "1": 3}):  # two routers
+        ...     y = pair(x)
     """
 
-    def __init__(self, model: nn.Module, selection: Selection) -> None:
+    def __init__(self, model: nn.Module, selection: Selection | SelectionByPart) -> None:
         self.model, self.selection = model, selection
         self.entered: list[_Before] = []
 
     def __enter__(self) -> None:
-        model, selection = self.model, self.selection
-        routers = {router: layers for router, layers in routers_of(model).items() if router.takes(selection)}
-        if not routers:
-            raise _nothing_to_select(model, selection)
-        if selection is None:
-            _check_shared_affines(routers)
+        by_part = self.selection if isinstance(self.selection, Mapping) else {self.model: self.selection}
+        chosen = chosen_by_part(self.model, by_part)
         recomputing = in_backward()  # on a thread of autograd's, maybe
-        tensors = isinstance(selection, (Tensor, Blend, Condition))
-        chosen = [
-            router.resolve(selection, _first_tensor(layers) if tensors else None)
-            for router, layers in routers.items()
-        ]
         claimed = not (recomputing or torch.compiler.is_compiling())
         if claimed:
-            _claim(routers)
+            _claim(chosen)
         before = []
-        for router, value in zip(routers, chosen, strict=True):
+        for router, value in chosen.items():
             before.append((router, router.selection, router.root, router.pinned, claimed and router.block))
-            router.selection, router.root, router.pinned = value, model, recomputing or router.pinned
+            router.selection, router.root, router.pinned = value, self.model, recomputing or router.pinned
             if claimed:
                 router.block = before
         self.entered.append(before)
@@ -129,41 +125,6 @@ def _claim(routers: Iterable[Router]) -> None:
             own.append(router)
 
 
-def _check_shared_affines(routers: dict[Router, list[nn.Module]]) -> None:
-    lacking = [m for layers in routers.values() for m in layers if not getattr(m, "has_shared_affine", True)]
-    if lacking:
-        raise RouteError(
-            f"route None means the shared affine only, but {_described(lacking[0])} has none; "
-            "convert with norm='sabn' or 'saauxbn', or select a route"
-        )
-
-
-def _described(layer: Any) -> str:
-    affine = getattr(layer, "affine", None)
-    return type(layer).__name__ + (f" with affine={affine!r}" if affine else "")
-
-
-def _nothing_to_select(model: nn.Module, selection: Selection) -> RouteError:
-    name, routed = type(model).__name__, bool(routers_of(model))
-    if isinstance(selection, Condition):
-        return RouteError(
-            f"{name} has no layers that take a vector; build them with condition={selection.vectors.shape[1]}"
-            + (", or select a route" if routed else "")
-        )
-    if routed:
-        return RouteError(
-            f"the layers of {name} take vectors and have no routes; use route(model, Condition(y)) with y "
-            "(N, D)"
-        )
-    return RouteError(f"{name} has no routed layers; convert it first: convert(model, norm='saauxbn')")
-
-
-def _first_tensor(layers: Iterable[nn.Module]) -> Tensor | None:
-    """The first floating-point parameter or buffer, which gives dtype and device."""
-    tensors = (t for layer in layers for t in itertools.chain(layer.parameters(), layer.buffers()))
-    return next((t for t in tensors if t.is_floating_point()), None)
-
-
-def maybe_route(model: nn.Module, selection: Selection) -> AbstractContextManager[None]:
+def maybe_route(model: nn.Module, selection: Selection | SelectionByPart) -> AbstractContextManager[None]:
     """`route` for a model with routed layers; does nothing for a plain model."""
     return route(model, selection) if routers_of(model) else contextlib.nullcontext()

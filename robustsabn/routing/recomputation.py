@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustsabn.errors import RouteError
 from robustsabn.routing.block import selected
 from robustsabn.routing.router import Router, in_backward, routers_of
-from robustsabn.routing.selections import Resolved
+from robustsabn.routing.selections import Resolved, same
 
 __all__ = ["checkpoint_context", "current_selection", "record_selection"]
 
@@ -62,7 +62,7 @@ def current_selection(router: Router) -> tuple[Resolved, bool]:
         return router.selection, True
     start: Any = torch._C._current_autograd_node()
     marks = [] if start is None or "CheckpointFunction" in start.name() else _nearest_marks(router, start)
-    if marks and all(_same(mark, marks[0]) for mark in marks):
+    if marks and all(same(mark, marks[0]) for mark in marks):
         return marks[0], True
     raise RouteError(
         "a routed layer is recomputed in backward (activation checkpointing) and its route is not known; use "
@@ -99,10 +99,6 @@ def _nearest_marks(router: Router, start: Any) -> list[Resolved]:
                 seen.add(following)
                 queue.append(following)
     return marks
-
-
-def _same(a: Resolved, b: Resolved) -> bool:
-    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)
 
 
 def record_selection(router: Router, selection: Resolved, output: Tensor) -> None:

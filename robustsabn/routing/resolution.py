@@ -57,8 +57,4 @@ def vectors_by_sample(vectors: Tensor, length: int | None, like: Tensor | None) 
         raise RouteError(
             f"Condition: vectors of {vectors.dtype} for layers of {like.dtype}; give vectors.to({like.dtype})"
         )
-    if like is not None and vectors.device != like.device:
-        raise RouteError(
-            f"Condition: vectors on {vectors.device} for layers on {like.device}; move them to {like.device}"
-        )
-    return vectors
+    return vectors if like is None else vectors.to(like.device)

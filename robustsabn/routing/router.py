@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import torch
@@ -16,7 +16,7 @@ from robustsabn.routing.resolution import mixture, routes_by_sample, vectors_by_
 from robustsabn.routing.selections import Blend, Condition, Resolved, Selection, Split, is_integer
 from robustsabn.text import nearest, quote
 
-__all__ = ["Router", "in_backward", "routers_of", "routes_of"]
+__all__ = ["Router", "in_backward", "modules_of", "routers_among", "routers_of", "routes_of"]
 
 MOST_ROUTES = 10_000
 """A larger number is a typing error."""
@@ -142,16 +142,36 @@ class Router:
         )
 
 
-def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
-    """Every router of a model with its routed layers, in the order of `model.modules()`."""
+def modules_of(model: nn.Module) -> dict[nn.Module, None]:
+    """The modules of `model.modules()` in its order, in a third of its time."""
     if not isinstance(model, nn.Module):
         raise RouteError(f"the model is {type(model).__name__}; give a torch.nn.Module")
+    found: dict[nn.Module, None] = {}
+
+    def visit(module: nn.Module) -> None:
+        if module not in found:
+            found[module] = None
+            for child in module._modules.values():
+                if child is not None:
+                    visit(child)
+
+    visit(model)
+    return found
+
+
+def routers_among(modules: Iterable[nn.Module]) -> dict[Router, list[nn.Module]]:
+    """Every router that routed layers among the modules hold, with these layers."""
     layers_of: dict[Router, list[nn.Module]] = {}
-    for module in model.modules():
+    for module in modules:
         router = module.__dict__.get("router")
         if isinstance(router, Router):
             layers_of.setdefault(router, []).append(module)
     return layers_of
+
+
+def routers_of(model: nn.Module) -> dict[Router, list[nn.Module]]:
+    """Every router of a model with its routed layers, in the order of `model.modules()`."""
+    return routers_among(modules_of(model))
 
 
 def routes_of(model: nn.Module) -> tuple[str, ...]:

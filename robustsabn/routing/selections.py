@@ -22,6 +22,7 @@ __all__ = [
     "is_condition",
     "is_integer",
     "is_whole_batch",
+    "same",
 ]
 
 
@@ -170,3 +171,8 @@ def is_condition(selection: Resolved) -> TypeGuard[Tensor]:
 def is_whole_batch(selection: Resolved) -> bool:
     """Whether all samples of a batch have the same route."""
     return not isinstance(selection, (tuple, Tensor)) or is_blend(selection)
+
+
+def same(a: Resolved, b: Resolved) -> bool:
+    """Whether two selections are known to be equal, without reading the values of tensors."""
+    return a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)

@@ -202,7 +202,6 @@ Y = torch.zeros(2, 3)
         (lambda: Condition(Y.long()), "dtype torch.int64"),
         (lambda: route(SaBN2d(2, condition=4), Condition(Y)).__enter__(), "length 3 .* condition=4"),
         (lambda: route(SaBN2d(2, condition=3), Condition(Y.double())).__enter__(), "torch.float64 for"),
-        (lambda: route(SaBN2d(2, condition=3), Condition(Y.to("meta"))).__enter__(), "move them to cpu"),
         (lambda: route(SaBN2d(2, condition=3), torch.zeros(2, dtype=torch.long)).__enter__(),
             "take vectors and have no routes"),
         (lambda: route(SaBN2d(2, condition=3), "adv").__enter__(), "take vectors and have no routes"),
