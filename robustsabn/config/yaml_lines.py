@@ -45,7 +45,12 @@ def read(path: Path) -> Mapping[str, Any]:
 
 
 def parse(text: str, key: str) -> Any:
-    """The value of a piece of YAML that was written for `key`."""
+    """The value of a piece of YAML that was written for `key`.
+
+    A line that begins with | is text, such as the architecture of a cell: a block of YAML has more lines.
+    """
+    if text.startswith("|") and len(text.splitlines()) == 1:
+        return text
     try:
         return _load(text, "override")
     except ConfigError as error:

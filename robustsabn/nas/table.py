@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import math
 import re
 import zlib
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from robustsabn.errors import DataError, ModelError
+from robustsabn.files import write_text
 from robustsabn.nas.cell import Cell, all_cells
 from robustsabn.paths import given_path
 from robustsabn.text import counted, nearest, quote, shorten
 
-__all__ = ["Table", "read_table"]
+__all__ = ["Table", "read_table", "write_table"]
 
 _NAMES = {"c10": "cifar10", "c100": "cifar100", "in16": "imagenet16-120"}
 _COLUMNS = "arch, and one such as cifar10_test for each data set"
@@ -112,8 +114,8 @@ class Table:
         return {dataset: sorted(column) for dataset, column in self._accuracies.items()}
 
 
-def read_table(path: str | Path) -> Table:
-    """The table in a CSV file, which may be compressed by gzip.
+def read_table(path: str | Path, name: str | None = None) -> Table:
+    """The table in a CSV file, which may be compressed by gzip; messages call it `name` or by its file.
 
     Columns: `arch`, the architecture string; for each data set a column such as `cifar10_test`, the test
     accuracy in percent, mean over seeds (`c10`, `c100` and `in16` are short for `cifar10`, `cifar100` and
@@ -127,7 +129,7 @@ def read_table(path: str | Path) -> Table:
     path = given_path(path, "the table", DataError)
     try:
         with _opened(path) as file:
-            return _read(file, path.name)
+            return _read(file, name or path.name)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(
@@ -135,6 +137,16 @@ def read_table(path: str | Path) -> Table:
         ) from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text; give a CSV file with the columns {_COLUMNS}") from None
+
+
+def write_table(table: Table, path: str | Path) -> None:
+    """Write `table` as a CSV file that `read_table` reads back. Raises WriteError if it cannot be written."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["arch", *(f"{dataset}_test" for dataset in table.datasets)])
+    for cell in table.cells:
+        lines.writerow([cell, *(table.accuracy(cell, dataset) for dataset in table.datasets)])
+    write_text(path, text.getvalue())
 
 
 def _opened(path: Path) -> IO[str]:

@@ -99,6 +99,7 @@ def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
         ("size=4", "size", 4),
         ("size=auto", "size", "auto"),
         ("options.width=3", "options", {"width": 3}),
+        ("options.cell=|none~0|+|none~0|", "options", {"cell": "|none~0|+|none~0|"}),
         ("method=trades", "method", Trades()),
         ("method.name=trades", "method", Trades()),
         ("method={name: trades, beta: 2}", "method", Trades(beta=2.0)),
