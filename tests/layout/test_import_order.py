@@ -16,7 +16,7 @@ ORDER = (
     "layers",
     "conversion",
     "data models",
-    "metrics",
+    "metrics style",
     "attacks",
     "trainers",
     "cli __main__",
