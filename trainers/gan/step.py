@@ -1,7 +1,6 @@
 """One step of a GAN: updates of the discriminator, then one of the generator."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from robustsabn.trainers.gan.augment import DRAWS, augmented
 from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.gan.losses import LOSSES, gradient_penalty
 from robustsabn.trainers.loop.run import Run
+from robustsabn.trainers.loop.updates import without_gradients
 from robustsabn.trainers.processes.distributed import Network
 
 __all__ = ["GanStep"]
@@ -61,7 +61,7 @@ class GanStep:
 
         The discriminator gets no gradients.
         """
-        with without_gradients(self.discriminator.raw):
+        with without_gradients(self.discriminator.raw.parameters()):
             fake, classes = self.generate(at, "G", self.g_batch_size)
             fake = self._augmented(fake, at, "generated", self.g_batch_size)
             loss = self.loss.generator(self._scores(self.discriminator.raw, fake, classes))
@@ -105,19 +105,6 @@ class GanStep:
 
     def _autocast(self) -> torch.autocast:
         return self.run.accelerator.autocast()  # type: ignore[no-any-return]
-
-
-@contextmanager
-def without_gradients(network: nn.Module) -> Iterator[None]:
-    """Inside the block, parameters of `network` get no gradients, but its inputs do."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def _uniform(n: int, source: torch.Generator) -> Tensor:

@@ -2,7 +2,8 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from robustsabn.layers import RoutedNorm
 from robustsabn.trainers.config import AdamW, Cosine, Cyclic, MultiStep, OneCycle, Optim, Schedule, Sgd
 from robustsabn.trainers.processes.distributed import Network
 
-__all__ = ["Update", "build_optimizer", "learning_rate", "set_learning_rate"]
+__all__ = ["Update", "build_optimizer", "learning_rate", "set_learning_rate", "without_gradients"]
 
 
 def build_optimizer(model: nn.Module, config: Optim) -> Optimizer:
@@ -88,6 +89,19 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+@contextmanager
+def without_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Inside the block, the parameters get no gradients, but what is computed with them does."""
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _weights(model: nn.Module) -> set[nn.Parameter]:

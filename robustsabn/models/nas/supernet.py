@@ -82,6 +82,8 @@ class SearchCell(nn.Module):
             tracks = options["track_running_stats"]
             return partial(nn.BatchNorm2d, affine=norm == "bn-affine", track_running_stats=tracks)
         router = self.routers[source]
+        if not source:  # one route: None, the shared affine alone, has the same statistics
+            options = {**options, "statistics": "shared"}
         return partial(RoutedBatchNorm2d, affine=AFFINES[norm], router=router, init="paper", **options)
 
     def forward(self, x: Tensor, weights: Tensor | None, path: Sequence[int] | None) -> Tensor:
@@ -121,20 +123,26 @@ class Supernet(CellNetwork):
     """The network of NAS-Bench-201 with a `SearchCell` in the place of each cell.
 
     `architecture` (6, 5) are the parameters of the search, one row for each edge, initialised from
-    N(0, 0.001) and shared by all cells. Source: the search space of Dong & Yang, ICLR 2020, "NAS-Bench-201";
-    the mixture of Liu et al., ICLR 2019, "DARTS"; the routes of Gong et al., arXiv 2102.11382, section 4.2.
+    N(0, 0.001) and shared by all cells. `has_shared_affine` tells whether the norms with routes have a shared
+    affine, too, which None selects. Source: the search space of Dong & Yang, ICLR 2020, "NAS-Bench-201"; the
+    mixture of Liu et al., ICLR 2019, "DARTS"; the routes of Gong et al., arXiv 2102.11382, section 4.2.
 
     Example:
 
         >>> import torch
+        >>> from robustsabn import route
         >>> from robustsabn.models.nas import supernet
         >>> model, x = supernet(10, norm="sabn", channels=4, cells=1), torch.rand(2, 3, 8, 8)
         >>> model(x, model.architecture.softmax(1)).shape
         torch.Size([2, 10])
+        >>> first, *_ = model.cells
+        >>> with route(model, {first.routers[1]: 3, first.routers[2]: 3 + 5 * 1}):  # of these operations
+        ...     z = model(x, (3, 3, 1, 1, 0, 0))
     """
 
     def __init__(self, *sizes: int, norm: str, statistics: Statistics, tracks: bool, **options: Any) -> None:
         super().__init__(lambda channels: SearchCell(channels, norm, statistics, tracks), *sizes, **options)
+        self.has_shared_affine = AFFINES[norm] == "sandwich"
         self.architecture = nn.Parameter(1e-3 * torch.randn(len(EDGES), len(OPERATIONS)))
 
     @property
