@@ -5,7 +5,16 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from robustsabn.config.checks import check, count
-from robustsabn.trainers.schedules import SCHEDULES, Constant, Cosine, Cyclic, MultiStep, OneCycle, Schedule
+from robustsabn.trainers.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Cyclic,
+    InverseTime,
+    MultiStep,
+    OneCycle,
+    Schedule,
+)
 
 __all__ = [
     "OPTIMISERS",
@@ -16,6 +25,7 @@ __all__ = [
     "Cosine",
     "Cyclic",
     "Extra",
+    "InverseTime",
     "MultiStep",
     "OneCycle",
     "Optim",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from robustsabn.config.checks import check, count
 
-__all__ = ["SCHEDULES", "Constant", "Cosine", "Cyclic", "MultiStep", "OneCycle", "Schedule"]
+__all__ = ["SCHEDULES", "Constant", "Cosine", "Cyclic", "InverseTime", "MultiStep", "OneCycle", "Schedule"]
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,26 @@ class Cyclic(Schedule):
         check(0 < self.peak < 1, f"peak must be in (0, 1), got {self.peak:g}")
 
 
+@dataclass(frozen=True)
+class InverseTime(Schedule):
+    """Divided by `1 + decay t` at step t, whatever the length of the run.
+
+    Huang and Belongie, ICCV 2017 (AdaIN).
+    """
+
+    decay: float = 5e-5
+    """How fast the rate falls, per step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.decay >= 0, f"decay must be at least 0, got {self.decay:g}")
+
+
 SCHEDULES: Mapping[str, type[Schedule]] = {
     "constant": Constant,
     "multistep": MultiStep,
     "cosine": Cosine,
     "one-cycle": OneCycle,
     "cyclic": Cyclic,
+    "inverse-time": InverseTime,
 }

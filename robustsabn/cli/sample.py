@@ -84,8 +84,8 @@ def _classes(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
 
 def _interpolation(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:
     from robustsabn.trainers.gan.output import chosen_classes, write_picture
-    from robustsabn.trainers.gan.pictures import grid
     from robustsabn.trainers.gan.sampling import between_classes, latents
+    from robustsabn.trainers.runs.grids import grid
 
     ends = chosen_classes(args.interpolate, loaded.classes, loaded.present)
     if len(ends) != 2:

@@ -15,7 +15,7 @@ from robustsabn.trainers.runs.folder import RunFolder
 __all__ = ["trained_with"]
 
 # locations, which may change after training
-_PLACES = ("model", "data", "extra.data")
+_PLACES = ("model", "data", "extra.data", "styles", "encoder")
 
 
 def trained_with(

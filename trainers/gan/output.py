@@ -16,7 +16,8 @@ from robustsabn.errors import UsageError
 from robustsabn.files import ASIDE, check_name, replacing, writing
 from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote, shorten
-from robustsabn.trainers.gan.pictures import enlarged, grid
+from robustsabn.trainers.gan.pictures import enlarged
+from robustsabn.trainers.runs.grids import grid
 
 __all__ = ["check_target", "chosen_classes", "write", "write_picture"]
 

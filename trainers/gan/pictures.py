@@ -7,21 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from robustsabn.trainers.gan.sampling import between_classes, between_latents, generated, latents
+from robustsabn.trainers.runs.grids import grid
 from robustsabn.trainers.runs.monitor import Monitor
 
-__all__ = ["enlarged", "grid", "show_samples", "spread_classes"]
+__all__ = ["enlarged", "show_samples", "spread_classes"]
 
 ROWS, COLUMNS = 10, 8
-
-
-def grid(rows: Tensor, gap: int = 1) -> Tensor:
-    """Rows of images (R, N, C, H, W) as one picture (C, height, width).
-
-    White lines of `gap` pixels separate the images.
-    """
-    framed = torch.nn.functional.pad(rows, (0, gap, 0, gap), value=1.0)
-    r, n, c, h, w = framed.shape
-    return framed.permute(2, 0, 3, 1, 4).reshape(c, r * h, n * w)[:, : r * h - gap, : n * w - gap]
 
 
 def enlarged(picture: Tensor, least: int = 32, size: int = 8) -> Tensor:

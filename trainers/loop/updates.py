@@ -13,7 +13,17 @@ from torch.optim import Optimizer
 
 from robustsabn.conversion.plain_norms import is_norm
 from robustsabn.layers import RoutedNorm
-from robustsabn.trainers.config import AdamW, Cosine, Cyclic, MultiStep, OneCycle, Optim, Schedule, Sgd
+from robustsabn.trainers.config import (
+    AdamW,
+    Cosine,
+    Cyclic,
+    InverseTime,
+    MultiStep,
+    OneCycle,
+    Optim,
+    Schedule,
+    Sgd,
+)
 from robustsabn.trainers.processes.distributed import Network
 
 __all__ = ["Update", "build_optimizer", "learning_rate", "set_learning_rate", "without_gradients"]
@@ -127,6 +137,8 @@ def _factor(schedule: Schedule, step: int, total: int) -> float:
     if isinstance(schedule, Cyclic):
         top = schedule.peak * total
         return min(step / top, (total - step) / (total - top))
+    if isinstance(schedule, InverseTime):
+        return 1 / (1 + schedule.decay * step)
     return 1.0
 
 

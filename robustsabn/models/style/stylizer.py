@@ -96,9 +96,9 @@ class Stylizer(nn.Module):
         mean, std = (value.view(*value.shape[:2], 1, 1) for value in own)
         return renormalise(features, (mean, std), self.affine(style))
 
-    def forward(self, features: Tensor, style: Style = None) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, style: Style = None, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
         """For training: the decoded picture (N, 3, H, W), and the features that it was decoded from."""
-        target = self.normalise(features, None, style)
+        target = torch.lerp(features, self.normalise(features, None, style), alpha)
         return self.decoder(target), target
 
     @torch.no_grad()
