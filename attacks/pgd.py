@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustsabn.attacks.counts import positive, share_of
+from robustsabn.attacks.habits import CALL, Attack, answered, answers
 from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
 from robustsabn.attacks.model.inputs import (
     check_batch,
@@ -32,8 +33,9 @@ from robustsabn.text import quote
 __all__ = ["FGSM", "PGD"]
 
 
+@answers
 @dataclass(frozen=True, eq=False)
-class PGD:
+class PGD(Attack):
     """Projected gradient ascent on the loss: x <- P(x + step_size * ascent(gradient)), `steps` times.
 
     `attack(model, x, y)` takes any callable that returns logits (N, K), images x (N, ...) inside the bounds
@@ -135,6 +137,7 @@ class PGD:
             raise InputError(f"step_size is {size}; it must be finite and above 0")
         return size
 
+    @answered(CALL)
     def __call__(
         self,
         model: Model,
@@ -156,7 +159,7 @@ class PGD:
                 f"step_size holds {self.step_size.numel()} values for {x.shape[0]} images; give one per image"
             )
         if self.bn_mode is None:
-            say_train_mode(model)
+            say_train_mode(model, 4)
         with torch.inference_mode(False), torch.no_grad(), attack_mode(model, self.bn_mode or "eval"):
             if not x.shape[0]:
                 return x.clone()
@@ -206,11 +209,12 @@ class PGD:
             unusable, undefined, kind, flat = trouble.tolist()
             check_finite(unusable, undefined, x.shape[0])
             with attack_mode(model):
-                say_probabilities(kind, logits_of, x, 4)
-            say_zero_gradients(flat, x.shape[0], 4)
+                say_probabilities(kind, logits_of, x, 5)
+            say_zero_gradients(flat, x.shape[0], 5)
         return best.x
 
 
+@answers
 def FGSM(
     threat: ThreatModel,
     *,

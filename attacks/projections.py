@@ -1,9 +1,32 @@
 """Euclidean projections of perturbed images onto the intersection of a norm ball and the image box."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
-__all__ = ["Radius", "greater", "project_l1", "project_l2", "project_linf", "radius_like", "sample_norm"]
+__all__ = [
+    "NORMS",
+    "Norm",
+    "Radius",
+    "greater",
+    "norm_of",
+    "project_l1",
+    "project_l2",
+    "project_linf",
+    "radius_like",
+    "sample_norm",
+]
+
+Norm = Literal["Linf", "L2", "L1"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+
+def norm_of(value: object) -> Norm | None:
+    """The norm that `value` names: "Linf" or "linf", "inf" or infinity, and so on; None if it names none."""
+    text = value if isinstance(value, str) else f"L{value}" if isinstance(value, (int, float)) else ""
+    return next((norm for norm in NORMS if norm.lower() in (text.lower(), f"l{text.lower()}")), None)
+
 
 Radius = float | Tensor
 

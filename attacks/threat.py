@@ -5,14 +5,17 @@ import math
 import operator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from robustsabn.attacks.habits import answered
 from robustsabn.attacks.noise import Start, ball_noise
 from robustsabn.attacks.projections import (
+    NORMS,
+    Norm,
     Radius,
+    norm_of,
     project_l1,
     project_l2,
     project_linf,
@@ -26,17 +29,16 @@ from robustsabn.text import quote
 
 __all__ = ["Norm", "ThreatModel"]
 
-Norm = Literal["Linf", "L2", "L1"]
-
 _PROJECT = {"Linf": project_linf, "L2": project_l2, "L1": project_l1}
 _ORDER = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}
 
 
+@answered("ThreatModel('Linf', 8 / 255)")
 @dataclass(frozen=True, eq=False)
 class ThreatModel:
     """All images x' with ||x' - x||_norm <= eps and bounds[0] <= x' <= bounds[1].
 
-    - norm: "Linf", "L2" or "L1".
+    - norm: "Linf", "L2" or "L1", in upper or lower case; also inf, 2 or 1.
     - eps: in the units of the images, 8/255 and not 8 for images in [0, 1]; a tensor (N,) gives one per
       sample.
     - bounds: the smallest and largest value of a pixel.
@@ -64,8 +66,9 @@ class ThreatModel:
     eps_max: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.norm, str) or self.norm not in get_args(Norm):
-            raise InputError(f"norm is {quote(self.norm)}; allowed are {', '.join(get_args(Norm))}")
+        if (norm := norm_of(self.norm)) is None:
+            raise InputError(f"norm is {quote(self.norm)}; allowed are {', '.join(NORMS)}")
+        object.__setattr__(self, "norm", norm)
         object.__setattr__(self, "bounds", _checked(self.bounds))
         eps: object = self.eps
         if isinstance(eps, Tensor):

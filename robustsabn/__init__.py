@@ -8,6 +8,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from robustsabn import attacks, data, metrics, models, trainers
     from robustsabn.conversion.bake import bake
     from robustsabn.conversion.convert import convert
     from robustsabn.conversion.sabn_weights import load_official
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         SaIN2d,
     )
     from robustsabn.routing import Blend, Condition, Router, Split, checkpoint_context, route, routes_of
+    from robustsabn.trainers import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -56,12 +58,18 @@ __all__ = [
     "SaIN2d",
     "Split",
     "__version__",
+    "attacks",
     "bake",
     "checkpoint_context",
     "convert",
+    "data",
     "load_official",
+    "metrics",
+    "models",
     "route",
     "routes_of",
+    "train",
+    "trainers",
 ]
 
 _HOMES = {
@@ -71,12 +79,16 @@ _HOMES = {
     "bake": "conversion.bake",
     "convert": "conversion.convert",
     "load_official": "conversion.sabn_weights",
+    "train": "trainers",
 }
+_PACKAGES = ("attacks", "data", "metrics", "models", "trainers")
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'robustsabn' has no attribute {name!r}")
+    if name in _PACKAGES:
+        return _import_module(f"robustsabn.{name}")
     return getattr(_import_module(f"robustsabn.{_HOMES.get(name, 'layers')}"), name)
 
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable
 
-__all__ = ["LONGEST", "counted", "nearest", "one_line", "quote", "shorten"]
+__all__ = ["LONGEST", "counted", "nearest", "one_line", "quote", "shorten", "spelled"]
 
 LONGEST = 80
 """Number of characters of a value that a message shows."""
@@ -29,6 +29,11 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
     names = {name.lower(): name for name in allowed}
     close = difflib.get_close_matches(shorten(word).lower(), names, n=1)
     return f" (did you mean {names[close[0]]}?)" if close and names[close[0]] != word else ""
+
+
+def spelled(word: object, allowed: Iterable[str]) -> str | None:
+    """The allowed name that `word` spells, in whatever case; None if there is none."""
+    return next((name for name in allowed if isinstance(word, str) and name.lower() == word.lower()), None)
 
 
 def counted(n: int, thing: str, things: str = "") -> str:

@@ -3,7 +3,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -20,6 +20,7 @@ from robustsabn.attacks.autoattack.versions import attacks_of
 from robustsabn.attacks.autoattack.workers import Workers
 from robustsabn.attacks.counts import seed_of
 from robustsabn.attacks.folding.search_model import search_model
+from robustsabn.attacks.habits import CALL, Attack, answered, answers, gathered
 from robustsabn.attacks.journal.identity import identity_of
 from robustsabn.attacks.journal.journal import Journal
 from robustsabn.attacks.journal.same_model import Answers
@@ -40,7 +41,8 @@ from robustsabn.text import quote
 __all__ = ["AutoAttack", "ProgressEvent"]
 
 
-class AutoAttack:
+@answers
+class AutoAttack(Attack):
     """Robust accuracy under the AutoAttack ensemble, verified with the original model in float32.
 
     - version: "standard" (APGD-CE, APGD-T, FAB-T, Square), "plus" and "rand" (gradients averaged over 20
@@ -104,12 +106,22 @@ class AutoAttack:
         self.compile, self.autocast, self.fold = compile, autocast, fold
 
     @torch.inference_mode(False)
-    def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Report:
+    @answered(CALL)
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor | Iterable[Any],
+        y: Tensor | None = None,
+        *,
+        ids: Tensor | None = None,
+    ) -> Report:
         """Attack `model` on images x (N, ...) in the bounds of the threat model, with labels y (N,) int64.
 
-        `x` may stay on the CPU while the model is on an accelerator. `ids` int64 (N,) number the samples, 0
-        to N - 1 by default; a subset that keeps its numbers keeps its verdicts."""
+        A DataLoader may take the place of both. `x` may stay on the CPU while the model is on an accelerator.
+        `ids` int64 (N,) number the samples, 0 to N - 1 by default; a subset that keeps its numbers keeps its
+        verdicts."""
         began = time.perf_counter()
+        x, y = gathered(x, y)
         check_batch(model, x, y)
         if not len(x):
             raise InputError("there are no images; give at least one")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from robustsabn.attacks.habits import EACH, is_loader
 from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 from robustsabn.text import quote
@@ -33,10 +34,14 @@ def check_batch(
 
     Unless `values` are wanted, all may be on the device meta, which has none.
     """
+    if isinstance(model, Tensor):
+        raise InputError("the model is a Tensor; the network comes first: attack(model, x, y)")
     if not callable(model):
         raise InputError(
             f"the model is a {type(model).__name__}; give a module or function that returns logits"
         )
+    if is_loader(x):
+        raise InputError(f"images are {type(x).__name__}; give tensors: {EACH}")
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise InputError(
             f"images and labels are {type(x).__name__} and {type(y).__name__}; give tensors (torch.as_tensor)"

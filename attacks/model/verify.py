@@ -1,9 +1,13 @@
 """Verdicts of the original model on adversarial images."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from robustsabn.attacks.counts import positive
+from robustsabn.attacks.habits import answered, gathered
 from robustsabn.attacks.model.inputs import check_batch, check_classes, check_threat, usable
 from robustsabn.attacks.model.logits import Gate, Model
 from robustsabn.attacks.model.mode import attack_mode
@@ -60,11 +64,14 @@ def broken(logits: Tensor, x_adv: Tensor, x: Tensor, y: Tensor, threat: ThreatMo
     return (logits.argmax(1) != y) & usable(logits) & threat.fit(x).contains(x_adv, x)
 
 
-def accuracy(model: Model, x: Tensor, y: Tensor, batch_size: int = 256) -> float:
+@answered("accuracy(model, x, y)")
+def accuracy(
+    model: Model, x: Tensor | Iterable[Any], y: Tensor | None = None, batch_size: int = 256
+) -> float:
     """Share of the images x (N, ...) whose label y (N,) is predicted, in [0, 1].
 
-    The model runs in eval mode, in float32. NaN and +inf logits count as wrong.
-    Raises InputError for unusable images, labels or logits.
+    A DataLoader may take the place of x and y. The model runs in eval mode, in float32. NaN and +inf
+    logits count as wrong. Raises InputError for unusable images, labels or logits.
 
     Example:
 
@@ -73,6 +80,7 @@ def accuracy(model: Model, x: Tensor, y: Tensor, batch_size: int = 256) -> float
         >>> accuracy(lambda x: x, torch.eye(3), torch.tensor([0, 1, 1]))
         0.6666666666666666
     """
+    x, y = gathered(x, y)
     check_batch(model, x, y)
     logits = logits_in_batches(model, x, batch_size)
     check_classes(int(y.max()), logits)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of, share_of
+from robustsabn.attacks.habits import answers
 from robustsabn.attacks.losses import LOSSES, Loss, margin, targeted_dlr
 from robustsabn.attacks.model.counted import CountedModel, mistaken
 from robustsabn.attacks.model.inputs import check_threat, usable
@@ -55,6 +56,7 @@ class ApgdState(State):
     by_margin: Tensor
 
 
+@answers
 class APGD(Search[ApgdState]):
     """Auto-PGD: momentum, and a step size for each point that is halved when the loss stops increasing.
 
@@ -286,6 +288,7 @@ class APGD(Search[ApgdState]):
         return _PROJECT[norm](origin + (up - origin) * weight + moved * (1 - weight), x, radius, bounds)
 
 
+@answers
 class APGDT(APGD):
     """APGD with the targeted DLR loss, in turn for each of the `targets` wrong classes of highest clean
     logit.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from robustsabn.attacks.habits import CALL, Attack, answered
 from robustsabn.attacks.model.counted import CountedModel, mistaken
 from robustsabn.attacks.model.inputs import (
     check_batch,
@@ -222,7 +223,7 @@ class State(Rows):
 S = TypeVar("S", bound=State)
 
 
-class Search(ABC, Generic[S]):
+class Search(Attack, ABC, Generic[S]):
     """An attack that advances in steps; a call attacks a batch."""
 
     name: str
@@ -246,6 +247,7 @@ class Search(ABC, Generic[S]):
     def step(self, state: S, counted: CountedModel) -> None:
         """Advance every row that is not idle by one iteration, in place."""
 
+    @answered(CALL)
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, ids: Tensor | None = None) -> Tensor:
         """Adversarial images for `x` (N, ...) with labels `y` (N,); the clean image where none was found.
 
@@ -268,7 +270,7 @@ class Search(ABC, Generic[S]):
             check_classes(largest, clean)
             check_finite(int((~usable(clean)).sum()), 0, len(x))
             kind = int(looks_like(clean, counted.precision))
-            say_probabilities(kind, Gate(model, x, single=counted.single), x, 4)
+            say_probabilities(kind, Gate(model, x, single=counted.single), x, 5)
             points = Points.of(x, y, ids, self.threat.fit(x), clean)
             state = self.begin(points)
             state.done |= mistaken(clean, y)

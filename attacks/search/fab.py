@@ -7,6 +7,7 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of
+from robustsabn.attacks.habits import answers
 from robustsabn.attacks.model.counted import CountedModel, mistaken
 from robustsabn.attacks.model.inputs import check_threat, usable
 from robustsabn.attacks.search.base import ATTACKS, Points, Search, State, choose, per_row
@@ -27,6 +28,7 @@ class FabState(State):
     best: Tensor
 
 
+@answers
 class FAB(Search[FabState]):
     """FAB: follows the decision boundary towards its point nearest to the image.
 
@@ -139,6 +141,7 @@ class FAB(Search[FabState]):
         return values.gather(1, nearest)[:, 0], chosen[:, 0], undefined, classes
 
 
+@answers
 class FABT(FAB):
     """FAB towards each of the `targets` wrong classes of highest clean logit in turn: one backward per
     iteration.

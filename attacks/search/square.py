@@ -7,6 +7,7 @@ from torch import Tensor
 
 from robustsabn.attacks import rng
 from robustsabn.attacks.counts import positive, seed_of
+from robustsabn.attacks.habits import answers
 from robustsabn.attacks.losses import margin
 from robustsabn.attacks.model.counted import CountedModel, mistaken
 from robustsabn.attacks.model.inputs import check_threat, usable
@@ -28,6 +29,7 @@ class SquareState(State):
     key: Tensor
 
 
+@answers
 class Square(Search[SquareState]):
     """Random search with square windows that shrink with the number of queries; it uses logits only.
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from robustsabn.text import spelled
+
 if TYPE_CHECKING:
     from robustsabn.attacks import ThreatModel
     from robustsabn.attacks.report import Report
@@ -33,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--weights", metavar="F", help="a .safetensors or torch file of the model's weights")
     add("--num-classes", metavar="K", type=int, help="classes of the model; by default those of the data")
     add("--data", metavar="SPEC", required=True, help="digits, cifar10[:ROOT], npz:PATH, imagefolder:PATH, …")
-    add("--norm", required=True, choices=("Linf", "L2", "L1"))
+    norms = ("Linf", "L2", "L1")
+    add("--norm", required=True, choices=norms, type=lambda text: spelled(text, norms) or text)
     add("--eps", required=True, help="radius, for images in [0, 1], such as 8/255")
     add("--version", metavar="VERSION", help="standard (the default), plus, rand, fast, custom")
     add("--attacks", metavar="A,B", help="attacks of version custom, such as apgd-ce,square")

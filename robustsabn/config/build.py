@@ -10,7 +10,7 @@ from robustsabn.config.messages import fail, join, mismatch, show, source, unkno
 from robustsabn.config.yaml_lines import parse, place_of
 from robustsabn.errors import ConfigError
 from robustsabn.scalars import LARGEST
-from robustsabn.text import nearest
+from robustsabn.text import nearest, spelled
 
 __all__ = ["Layer", "Registry", "Text", "build", "fields_of", "name_of", "number", "registry_of"]
 
@@ -102,6 +102,8 @@ def _convert_one(hint: Any, layers: Sequence[Layer], old: Any, at: str) -> Any:
     elif origin is Literal:
         if any(value == allowed and type(value) is type(allowed) for allowed in args):
             return value
+        if (name := spelled(value, [allowed for allowed in args if isinstance(allowed, str)])) is not None:
+            return name
     elif origin is tuple:
         items = _items(value)
         if items is not None and (args[-1] is Ellipsis or len(items) == len(args)):

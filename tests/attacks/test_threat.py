@@ -16,7 +16,7 @@ NORMS = ("Linf", "L2", "L1")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("linf", 0.1), "allowed are Linf, L2, L1"),
+        (("L0", 0.1), "allowed are Linf, L2, L1"),
         (("Linf", -0.1), "at least 0"),
         (("Linf", math.nan), "finite"),
         (("L2", math.inf), "finite"),

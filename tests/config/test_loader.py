@@ -103,6 +103,8 @@ def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
         ("method=trades", "method", Trades()),
         ("method.name=trades", "method", Trades()),
         ("method={name: trades, beta: 2}", "method", Trades(beta=2.0)),
+        ("attack.start=None", "attack", Attack(steps=20, start="none")),
+        ("attack.start=UNIFORM", "attack", Attack(steps=20)),
         ("extra=trades", "extra", Trades()),
         ("extra=none", "extra", None),
     ],

@@ -14,6 +14,8 @@ NAMES = [
     for module in MODULES
     for name in importlib.import_module(module).__all__
     if not name.startswith("__")
+    and not inspect.ismodule(getattr(importlib.import_module(module), name))
+    and (module, name) != ("robustsabn", "train")  # that of trainers
 ]
 
 

@@ -65,7 +65,7 @@ CONFIGURATION = [
     Case(lambda w: config("epochs"), "'epochs'", "write key=value"),
     Case(lambda w: config("batch_size=0"), "got 0", "at least 1"),
     Case(lambda w: config("attack.eps=8"), "attack.eps 8", "write 8/255"),
-    Case(lambda w: config("attack.norm=linf"), "'linf'", "one of Linf, L2, L1"),
+    Case(lambda w: config("attack.norm=L0"), "'L0'", "one of Linf, L2, L1"),
     Case(lambda w: config("attack=3"), "got 3", "a mapping with keys among norm, eps"),
     Case(lambda w: config("method=trade"), "'trade'", "standard, pgd, paired"),
     Case(lambda w: config("optim.momentum=2"), "got 2", "[0, 1)"),
@@ -148,12 +148,12 @@ CALLS = [
     Case(lambda w: bake(convert(net()), Split(clean=2, adv=2)), "Split", "give a route's name or number"),
     Case(lambda w: build("resnet-digit", 10), "'resnet-digit'", "did you mean resnet-digits?"),
     Case(lambda w: build("resnet-digits", "10"), "'10'", "1 to 1000000 classes"),  # type: ignore[arg-type]
-    Case(lambda w: ThreatModel("linf", 0.1), "'linf'", "allowed are Linf, L2, L1"),  # type: ignore[arg-type]
+    Case(lambda w: ThreatModel("L0", 0.1), "'L0'", "allowed are Linf, L2, L1"),  # type: ignore[arg-type]
     Case(lambda w: ThreatModel("Linf", 8), "eps 8", "8/255?"),
     Case(lambda w: ThreatModel("L2", -1.0), "eps is -1", "at least 0"),
     Case(lambda w: ThreatModel("L2", "8/255"), "'8/255'", "give a number"),  # type: ignore[arg-type]
     Case(lambda w: ThreatModel("L2", 1.0, 255), "bounds are 255", "(low, high)"),  # type: ignore[arg-type]
-    Case(lambda w: PGD(8 / 255), "threat is 0.03", "ThreatModel('Linf', 8 / 255)"),  # type: ignore[arg-type]
+    Case(lambda w: PGD(8 / 255), "not 0.03", "ThreatModel('Linf', 8 / 255)"),  # type: ignore[arg-type]
     Case(lambda w: FGSM("Linf"), "threat is 'Linf'", "ThreatModel('Linf', 8 / 255)"),  # type: ignore[arg-type]
     Case(lambda w: PGD(BALL, steps=0), "steps is 0", "at least 1"),
     Case(lambda w: PGD(BALL, step_size="2/255"), "'2/255'", "2 / 255"),  # type: ignore[arg-type]
