@@ -50,7 +50,7 @@ def parse(text: str, key: str) -> Any:
     A line that begins with | is text, such as the architecture of a cell: a block of YAML has more lines.
     """
     if text.startswith("|") and len(text.splitlines()) == 1:
-        return text
+        return str(text)
     try:
         return _load(text, "override")
     except ConfigError as error:

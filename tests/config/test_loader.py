@@ -110,7 +110,9 @@ def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
     ],
 )
 def test_override(override: str, key: str, value: object) -> None:
-    got = getattr(config.load(Config, None, [override]), key)
+    loaded = config.load(Config, None, [override])
+    assert config.load(Config, yaml.safe_load(config.dump(loaded))) == loaded
+    got = getattr(loaded, key)
     assert got == value
     assert type(got) is type(value)
 
