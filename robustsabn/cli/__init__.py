@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robustsabn import __version__
-from robustsabn.cli import autoattack, compare, evaluate, export, fd, info, recipes, report, sample, train
+from robustsabn.cli import (
+    autoattack,
+    compare,
+    evaluate,
+    export,
+    fd,
+    info,
+    nas_score,
+    recipes,
+    report,
+    sample,
+    train,
+)
 from robustsabn.cli.support.failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError
 from robustsabn.user_code import kept_alive
@@ -26,6 +38,7 @@ VERBS = {
     "export": export,
     "sample": sample,
     "fd": fd,
+    "nas-score": nas_score,
     "recipes": recipes,
     "info": info,
 }

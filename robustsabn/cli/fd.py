@@ -65,22 +65,17 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from robustsabn.cli.support.arguments import at_least_one, device
-    from robustsabn.files import check_name, make_folder, write_text
+    from robustsabn.cli.support.targets import file_to_write
+    from robustsabn.files import make_folder, write_text
     from robustsabn.metrics import Reference
     from robustsabn.metrics.reference import check_metrics
     from robustsabn.metrics.sources import source
     from robustsabn.metrics.table import quality_table
-    from robustsabn.paths import given_path
 
     at_least_one("--n", args.n)
     at_least_one("--real-n", args.real_n)
     at_least_one("--batch-size", args.batch_size)
-    if args.json is not None:
-        args.json = given_path(args.json, "--json", UsageError)
-        check_name(args.json)
-        if args.json.is_dir():
-            raise UsageError(f"--json: {args.json} is a folder; name a file in it")
-        make_folder(next(folder for folder in args.json.resolve().parents if folder.exists()))  # writable
+    args.json = file_to_write("--json", args.json)
     only = None if args.only is None else args.only.split(",")
     check_metrics(only)
     console = Console(soft_wrap=True, highlight=False)

@@ -1,0 +1,102 @@
+"""`robustsabn nas-score`: what it prints and writes, and one line for what is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from robustsabn.cli import main
+from tests.helpers.nas.tables import ROWS, write_table
+
+RESIDUAL = ROWS[1].partition(",")[0]
+
+
+@pytest.mark.parametrize("architecture", [RESIDUAL, f" {RESIDUAL} ", "2,1,0,2,1,0", "[2, 1, 0, 2, 1, 0]"])
+def test_the_table_and_the_numbers(
+    architecture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, numbers = write_table(tmp_path / "table.csv"), tmp_path / "new" / "score.json"
+    assert main(["nas-score", architecture, "--table", str(table), "--json", str(numbers)]) == 0
+    printed = capsys.readouterr().out
+    assert RESIDUAL in printed
+    line = next(line for line in printed.splitlines() if "cifar100 " in line)
+    assert [cell.strip() for cell in line.split("│")[1:-1]] == [
+        "cifar100",
+        "70.89 %",
+        "3 of 5",
+        "60.00",
+        "2.31 %",
+        "78.568 M",
+        "0.565 M",
+    ]
+    assert "2 skips; NASLib's list [2, 1, 0, 2, 1, 0]" in printed
+    written = json.loads(numbers.read_text())
+    assert written["cell"] == RESIDUAL
+    assert written["naslib"] == [2, 1, 0, 2, 1, 0]
+    assert written["skips"] == 2
+    assert written["table"] == "table.csv"
+    # 7,783,050 + 2 * 35,389,440 FLOPs with 10 classes on 32 x 32 pixels
+    assert written["datasets"]["cifar10"] == {
+        "accuracy": 0.9391,
+        "rank": 2,
+        "cells": 5,
+        "percentile": 80,
+        "regret": 0.004633,
+        "flops": 78_561_930,
+        "parameters": 559_386,
+    }
+    # a quarter of the pixels: the convolutions of 10 classes less their linear layer, and one for 120 classes
+    assert written["datasets"]["imagenet16-120"]["flops"] == (78_561_930 - 650) // 4 + 65 * 120
+
+
+def test_an_unknown_data_set_has_no_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path / "table.csv", f"{RESIDUAL},50", head="arch,mine_test")
+    assert main(["nas-score", RESIDUAL, "--table", str(table), "--json", str(tmp_path / "a.json")]) == 0
+    assert "1 of 1" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a.json").read_text())["datasets"]["mine"]["flops"] is None
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("|conv~0|+|none~0|none~1|+|none~0|none~1|none~2|", "unknown operation 'conv'"),
+        (RESIDUAL.replace("skip_connect", "skip_conect"), "(did you mean skip_connect?)"),
+        (RESIDUAL[1:], "is no architecture of NAS-Bench-201; write |op~0|+"),
+        ("2,1,0,2,1", "the list of NASLib is [2, 1, 0, 2, 1]; give 6 numbers"),
+        ("2,1,0,2,1,5", "give 6 numbers from 0 to 4"),
+        ("runs/none", "'runs/none' is no folder, no architecture such as |nor_conv_3x3~0|"),
+        ("", "ARCH is empty text"),
+        ("4,4,4,4,4,4", "table.csv has 5 cells, but not |avg_pool_3x3~0|"),
+    ],
+)
+def test_wrong_architectures_are_one_line(
+    architecture: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "table.csv")
+    assert main(["nas-score", architecture, "--table", str(table)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--table", "none.csv"], "no table 'none.csv'"),
+        (["--table", "{tmp}"], "has no meta.pickle.pbz2"),
+        (["--table", "{tmp}/table.csv", "--json", "{tmp}"], "is a folder; name a file in it"),
+        (["--table", "{tmp}/other.csv"], "other.csv, line 2: unknown operation 'sep_conv_3x3'"),
+        ([], "arguments are required: --table"),
+    ],
+)
+def test_wrong_tables_are_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path / "table.csv")
+    write_table(tmp_path / "other.csv", ROWS[0].replace("skip_connect", "sep_conv_3x3"))
+    assert main(["nas-score", RESIDUAL, *(word.format(tmp=tmp_path) for word in arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
