@@ -18,6 +18,7 @@ ORDER = (
     "data models",
     "metrics style",
     "attacks",
+    "analysis",
     "trainers",
     "cli __main__",
 )

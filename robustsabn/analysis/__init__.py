@@ -1,0 +1,24 @@
+"""What the routes of a model do: their gradients, affines and statistics; and whether gradients are masked.
+
+    from robustsabn.analysis import route_affines, route_gradients
+    route_gradients(model, x, y).show()
+    route_affines(model).show()
+
+Results are small dataclasses with `show()`, `table()`, `to_dict()` and `to_json(path)`. A measurement leaves
+parameters, gradients, statistics, modes and random numbers as they are.
+"""
+
+from robustsabn.analysis.affines import Affines, LayerAffines, route_affines
+from robustsabn.analysis.batches import RouteBatch
+from robustsabn.analysis.gradients import Gradients, route_gradients
+from robustsabn.analysis.gram import Gram
+
+__all__ = [
+    "Affines",
+    "Gradients",
+    "Gram",
+    "LayerAffines",
+    "RouteBatch",
+    "route_affines",
+    "route_gradients",
+]
