@@ -12,13 +12,21 @@ from robustsabn.analysis.affines import Affines, LayerAffines, route_affines
 from robustsabn.analysis.batches import RouteBatch
 from robustsabn.analysis.gradients import Gradients, route_gradients
 from robustsabn.analysis.gram import Gram
+from robustsabn.analysis.statistics import LayerStatistics, Statistics, route_statistics
+from robustsabn.analysis.swap import Swap, Swaps, route_swap
 
 __all__ = [
     "Affines",
     "Gradients",
     "Gram",
     "LayerAffines",
+    "LayerStatistics",
     "RouteBatch",
+    "Statistics",
+    "Swap",
+    "Swaps",
     "route_affines",
     "route_gradients",
+    "route_statistics",
+    "route_swap",
 ]
