@@ -27,6 +27,7 @@ from robustsabn.trainers.adversarial.config import Attack
 from robustsabn.trainers.adversarial.step.adversarial_step import AdversarialStep
 from robustsabn.trainers.loop.finite import Guard
 from robustsabn.trainers.methods import METHODS
+from robustsabn.trainers.nas.search.searchers import SEARCHERS
 from tests.helpers.device import META, Copies, Looks
 from tests.helpers.methods import images, network
 
@@ -65,6 +66,11 @@ def weights_before_a_checkpoint() -> None:
     Guard(Accelerator(cpu=True), Path(), [network().to(META)], lambda step: {}, "").check_weights(0)
 
 
+def drawn_operations() -> None:
+    source: Any = None  # there are no generators on the device meta
+    SEARCHERS["gdas"].edges(torch.empty(6, 5, device=META), 0.5, source)
+
+
 WAITS = {
     "PGD, check=True": Wait(
         "images, labels before; what was found after: twice an attack", lambda: attack(check=True)
@@ -79,6 +85,7 @@ WAITS = {
     ),
     "APGD": Wait("rows whose run ends begin the next: once a run", lambda: step_of(APGD(LINF), 0)),
     "FAB": Wait("Newton's method ends early: once in 8 of its turns", lambda: step_of(FAB(LINF), 3)),
+    "GDAS": Wait("the host runs the operations that are drawn: twice a step", drawn_operations),
     "checkpoint": Wait("nothing broken is saved: once a checkpoint", weights_before_a_checkpoint),
 }
 

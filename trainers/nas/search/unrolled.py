@@ -6,7 +6,8 @@ With w' = w - rate (1 + nesterov momentum) grad_w L_train(w, a) + terms that do 
     u = rate (1 + nesterov momentum) grad_w' L_val(w', a),
 
 and the product with the Hessian is a difference of two gradients at w + h u and w - h u with
-h = 0.01 / |u|. Source: Liu et al., ICLR 2019, "DARTS", eq. 7 and 8, and its code, which leaves out Nesterov.
+h = 0.01 / |u|, which is cheaper than to differentiate twice (benchmarks/results/nas_step.md).
+Source: Liu et al., ICLR 2019, "DARTS", eq. 7 and 8, and its code, which leaves out Nesterov.
 """
 
 from collections.abc import Callable, Iterator, Sequence
