@@ -51,7 +51,9 @@ run(config, Killed, resume=len(sys.argv) > 3)
 @pytest.fixture(autouse=True)
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    source = re.search(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    source = re.search(
+        r"^```python title=\"toy.py\"\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert source is not None
     Path("toy.py").write_text(source[1], encoding="utf-8")
 
