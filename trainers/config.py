@@ -244,9 +244,9 @@ class RunConfig:
     """Seed of everything that is random in the run."""
 
     device: Literal["auto", "cpu"] = field(default="auto", metadata=free())
-    """auto takes a GPU if there is one."""
+    """`auto` takes a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """bf16 and fp16 run forwards under autocast; fp16 needs a GPU."""
+    """`bf16` and `fp16` run forwards under autocast; `fp16` needs a GPU."""
     tf32: bool = True
     """Matrix products and convolutions in TF32 on GPUs that have it, in training and validation;
     never in tests."""
