@@ -21,6 +21,7 @@ from robustsabn.cli import (
     recipes,
     report,
     sample,
+    stylize,
     train,
 )
 from robustsabn.cli.support.failures import explain, prepare_streams, say
@@ -39,6 +40,7 @@ VERBS = {
     "sample": sample,
     "fd": fd,
     "nas-score": nas_score,
+    "stylize": stylize,
     "recipes": recipes,
     "info": info,
 }
@@ -84,7 +86,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    what = "Train, evaluate and export robust image classifiers; train, sample and measure GANs."
+    what = "Train, evaluate and export robust image classifiers; train and sample GANs; transfer styles."
     parser = _Parser(prog="robustsabn", description=what)
     parser.add_argument("--version", action="version", version=f"robustsabn {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)

@@ -14,8 +14,9 @@ def as_screen_colours(image: Image.Image) -> tuple[Image.Image, bytes | None]:
     """An image of at most 8 bits as RGB or RGBA, and the profile that describes its numbers, if any.
 
     A profile that cannot be used is ignored, as viewers do."""
-    profile = image.info.get("icc_profile")
-    space = _MODES.get(profile[16:20]) if isinstance(profile, bytes) else None
+    found = image.info.get("icc_profile")
+    profile: bytes = found if isinstance(found, bytes) else b""
+    space = _MODES.get(profile[16:20])
     shown = image.convert("RGBA" if image.has_transparency_data else "RGB")
     if space == "RGB":
         return shown, None if image.mode == "CMYK" else profile

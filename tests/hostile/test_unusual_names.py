@@ -46,6 +46,7 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ["autoattack", "--model", "run", "--data", "digits", "--norm", "Linf", "--eps", "0.1", "--out", ODD],
         ["export", "run", "--route", "adv", "--out", f"{ODD}.safetensors"],
         ["export", "run", "--route", "adv", "--out", f"{ODD}/a.safetensors"],
+        ["stylize", "--run", "run", "--content", "a.png", "--style", "b.png", "--out", f"{ODD}.png"],
         ["compare", "run", "--html", f"{ODD}.html"],
         ["compare", "run", "--json", f"{ODD}/a.json"],
     ],

@@ -63,8 +63,8 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
     x = 5 + torch.randn(2, 3, 11, 13) * torch.tensor([1.0, 0.01, 4]).view(3, 1, 1)
     sums = MomentSums()
     for rows in (x[:, :, :1], x[:, :, 1:7], x[:, :, 7:]):
-        for part in rows.split((4, 9), dim=3):
-            sums.add(part)
+        for columns in (slice(4), slice(4, None)):
+            sums.add(rows[..., columns])
     for found, expected in zip(sums.moments(), instance_moments(x.double()), strict=True):
         assert (found - expected.flatten(1)).abs().max() < 1e-5
 

@@ -25,7 +25,8 @@ def explain(error: BaseException) -> str | None:
         where = "GPU" if type(error).__name__ == "OutOfMemoryError" else "machine"
         return (
             f"the {where} is out of memory ({one_line(error, 120)}); choose a smaller batch_size (train: "
-            "batch_size= or accumulate=; evaluate and autoattack: --batch-size) or fewer images"
+            "batch_size= or accumulate=; evaluate and autoattack: --batch-size), fewer images, or smaller "
+            "tiles (stylize: --tile)"
         )
     if isinstance(error, OSError) and error.filename is not None:
         return (

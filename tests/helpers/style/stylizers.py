@@ -3,6 +3,7 @@
 import torch
 
 from robustsabn.models.style import Stylizer, build_encoder, build_stylizer
+from robustsabn.models.style.norms import StyleRoutes
 
 __all__ = ["random_stylizer"]
 
@@ -13,8 +14,8 @@ def random_stylizer(norm: str = "adain", tap: str = "relu3_1", styles: tuple[str
         torch.manual_seed(0)
         stylizer = build_stylizer(build_encoder("random"), norm, tap, styles).eval()
         stylizer.encoder.calibrate(torch.rand(2, 3, 32, 32))
-        *_, last = stylizer.decoder
-        torch.nn.init.constant_(last.bias, 0.5)
-        if styles:
+        *_, last_bias = stylizer.decoder.parameters()
+        torch.nn.init.constant_(last_bias, 0.5)
+        if isinstance(stylizer.norm, StyleRoutes) and stylizer.norm.route_weight is not None:
             torch.nn.init.uniform_(stylizer.norm.route_weight, 0.5, 2)
     return stylizer
