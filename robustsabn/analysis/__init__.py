@@ -12,11 +12,13 @@ from robustsabn.analysis.affines import Affines, LayerAffines, route_affines
 from robustsabn.analysis.batches import RouteBatch
 from robustsabn.analysis.gradients import Gradients, route_gradients
 from robustsabn.analysis.gram import Gram
+from robustsabn.analysis.masking import GradientMasking, SweepPoint, gradient_masking
 from robustsabn.analysis.statistics import LayerStatistics, Statistics, route_statistics
 from robustsabn.analysis.swap import Swap, Swaps, route_swap
 
 __all__ = [
     "Affines",
+    "GradientMasking",
     "Gradients",
     "Gram",
     "LayerAffines",
@@ -25,6 +27,8 @@ __all__ = [
     "Statistics",
     "Swap",
     "Swaps",
+    "SweepPoint",
+    "gradient_masking",
     "route_affines",
     "route_gradients",
     "route_statistics",
