@@ -19,6 +19,7 @@ from robustsabn.trainers.schedules import (
 __all__ = [
     "OPTIMISERS",
     "SCHEDULES",
+    "Adam",
     "AdamW",
     "Augment",
     "Constant",
@@ -193,6 +194,11 @@ class AdamW(Optim):
     def __post_init__(self) -> None:
         super().__post_init__()
         check(all(0 <= b < 1 for b in self.betas), f"betas must be in [0, 1), got {self.betas}")
+
+
+@dataclass(frozen=True)
+class Adam(AdamW):
+    """Adam, whose weight decay is part of the gradient, as an L2 penalty."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "load_config", "read_run", "task_class"]
 
 # each NAME is a package robustsabn.trainers.NAME with CONFIG in config.py and TASK in task.py
-TASKS = ("adversarial", "gan", "style")
+TASKS = ("adversarial", "gan", "nas", "style")
 
 
 def load_config(

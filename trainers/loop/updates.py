@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from robustsabn.conversion.plain_norms import is_norm
 from robustsabn.layers import RoutedNorm
 from robustsabn.trainers.config import (
+    Adam,
     AdamW,
     Cosine,
     Cyclic,
@@ -29,15 +30,18 @@ from robustsabn.trainers.processes.distributed import Network
 __all__ = ["Update", "build_optimizer", "learning_rate", "set_learning_rate", "without_gradients"]
 
 
-def build_optimizer(model: nn.Module, config: Optim) -> Optimizer:
-    """The optimiser over all trained parameters of `model`."""
-    trained, weights = [p for p in model.parameters() if p.requires_grad], _weights(model)
+def build_optimizer(model: nn.Module, config: Optim, without: Iterable[nn.Parameter] = ()) -> Optimizer:
+    """The optimiser over all trained parameters of `model`, except those in `without`."""
+    others, weights = set(without), _weights(model)
+    trained = [p for p in model.parameters() if p.requires_grad and p not in others]
     groups: list[dict[str, Any]] = [{"params": trained}]
     if config.decay == "weights":
         groups = [
             {"params": [p for p in trained if p in weights]},
             {"params": [p for p in trained if p not in weights], "weight_decay": 0.0},
         ]
+    if isinstance(config, Adam):
+        return torch.optim.Adam(groups, config.lr, config.betas, weight_decay=config.weight_decay)
     if isinstance(config, AdamW):
         return torch.optim.AdamW(groups, config.lr, config.betas, weight_decay=config.weight_decay)
     assert isinstance(config, Sgd)

@@ -67,12 +67,14 @@ class SearchStep:
         self.routes, self.faithful = routes, faithful
         self.weights = [p for p in supernet.parameters() if p is not supernet.architecture]
 
-    def weights_loss(self, step: int, total: int, batch: Batch) -> Tensor:
+    def weights_loss(self, step: int, total: int, batch: Batch, cell: Cell | None = None) -> Tensor:
         """The loss of the weights' update in step `step` of `total`, after its backward pass.
 
-        The architecture gets no gradient.
+        The architecture gets no gradient. With `cell`, only its path is trained.
         """
-        loss = self._loss(batch, self._way("weights", step, total, self.supernet.architecture.detach()))
+        chosen = self.supernet.architecture.detach()
+        way = self._way("weights", step, total, chosen) if cell is None else self.evaluated(cell)
+        loss = self._loss(batch, way)
         self._backward(loss, self.weights)
         return loss.detach()
 

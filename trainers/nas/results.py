@@ -1,0 +1,152 @@
+"""The measurements of a search, and how finished searches are compared and shown."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from robustsabn.errors import CheckpointError
+from robustsabn.nas import Cell
+from robustsabn.report.console import result_table
+from robustsabn.report.numbers import percent
+from robustsabn.trainers.nas.config import NasConfig
+from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.measured import Column, Measured
+from robustsabn.trainers.runs.metrics import Record, read_records
+from robustsabn.trainers.runs.page import Page, PageTable
+from robustsabn.trainers.runs.results import EndedRun, Results
+
+__all__ = ["RESULTS", "NasEvaluation", "found_cell"]
+
+COLUMNS = {
+    "table_accuracy": Column("test accuracy in the table", "%"),
+    "scratch_accuracy": Column("accuracy trained from scratch", "%"),
+    "rank": Column("rank"),
+    "regret": Column("regret", "%"),
+    "kendall_tau": Column("Kendall's tau"),
+    "spearman_rho": Column("Spearman's rho"),
+    "accuracy": Column("accuracy of the mixture", "%"),
+    "path_accuracy": Column("accuracy of the found path", "%"),
+    "skips": Column("skips"),
+    "flops": Column("FLOPs"),
+    "parameters": Column("parameters"),
+}
+CURVES = ("accuracy", "path_accuracy", "kendall_tau", "spearman_rho", "table_accuracy", "rank", "skips")
+COMPARED = (*(name for name in COLUMNS if name not in ("flops", "parameters")), "training_seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NasEvaluation(Measured):
+    """The state of a search; numbers are None where nothing measures them.
+
+    - cell: the found cell as a string of NAS-Bench-201.
+    - accuracy, path_accuracy: of the mixture and of the path `cell` of the supernet, on held-out images.
+    - kendall_tau, spearman_rho: of the supernet's paths against the table, on a sample of `cells` cells.
+    - placed: `cell` in the table, by data set; dataset: the one that `table_accuracy` and the ranks are of.
+    - scratch_accuracy: on test images, of the cell trained alone: the mean of `scratch`.
+    - architecture: weights of the operations on each edge, (6, 5).
+    - seconds: what measuring took; asked: the settings of the closing evaluation.
+    """
+
+    cell: str
+    images: int
+    skips: int
+    flops: int
+    parameters: int
+    accuracy: float | None = None
+    path_accuracy: float | None = None
+    kendall_tau: float | None = None
+    spearman_rho: float | None = None
+    cells: int = 0
+    dataset: str = ""
+    table_accuracy: float | None = None
+    rank: int | None = None
+    regret: float | None = None
+    scratch: tuple[float, ...] = ()
+    scratch_accuracy: float | None = None
+    placed: dict[str, dict[str, float]] = field(default_factory=dict)
+    architecture: tuple[tuple[float, ...], ...] = ()
+    seconds: float | None = None
+    asked: str = ""
+
+    def numbers(self) -> dict[str, float]:
+        values = {name: getattr(self, name) for name in COLUMNS}
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value not in (None, "", (), {})}
+
+    @property
+    def protocol(self) -> str:
+        return f"supernet: {self.images} held-out images" + (f"; ranks: {self.dataset}" * bool(self.dataset))
+
+    def measurement(self) -> dict[str, Any]:
+        return {"images": self.images, "cells": self.cells, "dataset": self.dataset, "cell": self.cell}
+
+    def __str__(self) -> str:
+        words = [] if self.accuracy is None else [f"mixture {percent(self.accuracy, 1)}"]
+        if self.kendall_tau is not None:
+            words.append(f"tau {self.kendall_tau:.2f}")
+        if self.table_accuracy is not None and self.rank is not None:
+            words.append(f"table {percent(self.table_accuracy)}, rank {self.rank:,}")
+        return "  ".join([*words, self.cell])
+
+
+class NasResults(Results[NasConfig, NasEvaluation]):
+    """Results of searches."""
+
+    def columns(self, runs: Sequence[EndedRun[NasEvaluation]]) -> dict[str, Column]:
+        return self.named(name for run in runs for name in run.numbers if name in COMPARED)
+
+    def courses(self, records: Sequence[Record]) -> dict[str, list[tuple[float, float]]]:
+        return {name: points for name, points in super().courses(records).items() if name in CURVES}
+
+    def table(self, measured: NasEvaluation, title: str) -> Table:
+        return result_table(f"{title}\n{measured.cell}", ["measured", ""], _rows(measured))
+
+    def page(self, config: NasConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
+        page = super().page(config, folder, records)
+        last = self.closing(records)
+        if last is None:
+            return page
+        found = PageTable(title="The found cell", head=["measured", ""], rows=_rows(last), note=last.cell)
+        return replace(page, tables=[found])
+
+
+def found_cell(folder: str | Path) -> Cell:
+    """The cell that the run in `folder` has found so far. Raises CheckpointError if it is no search."""
+    place = RunFolder(folder)
+    cells = [record["cell"] for record in read_records(place.metrics) if "cell" in record]
+    if not cells:
+        raise CheckpointError(
+            f"{place.path} has found no cell: it is no run of a search, or was not validated"
+        )
+    return Cell.parse(cells[-1])
+
+
+def _rows(measured: NasEvaluation) -> list[list[str]]:
+    numbers = measured.numbers()
+    rows = []
+    for name, place in measured.placed.items():
+        rank = f"rank {place['rank']:,} of {place['of']:,} (percentile {place['percentile']:.1f})"
+        regret = f"regret {percent(place['regret'])}"
+        rows.append(
+            [f"{name}, test accuracy in the table", f"{percent(place['accuracy'])}, {rank}, {regret}"]
+        )
+    shown = ("scratch_accuracy", "accuracy", "path_accuracy", "kendall_tau", "spearman_rho", "skips")
+    rows += [[COLUMNS[name].heading, COLUMNS[name].text(numbers[name])] for name in shown if name in numbers]
+    rows.append(["FLOPs", f"{measured.flops / 1e6:.2f} M"])
+    rows.append(["parameters", f"{measured.parameters:,}"])
+    return rows
+
+
+RESULTS = NasResults(
+    NasEvaluation,
+    columns=COLUMNS,
+    pictures={
+        "architecture/weights": "Weights of the operations on each edge, over epochs",
+        "architecture/cell": "The cell found so far",
+    },
+)
