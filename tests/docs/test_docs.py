@@ -11,7 +11,7 @@ import pytest
 from robustsabn.config import recipes
 from robustsabn.trainers.methods import METHODS
 from tests.helpers import ROOT
-from tests.helpers.pages import PAGES, Block, blocks, run
+from tests.helpers.docs.pages import PAGES, Block, blocks, run
 
 WITH_CODE = {
     str(page.relative_to(ROOT)): blocks(page) for page in [*PAGES, ROOT / "README.md"] if blocks(page)
