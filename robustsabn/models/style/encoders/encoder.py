@@ -14,7 +14,7 @@ from robustsabn.text import nearest, quote
 __all__ = ["FLOOR", "Encoder", "freeze", "means_with_floor"]
 
 FLOOR = 0.2
-"""The smallest divisor of a channel, as a share of the median over the channels."""
+"""The smallest divisor of a channel, as a share of the mean over the channels."""
 
 
 class Encoder(nn.Module):
@@ -84,8 +84,8 @@ class Encoder(nn.Module):
     def calibrate(self, pictures: Tensor) -> None:
         """Scale the channels of every tap to a mean of 1 on `pictures` (N, 3, H, W).
 
-        The divisor of a channel is at least a fifth of the median over the channels, so that a channel that
-        is hardly ever active does not become loud.
+        The divisor of a channel is at least a fifth of the mean over the channels, so that one that is hardly
+        ever active does not dominate the losses.
         """
         own = getattr(self.body, "calibrate", None)
         if callable(own):
@@ -110,9 +110,9 @@ class Encoder(nn.Module):
 
 
 def means_with_floor(features: Tensor) -> Tensor:
-    """The mean activation (C,) of each channel of (N, C, h, w), at least `FLOOR` of their median."""
+    """The mean activation (C,) of each channel of (N, C, h, w), at least `FLOOR` of the mean of all."""
     means = features.abs().mean((0, 2, 3))
-    return means.clamp(min=max(FLOOR * float(means.median()), 1e-6))
+    return means.clamp(min=max(FLOOR * float(means.mean()), 1e-6))
 
 
 def freeze(module: nn.Module) -> nn.Module:
