@@ -1,6 +1,7 @@
 """Encoders: files in each layout, calibration, one's own; what a checkpoint keeps of them."""
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def layers(widths: tuple[int, ...]) -> list[nn.Conv2d]:
     """The convolutions of a VGG with random weights."""
     torch.manual_seed(0)
     sizes = [3, *(width for width in widths if width)]
-    convs = [nn.Conv2d(a, b, 3) for a, b in zip(sizes, sizes[1:], strict=False)]
+    convs = [nn.Conv2d(a, b, 3) for a, b in pairwise(sizes)]
     for conv in convs:
         nn.init.kaiming_normal_(conv.weight)
     return convs
@@ -71,7 +72,9 @@ def test_a_torchvision_vgg_sees_what_it_was_trained_on(
     found = encoder(x)
     assert tuple(found) == encoder.taps == TAPS
     for tap, features in reference(seen, widths, convs).items():
-        torch.testing.assert_close(found[tap], features, rtol=1e-3, atol=1e-3 * float(features.detach().mean()))
+        torch.testing.assert_close(
+            found[tap], features, rtol=1e-3, atol=1e-3 * float(features.detach().mean())
+        )
     assert tuple(encoder(x, "relu2_1")) == TAPS[:2]
     assert encoder.digest == hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -99,8 +102,8 @@ def test_the_original_layout_has_a_convolution_of_the_colours_first(tmp_path: Pa
         torch.testing.assert_close(found[tap], original[:end](x), rtol=1e-3, atol=1e-4)
     assert not encoder.scaled
     assert encoder.layout("relu4_1") == VGG19
+    torch.save({"0.weight": torch.zeros(64, 3, 3, 3), "0.bias": torch.zeros(64)}, file)
     with pytest.raises(ModelError, match="write vgg19:FILE or vgg16:FILE"):
-        torch.save({"0.weight": torch.zeros(64, 3, 3, 3), "0.bias": torch.zeros(64)}, file)
         build_encoder(f"vgg_normalised:{file}")
 
 
@@ -114,7 +117,7 @@ def test_a_file_of_the_first_blocks_has_their_taps(tmp_path: Path) -> None:
     assert encoder.taps == TAPS[:3]
     assert encoder.stride == {"relu1_1": 1, "relu2_1": 2, "relu3_1": 4}
     assert encoder(torch.rand(1, 3, 8, 8))["relu3_1"].dtype == torch.float32
-    with pytest.raises(ModelError, match="no tap|none of the encoder"):
+    with pytest.raises(ModelError, match="is none of the encoder"):
         encoder.layout("relu4_1")
     torch.save({"features.0.weight": torch.zeros(32, 3, 3, 3), "features.0.bias": torch.zeros(32)}, file)
     with pytest.raises(ModelError, match="convolution 1 has weights"):

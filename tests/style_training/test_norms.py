@@ -11,7 +11,7 @@ from robustsabn import Blend, route
 from robustsabn.errors import InputError, ModelError
 from robustsabn.layers import AdaIN, SaAdaIN
 from robustsabn.layers.adain import instance_moments
-from robustsabn.models.style import NORMS, Stylizer, StyleStatistics, build_encoder, build_stylizer
+from robustsabn.models.style import NORMS, StyleStatistics, Stylizer, build_encoder, build_stylizer
 from robustsabn.models.style.norms import IlmIN, StyleRoutes, build_norm
 from tests.helpers.style_case import OWN
 

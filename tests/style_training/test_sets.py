@@ -76,7 +76,9 @@ def test_a_crop_is_a_part_of_the_picture() -> None:
     assert torch.equal(centre(x, 16, 16), x[..., 12:28, 12:28])
 
 
-@pytest.mark.parametrize(("contents", "styles", "n"), [(1, 7, 7), (4, 4, 9), (3, 5, 99), (6, 4, 24), (5, 1, 3)])
+@pytest.mark.parametrize(
+    ("contents", "styles", "n"), [(1, 7, 7), (4, 4, 9), (3, 5, 99), (6, 4, 24), (5, 1, 3)]
+)
 def test_pairs_are_different_and_balanced(contents: int, styles: int, n: int) -> None:
     found = pairs(contents, styles, n)
     assert len(set(found)) == len(found) == min(n, contents * styles)

@@ -50,4 +50,4 @@ def test_wrong_pictures_are_refused(stylizer: Stylizer) -> None:
         with pytest.raises(InputError, match="give floats"):
             stylizer.style_statistics(picture)
     with pytest.raises(InputError, match="no pixels"):
-        stylizer.encode(stylizer._padded(torch.rand(1, 3, 0, 8)))
+        stylizer.style_statistics(torch.rand(1, 3, 0, 8))

@@ -13,15 +13,35 @@ from robustsabn.text import quote, shorten
 from robustsabn.trainers.loop.draws import derive
 from robustsabn.trainers.style.config import StyleConfig
 
-__all__ = ["build_network", "check_encoder", "encoder_facts", "used_taps", "with_styles"]
+__all__ = [
+    "build_network",
+    "encoder_facts",
+    "freeze_all_but_routes",
+    "rebuild_network",
+    "used_taps",
+    "with_styles",
+]
 
 
-def build_network(config: StyleConfig, styles: Sequence[str] = (), encoder: str | None = None) -> Stylizer:
-    """A network for `config` with fixed `styles`, if any; new weights depend only on the seed.
+def build_network(config: StyleConfig, styles: Sequence[str] = ()) -> Stylizer:
+    """A network for `config` with fixed `styles`, if any; new weights depend only on the seed."""
+    return _with_encoder(build_encoder(config.encoder, scaled=config.scale_channels), config, styles)
 
-    `encoder` replaces the specification of the configuration.
+
+def rebuild_network(
+    config: StyleConfig, state: dict[str, Any], where: object, encoder: str | None = None
+) -> Stylizer:
+    """The network of a checkpoint with `state`, to be filled with its weights.
+
+    `encoder` replaces the specification of the configuration. Raises CheckpointError, which names the run
+    `where`, unless the encoder has the weights that it was trained with.
     """
     built = build_encoder(encoder or config.encoder, scaled=config.scale_channels)
+    _check_encoder(built, state, where)
+    return _with_encoder(built, config, state["styles"])
+
+
+def _with_encoder(built: Encoder, config: StyleConfig, styles: Sequence[str]) -> Stylizer:
     with torch.random.fork_rng([]):
         torch.manual_seed(derive(config.seed, "model"))
         return build_stylizer(built, config.norm, config.tap, styles)
@@ -40,8 +60,7 @@ def encoder_facts(encoder: Encoder) -> dict[str, str]:
     return {"spec": encoder.spec, "sha256": encoder.digest}
 
 
-def check_encoder(encoder: Encoder, state: dict[str, Any], where: object) -> None:
-    """Raise CheckpointError unless the encoder has the weights that a run was trained with."""
+def _check_encoder(encoder: Encoder, state: dict[str, Any], where: object) -> None:
     known = state.get("encoder")
     if not isinstance(known, dict) or known.get("sha256") != encoder.digest:
         before = known.get("spec") if isinstance(known, dict) else known

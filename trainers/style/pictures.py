@@ -120,7 +120,8 @@ def _folder(spec: str, size: int, key: str, routes: bool = False) -> Pictures:
     if routes and len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{key}: two pictures are called {shorten(twice)}; routes need different names")
-    return Pictures(_set(train, size), _set(held, size), names, tuple(notes))
+    learnt = _set(train, size)
+    return Pictures(learnt, learnt if held is train else _set(held, size), names, tuple(notes))
 
 
 def _set(paths: Sequence[Path], size: int) -> FolderSet:

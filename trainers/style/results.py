@@ -75,7 +75,7 @@ class StyleResults(Results[StyleConfig, StyleEvaluation]):
     def table(self, measured: StyleEvaluation, title: str) -> Table:
         numbers = measured.numbers()
         rows = [[column.heading, column.text(numbers[name])] for name, column in self.named(numbers).items()]
-        return result_table(title, [f"{measured.pairs} pairs", "mean"], rows)
+        return result_table(title, [f"{measured.pairs} pair{'s' * (measured.pairs > 1)}", "mean"], rows)
 
 
 RESULTS = StyleResults(

@@ -12,7 +12,7 @@ from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.checkpoints.state import check_state, checked, fill
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.style.config import StyleConfig
-from robustsabn.trainers.style.networks import build_network, check_encoder
+from robustsabn.trainers.style.networks import rebuild_network
 
 __all__ = ["Loaded", "load_stylizer"]
 
@@ -47,8 +47,7 @@ def load_stylizer(folder: str | Path, checkpoint: str | None = None, *, encoder:
     file = place.checkpoints / chosen
     state = checked(stored.state, file)
     check_state(state, file, {"styles": lambda names: isinstance(names, list)})
-    stylizer = build_network(config, state["styles"], encoder)
-    check_encoder(stylizer.encoder, state, place.path)
+    stylizer = rebuild_network(config, state, place.path, encoder)
     fill(
         stylizer,
         stored.tensors["stylizer"],

@@ -21,9 +21,9 @@ from robustsabn.trainers.style.config import StyleConfig
 from robustsabn.trainers.style.evaluation import Evaluator
 from robustsabn.trainers.style.networks import (
     build_network,
-    check_encoder,
     encoder_facts,
     freeze_all_but_routes,
+    rebuild_network,
     used_taps,
     with_styles,
 )
@@ -143,8 +143,7 @@ class StyleTraining(Task[StyleConfig, StyleEvaluation]):
         config, names = self.options, self.paintings.names
         if self.run.resumed is not None:
             state = self.run.resumed.stored.state
-            stylizer = build_network(config, state["styles"])
-            check_encoder(stylizer.encoder, state, self.run.folder.path)
+            stylizer = rebuild_network(config, state, self.run.folder.path)
             self._check_content(state)
             if state["added"] is not None:
                 kept = len(state["styles"]) - state["added"]
