@@ -113,7 +113,7 @@ class UsualNet(nn.Module):
             if stage:
                 self.layers.append(reduction_block(width // 2, width, "resnet"))
             self.layers.extend(UsualCell(width, norm) for _ in range(cells))
-        self.norm, self.linear = nn.BatchNorm2d(width), nn.Linear(width, classes)
+        self.norm, self.linear = nn.BatchNorm2d(4 * channels), nn.Linear(4 * channels, classes)
         self.architecture = nn.Parameter(1e-3 * torch.randn(6, 5))
 
     def forward(self, x: Tensor) -> Tensor:

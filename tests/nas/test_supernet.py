@@ -67,7 +67,8 @@ Weighted = dict[int, float]
 def looped(model: Supernet, x: Tensor, weights: Tensor, routes: list[list[Weighted | None]]) -> Tensor:
     """The supernet as a loop over cells, edges and operations; routes of each router of each cell."""
     h, at = model.before(x), 0
-    for layer in model.layers:
+    layers: Any = model.layers
+    for layer in layers:
         if layer not in model.cells:
             h = layer(h)
             continue
@@ -82,9 +83,7 @@ def looped(model: Supernet, x: Tensor, weights: Tensor, routes: list[list[Weight
                 elif name == "none":
                     y = torch.zeros_like(value)
                 else:
-                    _, conv, norm = model.get_submodule(f"layers.{list(model.layers).index(layer)}").edges[
-                        edge
-                    ][name]
+                    _, conv, norm = layer.edges[edge][name]
                     y = conv2d(value.clamp(min=0), conv.weight, padding=conv.padding)
                     y = normalised(y, norm, routes[at][source])
                 nodes[target] = nodes[target] + weights[edge, operation] * y
@@ -133,12 +132,13 @@ def derived(model: Supernet, cell: Cell) -> nn.Module:
         if ".".join(parts) in own:
             wanted[key] = own[".".join(parts)]
     network.load_state_dict(wanted)
-    for at, layer in enumerate(model.layers):
+    layers: Any = model.layers
+    for at, layer in enumerate(layers):
         if layer not in model.cells:
             continue
         for edge, operation in enumerate(cell.operations):
             if OPERATIONS[operation].startswith("nor_conv"):
-                _, _, norm = layer.edges[edge][OPERATIONS[operation]]  # type: ignore[union-attr, index, misc]
+                _, _, norm = layer.edges[edge][OPERATIONS[operation]]
                 plain: Any = network.get_submodule(f"layers.{at}.edges.{edge}.2")
                 scale, shift = norm.weight, norm.bias
                 if isinstance(norm, RoutedBatchNorm2d):
@@ -199,7 +199,8 @@ def test_the_gradient_of_the_architecture_is_that_of_differences(how: str) -> No
         for cell in model.cells:
             chosen |= {cell.routers[1]: Blend(weights[0]), cell.routers[2]: Blend(pairs)}
         with route(model, chosen if how == "blend" else 0):
-            return model(x, weights).square().sum()
+            total: Tensor = model(x, weights).square().sum()
+            return total
 
     (found,) = torch.autograd.grad(loss(), model.architecture)
     for edge, operation in ((0, 0), (1, 3), (2, 2), (5, 4)):

@@ -32,7 +32,7 @@ def after_a_step(bench: SearchStep, update: Any, batches: Batches, step: int) ->
     """The loss of the architecture once SGD itself has made the step of the weights; both are copies."""
     other, optimizer = copy.deepcopy((bench, update.optimizer))
     architecture = other.supernet.architecture.detach()
-    other._loss(batches[0], other._way("unrolled", step, 10, architecture)).backward()
+    torch.autograd.backward(other._loss(batches[0], other._way("unrolled", step, 10, architecture)))
     optimizer.step()
     with torch.no_grad():
         return other._loss(batches[1], other._way("architecture", step, 10, architecture))

@@ -52,7 +52,8 @@ class _Node:
 
     def pooled(self, pool: nn.Module) -> Tensor:
         if self._pooled is None:
-            self._pooled = pool(self.x)
+            pooled: Tensor = pool(self.x)
+            self._pooled = pooled
         return self._pooled
 
 
@@ -110,7 +111,7 @@ class SearchCell(nn.Module):
             return source.x
         if operation == POOL:
             return source.pooled(self.pool)
-        _, conv, norm = self.edges[edge][OPERATIONS[operation]]  # type: ignore[index, misc]
+        _, conv, norm = self.edges[edge][OPERATIONS[operation]]  # type: ignore[index]
         y: Tensor = norm(conv(source.activated()))
         return y
 
