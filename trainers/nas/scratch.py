@@ -15,38 +15,47 @@ from robustsabn.trainers.nas.config import NasConfig
 from robustsabn.trainers.nas.division import Division
 from robustsabn.trainers.runs.monitor import Monitor
 
-__all__ = ["scratch", "share_correct", "train_cell"]
+__all__ = ["accuracy_from_scratch", "scratch", "share_correct", "train_cell"]
 
 OPTIMISER, SCHEDULE = Sgd(lr=0.1, weight_decay=5e-4, nesterov=True), OneCycle()
+BATCH_SIZE = 64
 
 
 def scratch(
     config: NasConfig, division: Division, cell: Cell, monitor: Monitor, device: torch.device
 ) -> list[float]:
-    """Test accuracies of `cell`, trained for `test.epochs` epochs with each of `test.seeds` seeds.
-
-    The network has the size of the supernet, and all training images are used.
-    """
-    assert config.test.epochs is not None
-    data, found = division.data, list[float]()
+    """Test accuracies of `cell`, trained for `test.epochs` epochs with each of `test.seeds` seeds."""
+    found = []
     for seed in range(config.test.seeds):
         monitor.note(f"training the found cell, seed {seed}")
-        with torch.random.fork_rng([]):
-            torch.manual_seed(derive(seed, "scratch"))
-            network = nas_bench_201(
-                len(data.classes),
-                data.train.shape[0],
-                cell=cell,
-                channels=config.channels,
-                cells=config.cells,
-                reduction=config.reduction,
-            )
-        network.to(device)
-        size = min(config.batch_size, len(data.train))
-        batches = Batches(data.train, batch_size=size, seed=seed, device=device, augment=config.augment)
-        train_cell(network, batches, config.test.epochs)
-        found.append(share_correct(network.eval(), division.test, device))
+        found.append(accuracy_from_scratch(config, division, cell, seed, device))
     return found
+
+
+def accuracy_from_scratch(
+    config: NasConfig, division: Division, cell: Cell, seed: int, device: torch.device
+) -> float:
+    """The test accuracy of `cell`, trained for `test.epochs` epochs on all training images.
+
+    The network has the size of the supernet, and its own weights and running statistics.
+    """
+    assert config.test.epochs is not None
+    data = division.data
+    with torch.random.fork_rng([]):
+        torch.manual_seed(derive(seed, "scratch"))
+        network = nas_bench_201(
+            len(data.classes),
+            data.train.shape[0],
+            cell=cell,
+            channels=config.channels,
+            cells=config.cells,
+            reduction=config.reduction,
+        )
+    network.to(device)
+    size = min(BATCH_SIZE, len(data.train))
+    batches = Batches(data.train, batch_size=size, seed=seed, device=device, augment=config.augment)
+    train_cell(network, batches, config.test.epochs)
+    return share_correct(network.eval(), division.test, device)
 
 
 def train_cell(network: nn.Module, batches: Batches, epochs: int) -> None:
