@@ -48,6 +48,7 @@ MODULES = {  # pages of the reference, if the module exists and names what is pu
     "robustsabn.errors": "Errors",
 }
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
 PACKAGE = tempfile.TemporaryDirectory()
 
@@ -137,16 +138,18 @@ def _cells(notebook: Path) -> Iterator[str]:
     for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            yield f"{source}\n\n"
+            yield f"{source.replace('.ipynb)', '.md)')}\n\n"
             if number == 0:
                 yield f"[Download the notebook]({notebook.name})\n\n"
             continue
         yield f"```python\n{source}\n```\n\n"
+        text = ""
         for output in cell["outputs"]:
             data = output.get("data", {})
             if "image/png" in data:
                 picture = "".join(data["image/png"]).strip()
                 yield f'<img alt="output" src="data:image/png;base64,{picture}">\n\n'
             else:
-                text = "".join(output.get("text", data.get("text/plain", [])))
-                yield f"```text\n{text.rstrip()}\n```\n\n"
+                text += COLOUR.sub("", "".join(output.get("text", data.get("text/plain", []))))
+        if text.strip():
+            yield f"```text\n{text.rstrip()}\n```\n\n"
