@@ -11,6 +11,7 @@ from robustsabn.conversion.bake import bake
 from robustsabn.data import Data, ImageSet
 from robustsabn.routing import maybe_route
 from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.adversarial.evaluation.analysis import analysed
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, evaluate, starting_noise
 from robustsabn.trainers.adversarial.evaluation.overfitting import (
     begins,
@@ -68,6 +69,8 @@ class Validator:
         self._warn(evaluation)
         if kind == "validation" and begins(points := course(self.monitor.validations)):
             self.monitor.say(f"warning: catastrophic overfitting: {collapse(points, self.by_robustness)}")
+        if self.config.analysis is not None and kind == "validation":
+            self._analyse(step, attack, self.config.analysis)
         if self.monitor.active and kind == "validation":
             x, y = self.validation.batch(
                 torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
@@ -130,6 +133,13 @@ class Validator:
             seen = self._evaluate(self.seen, attack, last, last).robust_accuracy
             signs |= {"train_robust": seen, "robust_gap": seen - evaluation.robust_accuracy}
         return signs
+
+    def _analyse(self, step: int, attack: PGD, count: int) -> None:
+        """Record what the routes do, on every process, since batch norms may exchange their statistics."""
+        ids = torch.arange(min(count, len(self.validation)))
+        x, y = self.validation.batch(ids, self.accelerator.device)
+        found = analysed(self.model, self.routes, attack, x, y, starting_noise(attack, x, ids, 0))
+        self.monitor.record("analysis", step, found)
 
     def _warn(self, evaluation: Evaluation) -> None:
         if evaluation.warning:
