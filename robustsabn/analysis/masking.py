@@ -167,7 +167,7 @@ def gradient_masking(
         transfer_only=None if moved is None else int((moved & ~found).sum()),
         findings=(),
     )
-    most = int(torch.unique(y, return_counts=True)[1].max()) / len(y)
+    most = int(y.bincount().max()) / len(y)
     return replace(checks, findings=tuple(_findings(checks, most)))
 
 
