@@ -23,7 +23,7 @@ def open_table(spec: str | Path, progress: Callable[[int, int], None] | None = N
     Raises DataError if there is none, and as `read_table` and `read_nats`.
     """
     if spec in PACKAGED:
-        return read_table(PACKAGED[str(spec)])
+        return read_table(PACKAGED[str(spec)], str(spec))
     path = given_path(spec, "the table", DataError)
     if path.is_dir():
         return read_nats(path, progress)

@@ -74,7 +74,8 @@ class Table:
         column = self._column(dataset)
         if cell not in self._row:
             raise ModelError(
-                f"{self.name} has {counted(len(self), 'cell')}, but not {cell}; give a table that has it"
+                f"{self.name} has {counted(len(self), 'cell')}, but not {cell}; give a table that has it, or "
+                "make one by `robustsabn nas-table`"
             )
         return column[self._row[cell]]
 

@@ -56,6 +56,17 @@ def test_an_unknown_data_set_has_no_costs(tmp_path: Path, capsys: pytest.Capture
     assert json.loads((tmp_path / "a.json").read_text())["datasets"]["mine"]["flops"] is None
 
 
+def test_the_cell_that_a_search_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path / "table.csv")
+    (tmp_path / "run").mkdir()
+    assert main(["nas-score", str(tmp_path / "run"), "--table", str(table)]) == 2
+    assert "has found no cell" in capsys.readouterr().err
+    records = [{"kind": "validation", "step": step, "cell": ROWS[step].partition(",")[0]} for step in (0, 1)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert main(["nas-score", str(tmp_path / "run"), "--table", str(table)]) == 0
+    assert RESIDUAL in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [

@@ -20,7 +20,7 @@ from robustsabn.trainers.nas.config import NasConfig
 from robustsabn.trainers.nas.division import Division, divide
 from robustsabn.trainers.nas.scratch import accuracy_from_scratch
 
-__all__ = ["LANDMARKS", "choose_cells", "make_table"]
+__all__ = ["LANDMARKS", "choose_cells", "make_table", "settings_of"]
 
 LANDMARKS = tuple(Cell((operation,) * 6) for operation in (0, 1, 3))
 """Cells that every table has: no operation, only skips, only 3x3 convolutions."""
@@ -57,7 +57,7 @@ def make_table(
             "test.epochs is none; give the epochs to train each cell for, such as test.epochs=20"
         )
     dataset, division = path.name.partition(".")[0], divide(config)
-    settings = _settings(config, division)
+    settings = settings_of(config, division)
     head = f"# Test accuracy in percent of cells trained from scratch: {made_by}\n{settings}\n{_versions()}\n"
     names = ["arch", f"{dataset}_test", *(f"{dataset}_test_seed{i}" for i in range(config.test.seeds))]
     make_folder(path.parent)
@@ -78,7 +78,7 @@ def make_table(
     return read_table(path)
 
 
-def _settings(config: NasConfig, division: Division) -> str:
+def settings_of(config: NasConfig, division: Division) -> str:
     """All that the accuracies depend on, but rounding, as a comment of the table."""
     names = ("data", "channels", "cells", "reduction")
     settings = {
