@@ -44,25 +44,26 @@ def reference(x: Tensor, widths: tuple[int, ...], convs: list[nn.Conv2d]) -> dic
     return found
 
 
-def numbers(widths: tuple[int, ...]) -> list[int]:
-    """The numbers of the convolutions in torchvision's `features`: a ReLU follows each."""
-    found, at = [], 0
+def torchvision_state(widths: tuple[int, ...], convs: list[nn.Conv2d]) -> dict[str, Tensor]:
+    """Weights under torchvision's names: a ReLU follows each convolution in `features`."""
+    state, at, place = dict[str, Tensor](), 0, 0
     for width in widths:
-        if width:
-            found.append(at)
+        if width and place < len(convs):
+            own = convs[place].state_dict()
+            state |= {f"features.{at}.{name}": value for name, value in own.items()}
+            place += 1
         at += 2 if width else 1
-    return found
+    return state
 
 
-@pytest.mark.parametrize(("kind", "widths"), [("vgg16", VGG16), ("vgg19", VGG19)])
-@pytest.mark.parametrize("given", ["torchvision", "caffe"])
+@pytest.mark.parametrize(
+    ("kind", "widths", "given"), [("vgg16", VGG16, "caffe"), ("vgg19", VGG19, "torchvision")]
+)
 def test_a_torchvision_vgg_sees_what_it_was_trained_on(
     tmp_path: Path, kind: str, widths: tuple[int, ...], given: str
 ) -> None:
     convs, file = layers(widths), tmp_path / "vgg.pth"
-    state = {f"features.{n}.weight": conv.weight for n, conv in zip(numbers(widths), convs, strict=True)}
-    state |= {f"features.{n}.bias": conv.bias for n, conv in zip(numbers(widths), convs, strict=True)}
-    torch.save({**state, "classifier.0.weight": torch.zeros(2, 2)}, file)
+    torch.save({**torchvision_state(widths, convs), "classifier.0.weight": torch.zeros(2, 2)}, file)
     spec = f"{kind}:{file}" + (",input=caffe" if given == "caffe" else "")
     encoder, x = build_encoder(spec, scaled=False), torch.rand(1, 3, 22, 19)
     if given == "caffe":
@@ -109,9 +110,7 @@ def test_the_original_layout_has_a_convolution_of_the_colours_first(tmp_path: Pa
 
 def test_a_file_of_the_first_blocks_has_their_taps(tmp_path: Path) -> None:
     convs, file = layers(VGG16)[:5], tmp_path / "vgg.pth"
-    names = numbers(VGG16)[:5]
-    state = {f"features.{n}.weight": conv.weight.half() for n, conv in zip(names, convs, strict=True)}
-    state |= {f"features.{n}.bias": conv.bias.half() for n, conv in zip(names, convs, strict=True)}
+    state = {name: value.half() for name, value in torchvision_state(VGG16, convs).items()}
     torch.save(state, file)
     encoder = build_encoder(f"vgg16:{file}")
     assert encoder.taps == TAPS[:3]
@@ -130,8 +129,11 @@ def test_a_file_of_the_first_blocks_has_their_taps(tmp_path: Path) -> None:
 def test_a_calibrated_channel_has_a_mean_of_one_and_a_dead_one_stays_quiet() -> None:
     body = Own()
     with torch.no_grad():
-        body.convs[1].weight[3] *= 1e-4  # type: ignore[index,operator]
-        body.convs[1].bias[3] = 1e-5  # type: ignore[index,operator]
+        conv = body.convs[1]
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        conv.weight[3] *= 1e-4
+        conv.bias[3] = 1e-5
     encoder, x = Encoder(body, "own"), torch.rand(8, 3, 16, 16)
     before = encoder(x)["second"].mean((0, 2, 3))
     encoder.calibrate(x)

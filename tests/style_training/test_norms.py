@@ -1,7 +1,7 @@
 """Gain and shift of every norm against slow float64 references, and mixes of styles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -70,14 +70,15 @@ def test_values_and_gradients_of_a_norm_are_those_of_the_formula(norm: str) -> N
     built, style = network(norm), statistics(3)
     x, direction = torch.randn(2, 3, 16, 4, 5).double()
     results = []
-    for make in (
+    makes: list[Callable[[Tensor], Tensor]] = [
         lambda x: built.normalise(x, None, style),
         lambda x: expected(x, *affine_of(built.norm, style)),
-    ):
+    ]
+    for make in makes:
         leaf = x.clone().requires_grad_()
         y = make(leaf)
         wanted = [leaf, *built.norm.parameters()]
-        results.append((y.detach(), torch.autograd.grad((y * direction).sum(), wanted)))
+        results.append((y.detach(), torch.autograd.grad(torch.sum(y * direction), wanted)))
     (y, gradients), (reference, others) = results
     torch.testing.assert_close(y, reference)
     if norm == "adain":  # the reference reads the values of x, so only its affine has gradients
@@ -106,9 +107,11 @@ def test_a_fixed_style_is_the_sandwich_of_its_route() -> None:
     assert isinstance(norm, StyleRoutes)
     assert norm.route_weight is not None
     assert norm.route_bias is not None
-    own = norm._parameters
-    gain = norm.route_weight * own["weight"]
-    shift = norm.route_weight * own["bias"] + norm.route_bias
+    weight, bias = norm._parameters["weight"], norm._parameters["bias"]
+    assert weight is not None
+    assert bias is not None
+    gain = norm.route_weight * weight
+    shift = norm.route_weight * bias + norm.route_bias
     routes = torch.tensor([2, 0, 1])
     by_sample = expected(x, gain[routes], shift[routes])
     torch.testing.assert_close(built.normalise(x, None, routes), by_sample)
@@ -120,8 +123,8 @@ def test_a_fixed_style_is_the_sandwich_of_its_route() -> None:
     torch.testing.assert_close(built.normalise(x[:1], None, [("a", 0.25), ("c", 0.75)]), mixed)
     style = statistics()
     norm.start_from("b", style)
-    nn.init.ones_(norm._parameters["weight"])  # type: ignore[arg-type]
-    nn.init.zeros_(norm._parameters["bias"])  # type: ignore[arg-type]
+    nn.init.ones_(weight)
+    nn.init.zeros_(bias)
     torch.testing.assert_close(
         built.normalise(x, None, "b"), expected(x, style.std.expand(3, -1), style.mean.expand(3, -1))
     )
@@ -140,7 +143,7 @@ def test_saadain_starts_as_adain_and_adds_two_numbers_for_each_channel() -> None
     norms = [build_norm(name, 512) for name in ("adain", "saadain")]
     assert [sum(p.numel() for p in norm.parameters()) for norm in norms] == [0, 1024]
     mean, std = (value[..., None, None] for value in style)
-    for plain, sandwich in zip(*(norm.affine(mean, std) for norm in norms), strict=True):  # type: ignore[operator]
+    for plain, sandwich in zip(*(norm.affine(mean, std) for norm in norms), strict=True):
         assert torch.equal(plain, sandwich)
     y = torch.randn(2, 512, 3, 3)
     assert torch.equal(SaAdaIN(512)(x, y), AdaIN()(x, y))

@@ -16,7 +16,7 @@ from robustsabn.trainers.processes.distributed import shared
 from robustsabn.trainers.runs.grids import grid
 from robustsabn.trainers.runs.monitor import Monitor
 from robustsabn.trainers.style.config import StyleConfig
-from robustsabn.trainers.style.losses import moments
+from robustsabn.trainers.style.losses import Moments, moments
 from robustsabn.trainers.style.pictures import Pictures, centre, resized
 from robustsabn.trainers.style.results import RESULTS, StyleEvaluation
 from robustsabn.trainers.style.step import adain_target
@@ -160,8 +160,8 @@ def _some(pictures: Pictures, n: int) -> Tensor:
     held = [pictures.held_out.batch(torch.arange(min(n, len(pictures.held_out))))[0]]
     missing = n - len(held[0])
     if missing > 0 and pictures.held_out is not pictures.train:
-        spread = torch.arange(missing) * len(pictures.train) // missing
-        held.append(pictures.train.batch(spread.unique())[0])
+        spread = [k * len(pictures.train) // missing for k in range(missing)]
+        held.append(pictures.train.batch(torch.tensor(sorted(set(spread))))[0])
     return torch.cat([resized(x, SIDE) for x in held])
 
 
@@ -169,9 +169,6 @@ def _each_mse(a: Tensor, b: Tensor) -> Tensor:
     return F.mse_loss(a, b, reduction="none").flatten(1).mean(1)
 
 
-def _each_style_loss(
-    found: "dict[str, tuple[Tensor, Tensor]]", wanted: "dict[str, tuple[Tensor, Tensor]]", tap: str
-) -> Tensor:
-    return sum(  # type: ignore[return-value]
-        (_each_mse(a, b) for a, b in zip(found[tap], wanted[tap], strict=True)), torch.zeros(())
-    )
+def _each_style_loss(found: Moments, wanted: Moments, tap: str) -> Tensor:
+    (mean, std), (mean_wanted, std_wanted) = found[tap], wanted[tap]
+    return _each_mse(mean, mean_wanted) + _each_mse(std, std_wanted)

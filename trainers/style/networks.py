@@ -82,7 +82,7 @@ def with_styles(stylizer: Stylizer, names: Sequence[str]) -> Stylizer:
         if name in stylizer.styles:
             raise ConfigError(f"styles: the network has a style {shorten(name)} already; rename the file")
     norm = StyleRoutes(old.num_features, (*old.router.names, *names))
-    grown = Stylizer(stylizer.encoder, norm, stylizer.decoder, stylizer.tap)  # type: ignore[arg-type]
+    grown = Stylizer(stylizer.encoder, norm, stylizer.decoder, stylizer.tap)
     kept = len(old.router.names) * old.num_features
     with torch.no_grad():
         for name, parameter in norm._parameters.items():
@@ -105,4 +105,4 @@ def freeze_all_but_routes(stylizer: Stylizer, kept: int) -> None:
         table = stylizer.norm._parameters[name]
         assert table is not None
         table.requires_grad_(True)
-        table.register_hook(new_only)
+        table.register_hook(new_only)  # type: ignore[no-untyped-call]

@@ -38,14 +38,14 @@ def _blocks(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
     """Rectangles with dark lines between them."""
     cuts = [np.sort(draw.random(draw.integers(3, 7))) for _ in grid]
     column, row = (np.searchsorted(c, axis) for c, axis in zip(cuts, grid, strict=True))
-    picture = palette[draw.integers(0, len(palette), (9, 9))[row, column]]
+    picture: Picture = palette[draw.integers(0, len(palette), (9, 9))[row, column]]
     for c, axis in zip(cuts, grid, strict=True):
         picture[(np.abs(axis[..., None] - c) < 0.012).any(-1)] = 0.05
     return picture
 
 
 def _dots(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
-    picture = np.tile(palette[0], (*grid[0].shape, 1))
+    picture: Picture = np.tile(palette[0], (*grid[0].shape, 1))
     for _ in range(int(draw.integers(150, 500))):
         (cx, cy), radius = draw.random(2), draw.uniform(0.012, 0.04)
         inside = (grid[0] - cx) ** 2 + (grid[1] - cy) ** 2 < radius**2
@@ -59,7 +59,8 @@ def _waves(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
     angle, stripes = draw.random() * np.pi, draw.uniform(6, 16)
     place = (np.cos(angle) * grid[0] + np.sin(angle) * grid[1] + bent) * stripes
     shade = 0.85 + 0.3 * np.abs(place % 1 - 0.5)
-    return palette[np.floor(place).astype(int) % len(palette)] * shade[..., None]
+    picture: Picture = palette[np.floor(place).astype(int) % len(palette)] * shade[..., None]
+    return picture
 
 
 def _cells(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
@@ -68,14 +69,14 @@ def _cells(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
     distance = (grid[1][..., None] - points[:, 0]) ** 2 + (grid[0][..., None] - points[:, 1]) ** 2
     nearest = distance.argmin(-1)
     colours = draw.integers(0, len(palette), len(points))
-    picture = palette[colours[nearest]] * draw.uniform(0.8, 1.2, len(points))[nearest][..., None]
+    picture: Picture = palette[colours[nearest]] * draw.uniform(0.8, 1.2, len(points))[nearest][..., None]
     first, second = np.sqrt(np.partition(distance, 1, -1)[..., :2]).transpose(2, 0, 1)
     picture[second - first < 0.008] = 0.1
     return picture
 
 
 def _hatching(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
-    picture = np.tile(palette[0] * 0.3 + 0.7, (*grid[0].shape, 1))
+    picture: Picture = np.tile(palette[0] * 0.3 + 0.7, (*grid[0].shape, 1))
     for _ in range(int(draw.integers(300, 700))):
         (cx, cy), angle, length = draw.random(2), draw.normal(0.8, 0.3), draw.uniform(0.05, 0.15)
         along = (grid[0] - cx) * np.cos(angle) + (grid[1] - cy) * np.sin(angle)
@@ -89,7 +90,8 @@ def _clouds(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
     height = _sum_of_waves(draw, grid, 8, (-4, 5), (-4, 5), 1.0)
     height = (height - height.min()) / np.ptp(height) * (len(palette) - 1.01)
     below, share = height.astype(int), (height % 1)[..., None]
-    return palette[below] * (1 - share) + palette[below + 1] * share
+    picture: Picture = palette[below] * (1 - share) + palette[below + 1] * share
+    return picture
 
 
 def _tiles(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
@@ -97,7 +99,7 @@ def _tiles(draw: np.random.Generator, grid: Grid, palette: Picture) -> Picture:
     count = int(draw.integers(5, 14))
     parity = (np.floor(grid[0] * count) + np.floor(grid[1] * count)).astype(int) % 2
     disc = sum(((axis * count) % 1 - 0.5) ** 2 for axis in grid) < 0.1
-    picture = palette[parity]
+    picture: Picture = palette[parity]
     picture[disc] = palette[2 + parity[disc]]
     return picture
 

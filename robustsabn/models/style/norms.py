@@ -57,9 +57,8 @@ class IlmIN(nn.Module):
 
     def affine(self, mean: Tensor, std: Tensor) -> Pair:
         """Gain and shift (N, C, 1, 1) from the mean and deviation (N, C, 1, 1) of the style."""
-        groups = mean.flatten(1).unflatten(1, (-1, self.group))
-        key_mean = groups.mean(2)
-        within = std.flatten(1).unflatten(1, (-1, self.group)).square().mean(2)
+        groups, deviations = (v.reshape(len(v), -1, self.group) for v in (mean, std))
+        key_mean, within = groups.mean(2), deviations.square().mean(2)
         key_std = (within + groups.var(2, correction=0)).sqrt()
         gain = torch.sigmoid(self.gain(self.embed(key_std).relu()))
         shift = torch.tanh(self.shift(self.embed(key_mean).relu()))

@@ -16,6 +16,7 @@ from robustsabn.models.style.decoder import build_decoder
 from robustsabn.models.style.encoders import Encoder
 from robustsabn.models.style.norms import IlmIN, Mix, Style, StyleRoutes, StyleStatistics, build_norm
 from robustsabn.routing import route
+from robustsabn.routing.selections import Selection
 from robustsabn.text import nearest, quote
 
 __all__ = ["Stylizer", "build_stylizer"]
@@ -68,8 +69,8 @@ class Stylizer(nn.Module):
                 )
             mean, std = (value[..., None, None] for value in style)
             return self.norm.affine(mean, std)
-        if isinstance(style, (list, tuple)):
-            return self._mixed(style)
+        if isinstance(style, Sequence) and not isinstance(style, str):
+            return self._mixed(cast("Mix", style))
         if not isinstance(self.norm, StyleRoutes):
             raise InputError(
                 f"style is {quote(style)}, but this network takes a style from a picture; give "
@@ -82,7 +83,7 @@ class Stylizer(nn.Module):
             raise InputError(
                 f"no style is called {quote(style)}{nearest(style, self.styles)}; there are: {allowed}"
             )
-        with route(self, style):
+        with route(self, cast("Selection", style)):
             return self.norm.selected()
 
     def normalise(

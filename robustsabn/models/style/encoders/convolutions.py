@@ -60,7 +60,8 @@ class Convolutions(nn.Module):
 
     def weight(self, k: int) -> Tensor:
         """The kernel (C_out, C_in, 3, 3) of convolution `k`."""
-        return self.weights[k]
+        weight: Tensor = self.weights[k]
+        return weight
 
 
 class RandomConvolutions(Convolutions):
@@ -79,7 +80,8 @@ class RandomConvolutions(Convolutions):
         self.calibrated = tuple(f"{part}.{k}" for part in ("biases", "gains") for k in range(len(self.gains)))
 
     def weight(self, k: int) -> Tensor:
-        return self.weights[k] * self.gains[k].view(-1, 1, 1, 1)
+        weight: Tensor = self.weights[k] * self.gains[k].view(-1, 1, 1, 1)
+        return weight
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
