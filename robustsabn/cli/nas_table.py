@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.cli.nas_score import read_architecture
     from robustsabn.cli.support.targets import file_to_write
     from robustsabn.report.console import output, progress_bar
-    from robustsabn.trainers.nas.cell_table import choose_cells, make_table
+    from robustsabn.trainers.nas.cell_table import agreement_of_seeds, choose_cells, make_table
     from robustsabn.trainers.nas.config import NasConfig
     from robustsabn.trainers.tasks import load_config
 
@@ -67,28 +67,29 @@ def run(args: argparse.Namespace) -> None:
             shlex.join(["robustsabn", *args.argv]),
             lambda done, total, note: bar.update(task, completed=done, note=note),
         )
-    console.print(_printed(table))
+    console.print(_printed(table, agreement_of_seeds(path)))
     print(f"written to {path}")
 
 
-def _printed(table: "Table") -> "Printed":
-    """The spread of the accuracies, and three cells that are easy to imagine."""
+def _printed(table: "Table", tau: float | None) -> "Printed":
+    """The spread of the accuracies, three cells that are easy to imagine, and how alike two seeds rank."""
     from statistics import quantiles
 
     from robustsabn.report.console import result_table
+    from robustsabn.text import counted
     from robustsabn.trainers.nas.cell_table import LANDMARKS
 
     (dataset,) = table.datasets
     accuracies = sorted(table.accuracy(cell, dataset) for cell in table.cells)
     quarters = quantiles(accuracies, n=4, method="inclusive") if len(accuracies) > 1 else accuracies * 3
+    spread = ("lowest", "a quarter is below", "half are below", "three quarters are below", "best")
     names = ("no operation", "only skips", "only 3x3 convolutions")
     rows = {
-        "lowest": accuracies[0],
-        **dict(
-            zip(("a quarter is below", "half are below", "three quarters are below"), quarters, strict=True)
-        ),
-        f"best: {table.best(dataset)}": accuracies[-1],
+        **dict(zip(spread, (accuracies[0], *quarters, accuracies[-1]), strict=True)),
         **{name: table.accuracy(cell, dataset) for name, cell in zip(names, LANDMARKS, strict=True)},
     }
-    title = f"test accuracy of {len(table):,} cells"
-    return result_table(title, ["", "%"], [(name, f"{value:.2f}") for name, value in rows.items()])
+    shown = [(name, f"{value:.2f}") for name, value in rows.items()]
+    if tau is not None:
+        shown.append(("Kendall's tau of seeds 0 and 1", f"{tau:.2f}"))
+    title = f"test accuracy of {counted(len(table), 'cell')}\nbest: {table.best(dataset)}"
+    return result_table(title, ["", "%"], shown)

@@ -12,7 +12,7 @@ from robustsabn.cli import main
 from robustsabn.errors import UsageError
 from robustsabn.nas import Cell, all_cells, read_table
 from robustsabn.trainers.nas import cell_table
-from robustsabn.trainers.nas.cell_table import LANDMARKS, choose_cells, make_table
+from robustsabn.trainers.nas.cell_table import LANDMARKS, agreement_of_seeds, choose_cells, make_table
 from robustsabn.trainers.nas.config import NasConfig, NasTest
 from robustsabn.trainers.nas.division import divide
 from robustsabn.trainers.nas.scratch import accuracy_from_scratch
@@ -99,6 +99,15 @@ def test_it_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.read_bytes() == whole.read_bytes()
 
 
+def test_the_agreement_of_seeds(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"{cell},0,{a},{b}" for cell, a, b in zip(CELLS, (10, 30, 20, 40), (1, 3, 2, 4), strict=True)]
+    path.write_text("\n".join(["# settings", "arch,t_test,t_test_seed0,t_test_seed1", *rows]))
+    assert agreement_of_seeds(path) == 1
+    path.write_text("\n".join(["arch,t_test,t_test_seed0", *(row.rpartition(",")[0] for row in rows)]))
+    assert agreement_of_seeds(path) is None
+
+
 def test_another_setting_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "small.csv"
     make_table(config(), CELLS[:1], path, "x")
@@ -126,6 +135,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr().out
     assert "test accuracy of 5 cells" in printed
     assert "only 3x3 convolutions" in printed
+    assert "Kendall's tau" not in printed  # of one seed
     assert f"robustsabn {' '.join(words)}" in out.read_text()
     assert main(["nas-score", "3,3,3,3,3,3", "--table", str(out)]) == 0
     assert "of 5" in capsys.readouterr().out

@@ -15,12 +15,13 @@ from robustsabn.errors import ConfigError, UsageError
 from robustsabn.files import make_folder, write_text
 from robustsabn.locks import LOCK, locked
 from robustsabn.nas import Cell, Table, all_cells, read_table
+from robustsabn.nas.agreement import kendall_tau
 from robustsabn.text import counted
 from robustsabn.trainers.nas.config import NasConfig
 from robustsabn.trainers.nas.division import Division, divide
 from robustsabn.trainers.nas.scratch import accuracy_from_scratch
 
-__all__ = ["LANDMARKS", "choose_cells", "make_table", "settings_of"]
+__all__ = ["LANDMARKS", "agreement_of_seeds", "choose_cells", "make_table", "settings_of"]
 
 LANDMARKS = tuple(Cell((operation,) * 6) for operation in (0, 1, 3))
 """Cells that every table has: no operation, only skips, only 3x3 convolutions."""
@@ -76,6 +77,17 @@ def make_table(
             write_text(path, text)
             known.add(cell)
     return read_table(path)
+
+
+def agreement_of_seeds(path: Path) -> float | None:
+    """Kendall's tau of the accuracies with seeds 0 and 1 in a file of `make_table`, beside which to read the
+    tau of a supernet. None without a second seed or cell."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = list(csv.reader(line for line in lines if not line.startswith("#")))
+    if len(rows) < 3 or len(rows[0]) < 4:
+        return None
+    first, second = ([float(row[place]) for row in rows[1:]] for place in (2, 3))
+    return kendall_tau(first, second)
 
 
 def settings_of(config: NasConfig, division: Division) -> str:
