@@ -258,6 +258,7 @@ def test_copies_have_routers_of_their_own() -> None:
     assert all(set(cell.routers) <= set(routers_of(other)) for cell in other.cells)
 
 
+@pytest.mark.slow
 def test_a_compiled_supernet_is_the_same_and_one_graph() -> None:
     model, x, weights = small("sabn"), images(), mixture().requires_grad_()
     graphs: list[Any] = []

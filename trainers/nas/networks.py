@@ -4,12 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustsabn.attacks.model.mode import BatchNormMode, attack_mode
-from robustsabn.conversion.convert import convert
 from robustsabn.data import ImageSet
-from robustsabn.layers import RoutedBatchNorm
+from robustsabn.layers import RoutedBatchNorm, RoutedBatchNorm2d
 from robustsabn.models.nas import Supernet, supernet
 from robustsabn.nas import Cell
 from robustsabn.trainers.loop.compiling import compile_network, uncompiled
@@ -51,10 +49,18 @@ def _synchronise(network: nn.Module) -> None:
     """Compute the batch statistics of all norms over the processes; names in the state dict stay the same."""
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, _BatchNorm):
-                setattr(parent, name, convert(layer, norm="bn", routes=1, sync=True))
-            elif isinstance(layer, RoutedBatchNorm):
+            if isinstance(layer, RoutedBatchNorm):  # one of torch's classes, too
                 layer.sync = True
+            elif isinstance(layer, nn.BatchNorm2d):
+                routed = RoutedBatchNorm2d(  # `convert` leaves norms alone that have no affine
+                    layer.num_features,
+                    routes=1,
+                    affine="shared" if layer.affine else "none",
+                    track_running_stats=layer.track_running_stats,
+                    sync=True,
+                )
+                routed.load_state_dict(layer.state_dict())
+                setattr(parent, name, routed)
 
 
 class Accuracies:

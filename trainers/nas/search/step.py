@@ -12,7 +12,7 @@ from robustsabn.attacks.model.mode import frozen_statistics
 from robustsabn.layers.moments import wide
 from robustsabn.models.nas import Supernet
 from robustsabn.nas import Cell
-from robustsabn.routing import maybe_route
+from robustsabn.routing import route
 from robustsabn.trainers.loop.compiling import compiled
 from robustsabn.trainers.loop.draws import generator
 from robustsabn.trainers.loop.run import Run
@@ -38,7 +38,7 @@ class Way:
     def logits(self, supernet: Supernet, x: Tensor) -> Tensor:
         """Logits (n, num_classes) of images x (n, C, H, W) in [0, 1]."""
         weights, path = self.edges
-        with maybe_route(supernet, self.routes):
+        with route(supernet, self.routes) if self.routes else nullcontext():
             z: Tensor = supernet(x, path if weights is None else weights, path)
         return z
 
