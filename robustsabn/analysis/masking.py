@@ -187,7 +187,7 @@ class _Images(NamedTuple):
     def made(self, model: Model, attack: PGD) -> Tensor:
         """The images of an attack, whose random starts are those of `seed`."""
         generator = torch.Generator(self.x.device).manual_seed(self.seed)
-        parts = zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True)
+        parts = zip(*(torch.split(t, self.batch_size) for t in (self.x, self.y)), strict=True)
         return torch.cat([attack(model, x, y, generator=generator) for x, y in parts])
 
     def verdicts(self, model: Model, x_adv: Tensor) -> _Verdicts:
