@@ -55,7 +55,7 @@ def test_a_cell_is_placed_on_every_data_set(tmp_path: Path) -> None:
     accuracy = made_up(SKIPS)
     assert found["table_accuracy"] == pytest.approx((90 - accuracy) / 100)
     assert found["placed"]["digits"]["accuracy"] == pytest.approx(accuracy / 100)
-    assert {place["of"] for place in found["placed"].values()} == {15_625}
+    assert {place["cells"] for place in found["placed"].values()} == {15_625}
     rows = RESULTS.table(evaluation(**found), "best checkpoint")
     console = Console(width=200)
     with console.capture() as shown:

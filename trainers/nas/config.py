@@ -138,6 +138,8 @@ class NasConfig(RunConfig):
         longer = self.schedule_epochs is None or self.schedule_epochs >= self.epochs
         check(longer, f"schedule_epochs {self.schedule_epochs} is less than epochs, {self.epochs}")
         check(self.precision != "fp16", "precision: a search trains in fp32 or bf16, not fp16")
+        mixes = self.search.startswith("darts")
+        check(mixes or not self.compile, f"compile: {self.search} has another graph each step; leave it out")
         check(self.ema is None, "ema: a search has no averaged weights; leave it out")
         check(self.augment.mix == "none", "augment.mix: a search needs single labels; leave it out")
         routed = self.norm in ("ccbn", "sabn")

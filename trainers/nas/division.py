@@ -85,9 +85,9 @@ def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
 
 
 def _by_file(config: NasConfig) -> Division:
+    split = _read_split(config.division)
     if config.images is not None:
         raise ConfigError("division: a split file names images of the whole set; leave out images")
-    split = _read_split(config.division)
     data = load(config.data, validation=0, download=config.download)
     part = next((part for part, names in HALVES.items() if set(names) <= split.keys()), None)
     if part is None:

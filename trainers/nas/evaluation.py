@@ -21,6 +21,9 @@ from robustsabn.trainers.runs.monitor import Monitor
 
 __all__ = ["Evaluator"]
 
+ROBUST = "robustsabn train RECIPE model=nas-bench-201"
+"""The beginning of the command that trains a found cell."""
+
 
 class Evaluator:
     """Measures the supernet on held-out images, places the found cell in the table, and draws both."""
@@ -59,6 +62,8 @@ class Evaluator:
         if self.config.test.epochs is not None:
             measured = replace(measured, **self._from_scratch(cell))
         self.monitor.table(RESULTS.table(measured, heading))
+        if kind == "test":
+            self.monitor.say(f"robust training of this cell: {ROBUST} model_options.cell='{cell}'")
         self.monitor.record(kind, step, measured.to_dict())
         return measured
 
@@ -95,12 +100,15 @@ class Evaluator:
         )
 
     def _from_scratch(self, cell: Cell) -> dict[str, Any]:
-        """Test accuracies of the cell trained alone, and the rank that their mean has in the table."""
+        """Test accuracies of the cell trained alone; by their mean it gets a rank if the table lacks it."""
         found = shared(
             self.run.accelerator,
             lambda: scratch(self.config, self.division, cell, self.monitor, self.run.accelerator.device),
         )
-        return {"scratch": tuple(found), "scratch_accuracy": fmean(found)}
+        mean = fmean(found)
+        lacking = self.judge is not None and cell not in self.judge.table
+        place = self.judge.place_by(mean) if self.judge is not None and lacking else {}
+        return {"scratch": tuple(found), "scratch_accuracy": mean, **place}
 
     def _draw(self, step: int, cell: Cell) -> None:
         drawn = [entry for entry in self.monitor.validations if "architecture" in entry]

@@ -130,12 +130,16 @@ def _rows(measured: NasEvaluation) -> list[list[str]]:
     numbers = measured.numbers()
     rows = []
     for name, place in measured.placed.items():
-        rank = f"rank {place['rank']:,} of {place['of']:,} (percentile {place['percentile']:.1f})"
+        rank = f"rank {place['rank']:,} of {place['cells']:,} (percentile {place['percentile']:.1f})"
         regret = f"regret {percent(place['regret'])}"
         rows.append(
             [f"{name}, test accuracy in the table", f"{percent(place['accuracy'])}, {rank}, {regret}"]
         )
-    shown = ("scratch_accuracy", "accuracy", "path_accuracy", "kendall_tau", "spearman_rho", "skips")
+    if measured.scratch_accuracy is not None:
+        by_it = measured.rank is not None and not measured.placed
+        rank = f", which is rank {measured.rank:,} in {measured.dataset}" if by_it else ""
+        rows.append([COLUMNS["scratch_accuracy"].heading, percent(measured.scratch_accuracy) + rank])
+    shown = ("accuracy", "path_accuracy", "kendall_tau", "spearman_rho", "skips")
     rows += [[COLUMNS[name].heading, COLUMNS[name].text(numbers[name])] for name in shown if name in numbers]
     rows.append(["FLOPs", f"{measured.flops / 1e6:.2f} M"])
     rows.append(["parameters", f"{measured.parameters:,}"])

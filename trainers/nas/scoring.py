@@ -1,6 +1,7 @@
 """A table of trained cells as the judge: ranks of the found cell, and of the paths of the supernet."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from robustsabn.errors import ConfigError
 from robustsabn.nas import Cell
 from robustsabn.nas.agreement import kendall_tau, spearman_rho
+from robustsabn.nas.scores import score
 from robustsabn.nas.sources import open_table
 from robustsabn.text import nearest, quote
 from robustsabn.trainers.nas.config import NasConfig
@@ -57,24 +59,21 @@ class Judge:
         """Where `cell` stands in the table; nothing if the table does not have it."""
         if cell not in self.table:
             return {}
-        placed = {name: self._placed(cell, name) for name in self.table.datasets}
+        placed = score(self.table, cell)
         own = placed[self.dataset]
         return {
-            "placed": placed,
+            "placed": {name: asdict(each) for name, each in placed.items()},
             "dataset": self.dataset,
-            "table_accuracy": own["accuracy"],
-            "rank": own["rank"],
-            "regret": own["regret"],
+            "table_accuracy": own.accuracy,
+            "rank": own.rank,
+            "regret": own.regret,
         }
 
-    def _placed(self, cell: Cell, dataset: str) -> dict[str, float]:
-        return {
-            "accuracy": self.table.accuracy(cell, dataset) / 100,
-            "rank": self.table.rank(cell, dataset),
-            "of": len(self.table.cells),
-            "percentile": self.table.percentile(cell, dataset),
-            "regret": self.table.regret(cell, dataset) / 100,
-        }
+    def place_by(self, accuracy: float) -> dict[str, Any]:
+        """Where a cell of this accuracy, which the table does not have, would stand in it."""
+        best = self.table.accuracy(self.table.best(self.dataset), self.dataset)
+        rank = self.table.rank_of(100 * accuracy, self.dataset)
+        return {"dataset": self.dataset, "rank": rank, "regret": best / 100 - accuracy}
 
 
 def _dataset(config: NasConfig, known: Sequence[str]) -> str:
