@@ -55,7 +55,7 @@ def stylised(stylizer: Stylizer, contents: Pictures, styles: Pictures) -> tuple[
             results[content, name] = stylizer.stylize(x, statistics)
             seconds.append(time.process_time() - began)
     for x in contents.values():
-        again = stylizer.stylize(x, statistics, alpha=0.0)
+        again = stylizer.stylize(x, stylizer.style_statistics(x), alpha=0.0)
         errors.append(-10 * float((again - x).square().mean().log10()))
     return results, sum(errors) / len(errors), median(seconds)
 

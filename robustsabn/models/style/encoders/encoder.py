@@ -59,10 +59,9 @@ class Encoder(nn.Module):
         For a network that does not say, two convolutions for each tap and a pooling for each factor 2.
         """
         self.check_tap(tap)
-        own = getattr(self.body, "layout", None)
-        if callable(own):
-            found: tuple[int, ...] = own(tap)
-            return found
+        own: Any = getattr(self.body, "layout", None)
+        if own is not None:
+            return tuple(own(tap))
         layers, stride = list[int](), 1
         for name in self.taps[: self.taps.index(tap) + 1]:
             while stride < self.stride[name]:
@@ -87,8 +86,8 @@ class Encoder(nn.Module):
         The divisor of a channel is at least a fifth of the mean over the channels, so that one that is hardly
         ever active does not dominate the losses.
         """
-        own = getattr(self.body, "calibrate", None)
-        if callable(own):
+        own: Any = getattr(self.body, "calibrate", None)
+        if own is not None:
             own(pictures)
         found = self._features(pictures, None)
         for i, tap in enumerate(self.taps):
