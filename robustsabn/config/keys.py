@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from functools import partial
 from itertools import pairwise
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -90,7 +91,7 @@ def _keys(cls: type, default: Any, path: str, choice: str) -> Iterator[Key]:
             yield Key(
                 type=_type(hints[name]),
                 default="required" if required else written(value),
-                range=_range(members, lambda given, name=name: _accepts(default, name, given), value),
+                range=_range(members, partial(_accepts, default, name), value),
                 **row,
             )
 
