@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from robustsabn.errors import InputError
 from robustsabn.layers import instance_moments
 from robustsabn.models.style import Encoder, build_stylizer
+from robustsabn.models.style.encoders.convolutions import Convolutions
 from robustsabn.style import Picture, picture_statistics, stylize, transfer
 from robustsabn.style.tiles import MomentSums, fade_in, spans, tiles
 from tests.helpers.style.stylizers import random_stylizer
@@ -110,6 +111,24 @@ class Shifts(nn.Module):
 def test_the_reach_is_as_far_as_the_network_sees(far: int) -> None:
     stylizer = build_stylizer(Encoder(Shifts(far), "shifts"))
     assert transfer.reach(stylizer) == far + 1  # and one of the decoder's convolution
+
+
+def test_tiles_of_a_network_as_deep_as_a_vgg_give_the_whole_picture() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        body = Convolutions((16, 16, 0, 16, 16, 0, 16, 16, 16, 16, 0, 16))  # a thin VGG-19, to relu4_1
+        for weight in body.weights:
+            nn.init.kaiming_normal_(weight)
+        stylizer = build_stylizer(Encoder(body, "thin"), "saadain").eval()
+    # convolutions: 2 at full size, 2 at a half, 4 at a quarter, 1 at an eighth, and as many in the decoder
+    seen = 2 * (2 + 2 * 2 + 4 * 4 + 8)
+    assert seen <= transfer.reach(stylizer) <= seen + 8  # whole positions of eight pixels
+    content = noise(60, 500)
+    style = picture_statistics(stylizer, noise(64, 64))
+    whole = stylize(stylizer, content, style).pixels
+    parted = stylize(stylizer, content, style, tile=256).pixels
+    assert np.abs(parted.astype(int) - whole).max() <= 1
+    assert whole.std() > 1
 
 
 def test_a_network_that_sees_everything_has_tiles_that_fade_into_each_other() -> None:
