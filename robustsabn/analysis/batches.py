@@ -45,7 +45,8 @@ class RouteBatch(NamedTuple):
     name: str = ""
 
 
-Routes: TypeAlias = "Sequence[RouteBatch | tuple[Any, ...]]"
+Routes: TypeAlias = "Sequence[tuple[Any, ...]]"
+"""A `RouteBatch` for each route, or plain tuples of their first fields."""
 
 
 def batches_of(
