@@ -23,7 +23,7 @@ def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
     """
     from scipy.stats import kendalltau
 
-    return float(kendalltau(a, b).statistic) if _comparable(a, b) else 0.0
+    return float(kendalltau(a, b)[0]) if _comparable(a, b) else 0.0
 
 
 def spearman_rho(a: Sequence[float], b: Sequence[float]) -> float:
@@ -33,7 +33,7 @@ def spearman_rho(a: Sequence[float], b: Sequence[float]) -> float:
     """
     from scipy.stats import spearmanr
 
-    return float(spearmanr(a, b).statistic) if _comparable(a, b) else 0.0
+    return float(spearmanr(a, b)[0]) if _comparable(a, b) else 0.0
 
 
 def _comparable(a: Sequence[float], b: Sequence[float]) -> bool:

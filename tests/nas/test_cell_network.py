@@ -125,7 +125,8 @@ def written_out(network: CellNetwork, cell: Cell, x: Tensor) -> Tensor:
             skip = F.conv2d(F.avg_pool2d(h, 2), state[f"{key}.shortcut.1.weight"])
             h = conv(conv(h, f"{key}.conv_a", 2), f"{key}.conv_b") + skip
     h = norm(h, "bn").clamp(min=0).mean((2, 3))
-    return h @ state["linear.weight"].T + state["linear.bias"]
+    logits: Tensor = h @ state["linear.weight"].T + state["linear.bias"]
+    return logits
 
 
 @pytest.mark.parametrize("number", [0, 1, 194, 4711, 12345, 15624])

@@ -64,7 +64,7 @@ def train_cell(network: nn.Module, batches: Batches, epochs: int) -> None:
     for step, (x, y) in enumerate(batches.run(0, total)):
         set_learning_rate(optimizer, learning_rate(SCHEDULE, OPTIMISER.lr, step, total))
         optimizer.zero_grad()
-        F.cross_entropy(network(x), y).backward()
+        torch.autograd.backward(F.cross_entropy(network(x), y))
         optimizer.step()
 
 
@@ -72,7 +72,7 @@ def train_cell(network: nn.Module, batches: Batches, epochs: int) -> None:
 def share_correct(network: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 500) -> float:
     """The accuracy of `network`, as it is, on images."""
     hits = torch.zeros((), dtype=torch.long, device=device)
-    for places in torch.arange(len(images)).split(batch_size):
+    for places in torch.split(torch.arange(len(images)), batch_size):
         x, y = images.batch(places, device)
         hits += (network(x).argmax(1) == y).sum()
     return hits.item() / len(images)
