@@ -16,7 +16,7 @@ from robustsabn.trainers.style.networks import build_network, with_styles
 from robustsabn.trainers.style.pictures import crops, draw_places
 from robustsabn.trainers.style.step import StyleStep
 from tests.helpers.device import META, no_copies
-from tests.helpers.style_case import OWN
+from tests.helpers.style.case import OWN
 
 
 @pytest.mark.parametrize("reconstruct", [False, True])

@@ -13,7 +13,7 @@ from robustsabn.models.style import build_encoder
 from robustsabn.models.style.decoder import build_decoder
 from robustsabn.models.style.encoders.convolutions import VGG16, VGG19
 from robustsabn.models.style.encoders.encoder import FLOOR, Encoder
-from tests.helpers.style_case import OWN, Own
+from tests.helpers.style.case import OWN, Own
 
 TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -13,7 +13,7 @@ from robustsabn.layers import AdaIN, SaAdaIN
 from robustsabn.layers.adain import instance_moments
 from robustsabn.models.style import NORMS, StyleStatistics, Stylizer, build_encoder, build_stylizer
 from robustsabn.models.style.norms import IlmIN, StyleRoutes, build_norm
-from tests.helpers.style_case import OWN
+from tests.helpers.style.case import OWN
 
 
 def statistics(n: int = 1) -> StyleStatistics:

@@ -22,7 +22,7 @@ from robustsabn.trainers.style.task import StyleTraining
 from robustsabn.trainers.tasks import load_config
 from tests.helpers.launch import launch
 from tests.helpers.runs import metrics, same
-from tests.helpers.style_case import tiny
+from tests.helpers.style.case import tiny
 
 
 @pytest.fixture(autouse=True)
