@@ -52,15 +52,22 @@ _HOMES = {
 
 
 def train(
-    config: str | Path | Mapping[str, Any] | RunConfig = "digits",
-    overrides: Sequence[str] = (),
+    config: str | Path | Mapping[str, Any] | RunConfig | None = None,
+    overrides: Sequence[str | Mapping[str, Any]] | Mapping[str, Any] = (),
     resume: bool = False,
+    **settings: Any,
 ) -> RunResult[Any]:
     """Train, evaluate the best checkpoint, and write both to a run folder.
 
-    - config: a YAML file, the name of a packaged recipe, a mapping or a `TrainConfig`.
-    - overrides: such as "attack.eps=4/255"; they override `config`.
+    - config: a YAML file, the name of a packaged recipe, a mapping or a `TrainConfig`. Without it, the recipe
+      "digits", or the defaults of `TrainConfig` if `settings` have a model or data.
+    - overrides: such as {"attack.eps": 4 / 255} or ["attack.eps=4/255"]; they override `config`.
     - resume: continue exactly from the last checkpoint of the run folder.
+    - settings: further overrides, such as epochs=5 or attack={"eps": 4 / 255}.
+
+    `model` may be a torch.nn.Module, which is copied. `data` may be a torch Dataset or DataLoader, a Hugging
+    Face dataset, a pair of tensors (images, labels), or several of them, as (train, test) or by the names
+    "train", "validation" and "test". Another process that resumes such a run must be given both again.
 
     SIGINT, SIGTERM and SIGUSR1 finish the step, save, and raise `Interrupted`; the final evaluations stop at
     once. The caller's global random state is restored. Raises ConfigError, DataError, ModelError,
@@ -77,9 +84,10 @@ def train(
     """
     from robustsabn.trainers.loop.loop import run
     from robustsabn.trainers.runs.folder import run_name
-    from robustsabn.trainers.tasks import load_config, task_class
+    from robustsabn.trainers.tasks import load_config, start_from, task_class
 
-    chosen = load_config(config, overrides)
+    config, told = start_from(config, overrides, settings)
+    chosen = load_config(config, told)
     return run(chosen, task_class(chosen), run_name(config), resume)
 
 

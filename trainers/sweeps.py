@@ -1,7 +1,7 @@
 """Trains one configuration with several seeds, one after the other, and compares the runs."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 import robustsabn.config
+from robustsabn.config.loader import Overrides, listed
 from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.locks import LOCK, locked
 from robustsabn.scalars import whole
@@ -23,7 +24,7 @@ from robustsabn.trainers.processes.stopping import Stop
 from robustsabn.trainers.runs.comparison_page import print_comparison
 from robustsabn.trainers.runs.folder import RunFolder, run_name
 from robustsabn.trainers.runs.metrics import read_records
-from robustsabn.trainers.tasks import load_config, task_class
+from robustsabn.trainers.tasks import Config, load_config, start_from, task_class
 
 __all__ = ["Seeds", "common", "split", "sweep"]
 
@@ -54,22 +55,23 @@ def split(overrides: Sequence[str]) -> tuple[tuple[int, ...] | None, list[str]]:
     return (robustsabn.config.load(Seeds, overrides=own).seeds if own else None), rest
 
 
-def common(config: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str] = ()) -> RunConfig:
+def common(config: Config, overrides: Overrides = ()) -> RunConfig:
     """The configuration that all runs of a sweep share.
 
     Raises ConfigError if `overrides` set a single seed.
     """
-    clash = [word for word in overrides if word.startswith("seed=")]
-    if clash:
-        raise ConfigError(f"{clash[0]} beside seeds=: leave it out, or seeds= for a single run")
+    for one in listed(overrides):
+        if one.startswith("seed=") if isinstance(one, str) else "seed" in one:
+            raise ConfigError("seed= beside seeds=: leave it out, or seeds= for a single run")
     return load_config(config, overrides)
 
 
 def sweep(
-    config: str | Path | Mapping[str, Any] | RunConfig = "digits",
-    overrides: Sequence[str] = (),
+    config: Config | None = None,
+    overrides: Overrides = (),
     seeds: Sequence[int] = (0, 1, 2),
     resume: bool = False,
+    **settings: Any,
 ) -> Comparison:
     """Train with each of `seeds`, one after the other, in OUT/seed-0, OUT/seed-1, …, and compare the results.
 
@@ -88,7 +90,8 @@ def sweep(
     """
     if not isinstance(seeds, Sequence) or any(whole(seed) is None for seed in seeds):
         raise ConfigError(f"seeds are {quote(seeds)}; give distinct whole numbers from 0, such as [0, 1, 2]")
-    chosen, shared_config = Seeds(tuple(seeds)).seeds, common(config, overrides)
+    config, told = start_from(config, overrides, settings)
+    chosen, shared_config = Seeds(tuple(seeds)).seeds, common(config, told)
     acc = start(shared_config)
     console = Console(quiet=not acc.is_main_process, soft_wrap=True, highlight=False)
     # only the main process looks: another process may already have created files

@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import robustsabn.config
-from robustsabn.config.loader import read_mapping
+from robustsabn.config.loader import Overrides, listed, read_mapping
 from robustsabn.errors import ConfigError
 from robustsabn.text import nearest, quote
 from robustsabn.trainers.config import RunConfig
+from robustsabn.trainers.given import check_given, named
 
 if TYPE_CHECKING:
     from robustsabn.trainers.loop.task import Task
     from robustsabn.trainers.runs.folder import RunFolder
 
-__all__ = ["TASKS", "load_config", "read_run", "task_class"]
+__all__ = ["TASKS", "Config", "load_config", "read_run", "start_from", "task_class"]
+
+Config = str | Path | Mapping[str, Any] | RunConfig
 
 # each NAME is a package robustsabn.trainers.NAME with CONFIG in config.py and TASK in task.py
 TASKS = ("adversarial", "gan", "nas", "style")
 
 
-def load_config(
-    config: str | Path | Mapping[str, Any] | RunConfig, overrides: Sequence[str] = ()
-) -> RunConfig:
-    """The configuration of a run, in the class of its `task`. Raises as `robustsabn.config.load`."""
+def load_config(config: Config, overrides: Overrides = ()) -> RunConfig:
+    """The configuration of a run, in the class of its `task`; objects in it get a name.
+
+    Raises as `robustsabn.config.load`, and ConfigError for objects that have to be given again.
+    """
+    own = [named(one) if isinstance(one, Mapping) else one for one in listed(overrides)]
     if isinstance(config, RunConfig):
-        return robustsabn.config.load(type(config), config, overrides)
+        return robustsabn.config.load(type(config), config, own)
     mapping = read_mapping(config)
+    if not isinstance(config, (str, Path)):
+        mapping = named(mapping)
     name = mapping.get("task", TASKS[0])
-    for override in overrides:
-        key, _, value = override.partition("=")
-        name = value if key == "task" else name
-    return robustsabn.config.load(_config_class(name), mapping, overrides)
+    for one in own:
+        for key, value in [one.partition("=")[::2]] if isinstance(one, str) else one.items():
+            name = value if key == "task" else name
+    loaded = robustsabn.config.load(_config_class(name), mapping, own)
+    check_given(loaded)
+    return loaded
+
+
+def start_from(
+    config: Config | None, overrides: Overrides, settings: Mapping[str, Any]
+) -> tuple[Config, list[str | Mapping[str, Any]]]:
+    """The configuration to start from, by default a recipe or nothing, and all overrides in order."""
+    told = [*listed(overrides), *([settings] if settings else [])]
+    if config is None:
+        config = {} if {"model", "data"} & set(settings) else "digits"
+    return config, told
 
 
 def task_class(config: RunConfig) -> type[Task[Any, Any]]:

@@ -28,17 +28,19 @@ from robustsabn.errors import ConfigError
 from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote, shorten
 
-__all__ = ["choices", "dump", "load", "number", "read_mapping", "recipes", "to_dict"]
+__all__ = ["Overrides", "choices", "dump", "listed", "load", "number", "read_mapping", "recipes", "to_dict"]
 
 T = TypeVar("T")
+Overrides = Sequence[str | Mapping[str, Any]] | Mapping[str, Any]
 
 
 def load(
-    cls: type[T], given: str | Path | Mapping[str, Any] | T | None = None, overrides: Sequence[str] = ()
+    cls: type[T], given: str | Path | Mapping[str, Any] | T | None = None, overrides: Overrides = ()
 ) -> T:
     """Build `cls` from a YAML file, a recipe's name, a mapping or an instance, and overrides.
 
-    An override is text such as "attack.eps=8/255". Raises ConfigError for an unknown key, a wrong type, a
+    Overrides are a mapping such as {"attack.eps": 8 / 255}, or a list of text such as "attack.eps=8/255" and
+    of mappings. Raises ConfigError for an unknown key, a wrong type, a
     missing value, and for values that the dataclasses reject.
     """
     if isinstance(given, (str, Path)):
@@ -46,13 +48,23 @@ def load(
     if given is not None and not isinstance(given, (cls, Mapping)):
         kind = type(given).__name__
         raise ConfigError(f"a configuration is a file, a recipe, a mapping or {cls.__name__}, not {kind}")
-    if isinstance(overrides, (str, bytes)) or not isinstance(overrides, Sequence):
-        raise ConfigError(f"overrides are {quote(overrides)}; give a list such as ['attack.eps=8/255']")
     base = given if isinstance(given, cls) else None
     layers: list[Layer] = [(given, "")] if isinstance(given, Mapping) else []
-    layers += [(_override(text), f"override {shorten(text)}") for text in overrides]
+    for one in listed(overrides):
+        layers += _layers(one)
     built: T = build(cls, base, layers, "")
     return built
+
+
+def listed(overrides: Overrides) -> list[str | Mapping[str, Any]]:
+    """Overrides as a list, each text or a mapping; ConfigError if they are neither."""
+    if isinstance(overrides, Mapping):
+        return [overrides]
+    if isinstance(overrides, (str, bytes)) or not isinstance(overrides, Sequence):
+        raise ConfigError(
+            f"overrides are {quote(overrides)}; give {{'attack.eps': 8 / 255}} or ['attack.eps=8/255']"
+        )
+    return list(overrides)
 
 
 def read_mapping(config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -79,16 +91,26 @@ def choices(registry: Registry) -> dict[str, Registry]:
     return {"choices": registry}
 
 
+def _layers(override: str | Mapping[str, Any]) -> list[Layer]:
+    if isinstance(override, Mapping):
+        return [(_tree(str(key), value), "") for key, value in override.items()]
+    return [(_override(override), f"override {shorten(override)}")]
+
+
 def _override(text: str) -> dict[str, Any]:
     if not isinstance(text, str):
         raise ConfigError(f"{quote(text)} is not an override; write key=value, for example attack.eps=8/255")
     key, equals, value = text.partition("=")
-    parts = key.split(".")
-    if not equals or not all(part.isidentifier() for part in parts):
+    if not equals or not all(part.isidentifier() for part in key.split(".")):
         raise ConfigError(f"{quote(text)} is not an override; write key=value, for example attack.eps=8/255")
-    tree: dict[str, Any] = {parts[-1]: Text(value)}
-    for part in reversed(parts[:-1]):
-        tree = {part: tree}
+    return _tree(key, Text(value))
+
+
+def _tree(key: str, value: Any) -> dict[str, Any]:
+    """Nested mappings for a dotted key."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    tree: dict[str, Any] = value
     return tree
 
 

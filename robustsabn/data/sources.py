@@ -12,15 +12,24 @@ from torch import Tensor
 from robustsabn.config import number
 from robustsabn.data.folder import read_folder
 from robustsabn.data.npz import read_npz
+from robustsabn.data.own import own_parts
 from robustsabn.data.public import PUBLIC, read_digits, read_public
 from robustsabn.data.sets import ImageSet
 from robustsabn.errors import DataError
+from robustsabn.given import is_given, recall
 from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote
+from robustsabn.user_code import OwnCode
 
-__all__ = ["SPECS", "Source", "count_classes", "read"]
+__all__ = ["SPECS", "Source", "count_classes", "own_source", "read"]
 
-SPECS = ("digits", *(f"{name}[:ROOT]" for name in PUBLIC), "imagefolder:PATH[,size=N][,white=V]", "npz:PATH")
+SPECS = (
+    "digits",
+    *(f"{name}[:ROOT]" for name in PUBLIC),
+    "imagefolder:PATH[,size=N][,white=V]",
+    "npz:PATH",
+    "path/to/file.py:FUNCTION",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,9 @@ def read(spec: str, download: bool = False) -> Source:
     """The set that `spec`, one of `SPECS`, names; DataError if it cannot be read or has another layout."""
     if not isinstance(spec, str):
         raise DataError(f"data is {quote(spec)}; give text, one of {', '.join(SPECS)}")
+    if is_given(spec):
+        given: Source = recall(spec, DataError)
+        return given
     name, _, rest = spec.partition(":")
     parts: Mapping[str, ImageSet]
     names: tuple[str, ...] | None
@@ -48,9 +60,24 @@ def read(spec: str, download: bool = False) -> Source:
         parts, names, notes = read_npz(given_path(rest, "the data", DataError))
     elif name == "imagefolder" and rest:
         parts, names, notes = read_folder(*_folder_options(spec, rest))
+    elif (code := OwnCode.split(spec)) is not None and ("." in code[0]):
+        return _from_code(spec, *code)
     else:
         raise DataError(f"unknown data {quote(spec)}{_hint(name, spec)}; allowed: {', '.join(SPECS)}")
     return Source(dict(parts), names, notes)
+
+
+def own_source(given: object, name: str) -> Source:
+    """The set in an object of the user, called `name` in messages; see `own_parts`."""
+    return given if isinstance(given, Source) else Source(*own_parts(given, name))
+
+
+def _from_code(spec: str, file: str, name: str) -> Source:
+    """The set that a function of the user's own file or module returns."""
+    code = OwnCode(file, DataError, "data of your own is path/to/file.py:FUNCTION")
+    with code.opened() as module:
+        made = code.attribute(module, name)
+        return own_source(code.run(made, spec) if callable(made) else made, spec)
 
 
 def _folder_options(spec: str, rest: str) -> tuple[Path, int, float | None]:
@@ -73,6 +100,8 @@ def _folder_options(spec: str, rest: str) -> tuple[Path, int, float | None]:
 
 
 def _hint(name: str, spec: str) -> str:
+    if spec.endswith(".py"):
+        return f"; name its function: {spec}:FUNCTION"
     if spec.endswith(".npz"):
         return f" (did you mean npz:{spec}?)"
     if os.path.isdir(spec):

@@ -1,5 +1,6 @@
 """Networks by specification, such as `nets.py:make` or `torchvision:resnet18`."""
 
+import copy
 import importlib
 from pathlib import Path
 
@@ -7,13 +8,14 @@ from torch import Tensor, nn
 
 from robustsabn.arguments import a_whole_number
 from robustsabn.errors import ModelError
+from robustsabn.given import is_given, recall
 from robustsabn.models.factory import from_code
 from robustsabn.models.libraries import from_timm, from_torchvision, normalized
 from robustsabn.models.normalize import Normalize
 from robustsabn.models.registry import build, names
 from robustsabn.models.weights import fill, read_weights
 from robustsabn.paths import given_path, sweep_runs
-from robustsabn.text import nearest, quote
+from robustsabn.text import nearest, one_line, quote
 from robustsabn.user_code import OwnCode
 
 __all__ = ["SPECS", "as_made", "resolve", "run_folder"]
@@ -73,6 +75,8 @@ def as_made(
 
 
 def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Normalize | None]:
+    if is_given(spec):
+        return _own_copy(spec), None
     source, _, name = spec.rpartition(":")
     if source == "torchvision":
         return from_torchvision(name, num_classes, in_channels)
@@ -83,6 +87,17 @@ def _fresh(spec: str, num_classes: int | None, in_channels: int | None) -> tuple
     if spec in names() and num_classes and in_channels:
         return build(spec, num_classes, in_channels), None
     raise ModelError(f"unknown model {quote(spec)}{_hint(spec)}; allowed: {SPECS}, {', '.join(names())}")
+
+
+def _own_copy(spec: str) -> nn.Module:
+    """A copy of a network that was given as an object, with its weights."""
+    try:
+        own: nn.Module = copy.deepcopy(recall(spec, ModelError))
+    except (TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"{spec} cannot be copied ({one_line(error)}); give a function that builds it: net.py:FUNCTION"
+        ) from error
+    return own
 
 
 def run_folder(spec: str, weights: str | Path | None = None) -> Path | None:

@@ -5,10 +5,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from robustsabn.data import ArraySet, ImageSet
 from robustsabn.data.augment import apply_crop_flip, draw_crop_flip
-from robustsabn.data.joined import JoinedSet
+from robustsabn.data.joined import JoinedSet, drawn, worker_processes
 from robustsabn.data.mixing import Mixing, draw_mixing
 from robustsabn.errors import ConfigError
 from robustsabn.trainers.config import Augment
@@ -86,6 +87,12 @@ class Batches:
         if self.images.in_memory if isinstance(self.images, JoinedSet) else isinstance(self.images, ArraySet):
             yield from map(self.at, range(start, stop))
             return
+        workers = worker_processes(self.images)
+        if workers is not None:  # transforms use the global random numbers of their process
+            for index, read in enumerate(self._by_processes(start, stop, workers), start):
+                x, y, mixing = read
+                yield self._augmented(index, (x.to(self.device), y.to(self.device), mixing), self.share)
+            return
         ahead: list[Future[Read]] = []
         with ThreadPoolExecutor(1) as reader:
             try:
@@ -96,6 +103,13 @@ class Batches:
             finally:
                 for future in ahead:
                     future.cancel()
+
+    def _by_processes(self, start: int, stop: int, workers: int) -> Iterator[Read]:
+        reader = _Reader(self)
+        source = torch.Generator()  # else each loader would draw from torch's own
+        return iter(
+            DataLoader(reader, None, sampler=range(start, stop), num_workers=workers, generator=source)
+        )
 
     def at(self, index: int, share: slice | None = None) -> Batch:
         """The batch with number `index`: this process's rows, or the rows `share`."""
@@ -126,10 +140,11 @@ class Batches:
         """The name of the random draws for `what`; different for each `purpose`."""
         return what if self.purpose == "order" else f"{self.purpose} {what}"
 
-    def _read(self, index: int, share: slice) -> Read:
+    def _read(self, index: int, share: slice, device: torch.device | None = None) -> Read:
         mixing = self._mixing(index, share)
         rows = share if mixing is None else mixing.rows
-        return *self.images.batch(self._places(index)[rows], self.device), mixing
+        images = drawn(self.images, derive(self.seed, self._for("transform"), index))
+        return *images.batch(self._places(index)[rows], device or self.device), mixing
 
     def _augmented(self, index: int, read: Read, share: slice) -> Batch:
         x, y, mixing = read
@@ -148,3 +163,13 @@ class Batches:
         _, height, width = self.shape
         seed = derive(self.seed, self._for("mix"), index)
         return draw_mixing(kind, self.batch_size, (height, width), alpha, seed, share)
+
+
+class _Reader(Dataset[Read]):
+    """The batches by number, read on the CPU in whichever process asks."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, index: int) -> Read:
+        return self.batches._read(index, self.batches.share, torch.device("cpu"))

@@ -27,6 +27,7 @@ from robustsabn.trainers.adversarial.evaluation.scoring import Scores, VotedScor
 from robustsabn.trainers.adversarial.evaluation.trained_routes import trained_routes
 from robustsabn.trainers.adversarial.runs.models import LoadedRun, load_run, load_run_config
 from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
+from robustsabn.trainers.given import named
 from robustsabn.trainers.loop.draws import generator
 from robustsabn.trainers.loop.precision import tensor_float32
 from robustsabn.trainers.runs.folder import RunFolder
@@ -239,8 +240,9 @@ def evaluate_run(
     n: int | None = None,
     device: torch.device | str | None = None,
     batch_size: int = 500,
-    data: str | None = None,
+    data: Any = None,
     seed: int = 0,
+    network: nn.Module | None = None,
 ) -> Evaluation:
     """Clean and PGD accuracy of a run on `n` test images of its data set (all by default), or of `data`.
 
@@ -248,6 +250,7 @@ def evaluate_run(
     - route: the name of a route, or "all" routes that the method trains.
     - attack: "pgd-STEPS" or "pgd-STEPS-RESTARTS", with the threat model of the training.
     - step_size: in image units; by default that of the training.
+    - data: as that of `train`; network: as that of `load_run_model`.
 
     Raises ConfigError for another attack, and CheckpointError, DataError or RouteError for a run, data or
     route that does not exist or cannot be read.
@@ -276,8 +279,8 @@ def evaluate_run(
     device = torch.device(
         chosen_device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     )
-    loaded = load_run(folder, checkpoint)
-    images = evaluated(loaded, data, n)
+    loaded = load_run(folder, checkpoint, network)
+    images = evaluated(loaded, named({"data": data})["data"], n)
     with tensor_float32(False):
         measured = evaluate(
             loaded.model.to(device),

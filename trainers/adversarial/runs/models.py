@@ -18,6 +18,7 @@ from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.checkpoints.edited import trained_with
 from robustsabn.trainers.checkpoints.files import read
 from robustsabn.trainers.checkpoints.state import checked, fill, images_of
+from robustsabn.trainers.given import network_name
 from robustsabn.trainers.methods import Method, unknown_method
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.tasks import TASKS
@@ -133,9 +134,14 @@ def _complete(written: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
+def load_run(folder: str | Path, checkpoint: str = "best", network: nn.Module | None = None) -> LoadedRun:
     """Load a run's trained network with its configuration and data set. Raises as `load_run_model`."""
     config = load_run_config(folder)
+    if network is not None and network_name(network) != config.model:
+        raise CheckpointError(
+            f"{folder} trained the network {config.model}, not {network_name(network)}; give one of the same "
+            "layers, or leave it out if the configuration can build it"
+        )
     stored = read(RunFolder(folder).checkpoints, checkpoint)
     place = RunFolder(folder).checkpoints / checkpoint
     classes, shape = images_of(checked(stored.state, place), place)
@@ -154,10 +160,13 @@ def load_run(folder: str | Path, checkpoint: str = "best") -> LoadedRun:
     )
 
 
-def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:
+def load_run_model(
+    folder: str | Path, checkpoint: str = "best", network: nn.Module | None = None
+) -> nn.Module:
     """The network that a run trained, with its routes, on the CPU and in eval mode.
 
-    `checkpoint`: "best", "last", "ema" or "swa". It takes images (N, C, H, W) in [0, 1] and returns logits
+    `checkpoint`: "best", "last", "ema" or "swa". `network`: for a run that was given its network as an object
+    by another process, one of the same layers. It takes images (N, C, H, W) in [0, 1] and returns logits
     (N, K). Raises CheckpointError if there is no such run or checkpoint, or if a file is truncated or
     altered.
 
@@ -171,4 +180,4 @@ def load_run_model(folder: str | Path, checkpoint: str = "best") -> nn.Module:
         ...     model(torch.rand(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    return load_run(folder, checkpoint).model
+    return load_run(folder, checkpoint, network).model
