@@ -1,6 +1,7 @@
 """The result of an evaluation as data: verdicts per sample, cost per attack, flags."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from robustsabn.files import write_text
+from robustsabn.report.numbers import eps_text, percent
+from robustsabn.report.shown import Shown, frame
 
 __all__ = ["FRAGILE", "AttackCost", "Flag", "ProgressEvent", "Report"]
 
@@ -83,6 +86,8 @@ class ProgressEvent:
     - left, total: points that this attack has still to finish, and all of its points.
     - robust, n: points that are still robust, and all points of the evaluation.
     - seconds: wall time of this attack so far.
+    - done, work: iterations of this attack over all points, so far and at most; a point that ends early
+      counts as whole. 0 if unknown.
 
     Example:
 
@@ -102,10 +107,12 @@ class ProgressEvent:
     robust: int
     n: int
     seconds: float
+    done: int = 0
+    work: int = 0
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Shown):
     """Verdicts of one evaluation; tensors have one row per sample, in the order of `ids`, on the CPU.
 
     - norm, eps, bounds: the threat model, eps in image units.
@@ -188,6 +195,27 @@ class Report:
     @property
     def backwards(self) -> int:
         return sum(attack.backwards for attack in self.attacks)
+
+    @property
+    def summary(self) -> str:
+        rates = f"clean {percent(self.clean_accuracy)}, robust {percent(self.robust_accuracy)}"
+        return f"{rates} of {self.n} images, {self.norm} eps {eps_text(self.eps)}, {self.version}"
+
+    def rows(self) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        head = ("attack", "points", "broken", "robust_accuracy", "forwards", "backwards", "seconds")
+        wrong = self.n - int(self.clean.sum())
+        rows = [["clean images", self.n, wrong, self.clean_accuracy, self.n, 0, 0.0]]
+        rows += [[getattr(cost, name) for name in ("name", *head[1:])] for cost in self.attacks]
+        return head, rows
+
+    def to_frame(self) -> Any:
+        """A pandas.DataFrame with a row for each sample; MissingExtraError without pandas."""
+        names = ("y", "clean", "robust", "clean_prediction", "adversarial_prediction")
+        more = ("target", "iteration", "margin", "distance", "fragile")
+        columns = [self.ids, *(getattr(self, name) for name in (*names, *more))]
+        broken_by = [self.attacks[k].name if k >= 0 else None for k in self.broken_by.tolist()]
+        rows = zip(*(column.tolist() for column in columns), broken_by, strict=True)
+        return frame(("id", *names, *more, "broken_by"), list(rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the tensors per sample, as plain values for JSON."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         SaIN2d,
     )
     from robustsabn.routing import Blend, Condition, Router, Split, checkpoint_context, route, routes_of
-    from robustsabn.trainers import train
+    from robustsabn.trainers import export, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "checkpoint_context",
     "convert",
     "data",
+    "export",
     "load_official",
     "metrics",
     "models",
@@ -79,6 +80,7 @@ _HOMES = {
     "bake": "conversion.bake",
     "convert": "conversion.convert",
     "load_official": "conversion.sabn_weights",
+    "export": "trainers",
     "train": "trainers",
 }
 _PACKAGES = ("attacks", "data", "metrics", "models", "trainers")

@@ -40,4 +40,5 @@ def cache_folder() -> Path:
 
 def sweep_runs(folder: Path) -> list[Path]:
     """The runs of a sweep in `folder`, in order; none if it is something else."""
-    return sorted(place.parent for place in folder.glob("seed-*/config.yaml"))
+    patterns = ("seed-*/config.yaml", "*=*/config.yaml", "*=*/seed-*/config.yaml")
+    return sorted(place.parent for pattern in patterns for place in folder.glob(pattern))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from robustsabn.trainers.adversarial.config import TrainConfig
     from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, evaluate, evaluate_run
+    from robustsabn.trainers.adversarial.runs.export import export
     from robustsabn.trainers.adversarial.runs.models import load_run_config, load_run_model
     from robustsabn.trainers.comparing import Comparison, compare
     from robustsabn.trainers.config import RunConfig
@@ -30,6 +31,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_run",
+    "export",
     "load_run_config",
     "load_run_model",
     "sweep",
@@ -45,6 +47,7 @@ _HOMES = {
     "compare": "comparing",
     "evaluate": "adversarial.evaluation.evaluation",
     "evaluate_run": "adversarial.evaluation.evaluation",
+    "export": "adversarial.runs.export",
     "load_run_config": "adversarial.runs.models",
     "load_run_model": "adversarial.runs.models",
     "sweep": "sweeps",

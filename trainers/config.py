@@ -232,7 +232,8 @@ class RunConfig:
     task: str = field(default="adversarial", metadata=fixed())
     """Kind of training: a name, or a class of your own as path/to/file.py:CLASS."""
     data: str = "digits"
-    """Data set: digits, cifar10[:ROOT], cifar100, svhn, mnist, fashionmnist, imagefolder:PATH, npz:PATH."""
+    """Data set: digits, cifar10[:ROOT], cifar100, svhn, mnist, fashionmnist, imagefolder:PATH, npz:PATH,
+    file.py:FUNCTION."""
     download: bool = field(default=False, metadata=free())
     """Download a public data set that is missing."""
     images: int | None = None
@@ -274,6 +275,11 @@ class RunConfig:
             count(name, getattr(self, name))
         count("seed", self.seed, 0)
         check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")
+
+    @classmethod
+    def implied(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings that follow from the `given` ones where these are set alone."""
+        return {}
 
     @property
     def step_images(self) -> int:

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from robustsabn.config.given import PREFIX, is_given, known, name_given
 from robustsabn.errors import ConfigError
-from robustsabn.given import PREFIX, is_given, known, name_given
 
 if TYPE_CHECKING:
     from torch import nn

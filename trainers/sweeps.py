@@ -1,7 +1,7 @@
-"""Trains one configuration with several seeds, one after the other, and compares the runs."""
+"""Trains a configuration with several seeds or settings, one after the other, and compares the runs."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ import robustsabn.config
 from robustsabn.config.loader import Overrides, listed
 from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.locks import LOCK, locked
+from robustsabn.report.following import following
 from robustsabn.scalars import whole
 from robustsabn.text import quote
 from robustsabn.trainers.comparing import Comparison, compare
 from robustsabn.trainers.config import RunConfig
+from robustsabn.trainers.grid import points
 from robustsabn.trainers.loop.ended import ended_run
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.processes.distributed import shared, start
@@ -43,6 +45,8 @@ class Seeds:
 
 @dataclass(frozen=True)
 class _Job:
+    name: str
+    folder: str
     config: RunConfig
     begun: bool
     ended: bool
@@ -69,15 +73,17 @@ def common(config: Config, overrides: Overrides = ()) -> RunConfig:
 def sweep(
     config: Config | None = None,
     overrides: Overrides = (),
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] | None = (0, 1, 2),
     resume: bool = False,
     **settings: Any,
 ) -> Comparison:
     """Train with each of `seeds`, one after the other, in OUT/seed-0, OUT/seed-1, …, and compare the results.
 
-    OUT is `out` of the configuration, or the next free one of runs/NAME, runs/NAME-2, …. `resume` skips
-    finished runs, continues the interrupted one and starts the others. Other arguments and errors are those
-    of `train`.
+    Overrides with several values, such as "attack.eps=2/255,4/255" or {"norm": ["sabn", "auxbn"]}, are
+    trained in every combination, in OUT/attack.eps=2-255/seed-0, …; with `seeds` None by the seed of the
+    configuration, in OUT/attack.eps=2-255, …. OUT is `out` of the configuration, or the next free one of
+    runs/NAME, runs/NAME-2, …. `resume` skips finished runs, continues the interrupted one and starts the
+    others. Other arguments and errors are those of `train`.
 
     Example:
 
@@ -88,45 +94,59 @@ def sweep(
         >>> [len(group.runs) for group in comparison.groups]
         [2]
     """
-    if not isinstance(seeds, Sequence) or any(whole(seed) is None for seed in seeds):
+    if seeds is not None and (not isinstance(seeds, Sequence) or any(whole(seed) is None for seed in seeds)):
         raise ConfigError(f"seeds are {quote(seeds)}; give distinct whole numbers from 0, such as [0, 1, 2]")
     config, told = start_from(config, overrides, settings)
-    chosen, shared_config = Seeds(tuple(seeds)).seeds, common(config, told)
+    chosen = None if seeds is None else Seeds(tuple(seeds)).seeds
+    runs = _runs(config, told, chosen)
+    shared_config = next(iter(runs.values()))
     acc = start(shared_config)
     console = Console(quiet=not acc.is_main_process, soft_wrap=True, highlight=False)
     # only the main process looks: another process may already have created files
     with contextlib.ExitStack() as held, noted() as signals:
-        jobs = shared(acc, lambda: _plan(shared_config, run_name(config), chosen, resume, held))
+        jobs = shared(acc, lambda: _plan(runs, run_name(config), resume, held))
         stop = Stop(acc, signals)
         for job in jobs:
             if stop.requested_so_far():
-                console.print(
-                    f"stopped before seed {job.config.seed}; --resume continues with it", markup=False
-                )
+                console.print(f"stopped before {job.name}; --resume continues with it", markup=False)
                 raise Interrupted
             state = "has ended" if job.ended else "continues" if job.begun else "begins"
-            console.print(f"seed {job.config.seed} {state}: {job.config.out}", markup=False)
+            console.print(f"{job.name} {state}: {job.config.out}", markup=False)
             if not job.ended:
                 run(job.config, task_class(job.config), resume=job.begun)
     comparison = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
     if acc.is_main_process:
         print_comparison(comparison)
+        place = Path(str(jobs[0].config.out)).parents[len(Path(jobs[0].folder).parts) - 1]
+        console.print(following("compare", place, "--html", place / "comparison.html"), markup=False)
     return comparison
 
 
-def _plan(
-    config: RunConfig, name: str, seeds: Sequence[int], resume: bool, held: contextlib.ExitStack
-) -> list[_Job]:
+def _runs(config: Config, overrides: Overrides, seeds: Sequence[int] | None) -> dict[str, RunConfig]:
+    """The configuration of each run of a sweep, by its folder below that of the sweep."""
+    runs = {}
+    for point in points(config, overrides):
+        own = load_config(config, point.overrides) if seeds is None else common(config, point.overrides)
+        for seed in [own.seed] if seeds is None else seeds:
+            parts = [point.folder] * bool(point.folder) + [f"seed-{seed}"] * (seeds is not None)
+            runs["/".join(parts) or f"seed-{seed}"] = replace(own, seed=seed)
+    return runs
+
+
+def _plan(runs: Mapping[str, RunConfig], name: str, resume: bool, held: contextlib.ExitStack) -> list[_Job]:
     """The runs of a sweep, in a folder that is locked until `held` closes."""
-    place, killed = _claim(config.out, name, resume, held)
+    place, killed = _claim(next(iter(runs.values())).out, name, resume, held)
     jobs = []
-    for seed in seeds:
-        folder = RunFolder.choose(str(place / f"seed-{seed}"), name, resume)
-        own, begun = replace(config, seed=seed, out=str(folder.path)), resume and folder.begun
-        jobs.append(_Job(own, begun, begun and _ended(folder, own)))
+    for label, config in runs.items():
+        folder = RunFolder.choose(str(place / label), name, resume)
+        own, begun = replace(config, out=str(folder.path)), resume and folder.begun
+        words = label.replace("seed-", "seed ").replace("/", ", ")
+        jobs.append(_Job(words, label, own, begun, begun and _ended(folder, own)))
     if resume and not killed and not any(job.begun for job in jobs):
+        which = "; ".join(job.name for job in jobs)
+        seeds = f"seed {', '.join(str(job.config.seed) for job in jobs)}"
         raise CheckpointError(
-            f"{place} holds no run of seed {', '.join(map(str, seeds))} to resume; start without --resume"
+            f"{place} holds no run of {which if '=' in which else seeds} to resume; start without --resume"
         )
     return jobs
 

@@ -38,13 +38,24 @@ def load_config(config: Config, overrides: Overrides = ()) -> RunConfig:
     mapping = read_mapping(config)
     if not isinstance(config, (str, Path)):
         mapping = named(mapping)
-    name = mapping.get("task", TASKS[0])
-    for one in own:
-        for key, value in [one.partition("=")[::2]] if isinstance(one, str) else one.items():
-            name = value if key == "task" else name
-    loaded = robustsabn.config.load(_config_class(name), mapping, own)
+    told = _first_keys(own)
+    cls = _config_class(told.get("task", mapping.get("task", TASKS[0])))
+    loaded = robustsabn.config.load(cls, mapping, [cls.implied(mapping), *own, cls.implied(told)])
     check_given(loaded)
     return loaded
+
+
+def _first_keys(overrides: Overrides) -> dict[str, Any]:
+    """The keys that overrides set, without what follows a dot; `method.name` is `method`."""
+    found: dict[str, Any] = {}
+    for one in listed(overrides):
+        for key, value in [one.partition("=")[::2]] if isinstance(one, str) else one.items():
+            first, _, rest = str(key).partition(".")
+            if rest in ("", "name"):
+                found[first] = value
+            else:
+                found.setdefault(first, None)
+    return found
 
 
 def start_from(

@@ -119,7 +119,15 @@ class Ensemble:
         news: list[Finished] = []
         counted = CountedModel(self.search, eot=attack.eot, single=self.verifier.single)
         slots, take = self.verifier.batch_size, self.workers.share(left)
-        for numbers, state in drive(attack, counted, take, self._points, slots, self._confirm):
+        to_go, standing = len(left), robust
+
+        def watch(spent: int) -> None:
+            self._tell(index, to_go, len(left), standing, began, attack.longest, spent)
+
+        if left:
+            watch(0)
+        shown = watch if self.progress else None
+        for numbers, state in drive(attack, counted, take, self._points, slots, self._confirm, shown):
             now = time.perf_counter()
             finished = Finished.of(index, (now - last) / self.workers.world, numbers, state)
             last = now
@@ -127,10 +135,14 @@ class Ensemble:
             if self.journal:
                 self.journal.append(finished, self.workers.rank)
             to_go = len(left) - ended(len(numbers))
-            self._tell(index, to_go, len(left), robust - broken(len(finished.images)), began)
+            standing = robust - broken(len(finished.images))
+            watch(0)
         return news
 
-    def _tell(self, index: int, left: int, total: int, robust: int, began: float) -> None:
+    def _tell(
+        self, index: int, left: int, total: int, robust: int, began: float, longest: int = 0, spent: int = 0
+    ) -> None:
+        """Report progress; `spent` are iterations of unfinished points, of `longest` for each point."""
         if self.progress:
             names, seconds = self.verdicts.names, time.perf_counter() - began
             self.progress(
@@ -143,6 +155,8 @@ class Ensemble:
                     robust=robust,
                     n=len(self.ids),
                     seconds=seconds,
+                    done=(total - left) * longest + min(spent, left * longest),
+                    work=total * longest,
                 )
             )
 

@@ -1,5 +1,6 @@
 """Continuous batching: a fixed number of slots, refilled from a queue when points break or finish."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
@@ -18,6 +19,7 @@ S = TypeVar("S", bound=State)
 
 # Reading a flag from an accelerator waits for its queue of kernels: do it once in this many steps.
 _POLL = 8
+_SECONDS = 0.2  # between two reports of progress
 
 
 def drive(
@@ -27,11 +29,13 @@ def drive(
     points: Callable[[list[int]], Points],
     slots: int,
     confirm: Callable[[S], Tensor] | None = None,
+    watch: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[list[int], S]]:
     """Attack all points that `take` gives out; yields (numbers, final state of these points) as they finish.
 
     - take(n) returns the numbers of at most n points, and none when no work is left; `points` loads them.
     - confirm verifies rows that claim success, bool per row; a refused row continues its search.
+    - watch is told a few times a second how many iterations the unfinished points have had, together.
 
     If memory runs out, the slots are halved and unfinished points start again with the same random numbers.
     The result of a point depends on `slots` and its neighbours only through the rounding of the network."""
@@ -45,7 +49,7 @@ def drive(
     while first := more(slots):
         batch = _Slots(attack, points, first, min(slots, slots_for(slots, len(first))))
         try:
-            yield from batch.work(counted, more, confirm)
+            yield from batch.work(counted, more, confirm, watch)
         except torch.OutOfMemoryError:
             if len(batch.numbers) <= ROWS:
                 raise
@@ -69,18 +73,31 @@ class _Slots(Generic[S]):
         self.numbers: list[int | None] = [*first, *[None] * (slots - len(first))]
 
     def work(
-        self, counted: CountedModel, more: Callable[[int], list[int]], confirm: Callable[[S], Tensor] | None
+        self,
+        counted: CountedModel,
+        more: Callable[[int], list[int]],
+        confirm: Callable[[S], Tensor] | None,
+        watch: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[list[int], S]]:
         """Attack the first points, and `more` in slots that become vacant, until none is left."""
         vacant = len(self.numbers) - len(self.first)
         self.state = self.attack.begin(self.points(self.first + self.first[:1] * vacant))
         self.state.done[len(self.first) :] = True
+        told = time.perf_counter()
         while self.occupied:
             for _ in range(1 if self.state.broken.is_cpu else _POLL):
                 self.attack.step(self.state, counted)
             if ended := self.ended(confirm):
                 yield self.finished(ended)
                 self.refill(ended, more(len(ended)))
+            if watch and (now := time.perf_counter()) - told > _SECONDS:
+                told = now
+                watch(self.spent())
+
+    def spent(self) -> int:
+        """Iterations of the points in the slots so far."""
+        rows = [row for row, number in enumerate(self.numbers) if number is not None]
+        return int(self.attack.spent(self.state)[rows].sum())
 
     @property
     def in_flight(self) -> list[int]:

@@ -27,18 +27,22 @@ class Display:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.last: ProgressEvent | None = None
+        self.done = 0
         self.bar = progress_bar(console)
         self.task = self.bar.add_task("clean images", total=None, note="")
 
     def __call__(self, event: ProgressEvent) -> None:
         if self.last is None or self.last.index != event.index:
             self.close()
-            self.bar.reset(self.task, total=event.total)
+            self.bar.reset(self.task, total=event.work or event.total)
+            self.done = 0
         self.last = event
+        # a point that ends gives its iterations in flight back until the next report: never show that
+        self.done = max(self.done, event.done if event.work else event.total - event.left)
         self.bar.update(
             self.task,
             description=f"{event.attack} ({event.index + 1} of {event.attacks})",
-            completed=event.total - event.left,
+            completed=self.done,
             note=f"{event.left} left, robust {percent(event.robust / event.n, 1)}",
         )
 

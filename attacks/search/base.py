@@ -230,6 +230,18 @@ class Search(Attack, ABC, Generic[S]):
     threat: ThreatModel
     eot: int = 1
     early_stop: bool = True
+    steps: int = 1
+    restarts: int = 1
+    targets: int = 0
+
+    @property
+    def longest(self) -> int:
+        """Iterations of a point that no run breaks."""
+        return self.restarts * max(self.targets, 1) * self.steps
+
+    def spent(self, state: State) -> Tensor:
+        """Iterations of each row so far, (S,), at most `longest`."""
+        return (state.run * self.steps + state.it).clamp_max(self.longest)
 
     def idle(self, state: State) -> Tensor:
         """Rows that have nothing left to do, bool (S,)."""

@@ -25,6 +25,7 @@ from robustsabn.cli import (
     stylize,
     train,
 )
+from robustsabn.cli.support.completion import complete
 from robustsabn.cli.support.failures import explain, prepare_streams, say
 from robustsabn.errors import ModelError, UsageError
 from robustsabn.user_code import kept_alive
@@ -91,14 +92,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what = "Train, evaluate and export robust image classifiers; train and sample GANs; transfer styles."
     parser = _Parser(prog="robustsabn", description=what)
     parser.add_argument("--version", action="version", version=f"robustsabn {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
     for name, verb in VERBS.items():
         part = verbs.add_parser(
             name, help=verb.HELP, description=verb.HELP, epilog=getattr(verb, "EPILOG", None)
         )
         verb.configure(part)
         part.set_defaults(run=verb.run)
+    if "_ARGCOMPLETE" in os.environ:
+        (config,) = (a for a in verbs.choices["train"]._actions if a.dest == "config")
+        complete(parser, config)
     args, rest = parser.parse_known_args(argv)
+    if args.verb is None:
+        args.run = lambda args: parser.print_help()
     # argparse takes no positional argument after an option: `train digits --resume epochs=3`
     if rest and hasattr(args, "overrides") and not any(word.startswith("-") for word in rest):
         args.overrides += rest

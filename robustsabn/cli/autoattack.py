@@ -36,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--num-classes", metavar="K", type=int, help="classes of the model; by default those of the data")
     add("--data", metavar="SPEC", required=True, help="digits, cifar10[:ROOT], npz:PATH, imagefolder:PATH, …")
     norms = ("Linf", "L2", "L1")
+    add("--download", action="store_true", help="download a public data set that is missing")
     add("--norm", required=True, choices=norms, type=lambda text: spelled(text, norms) or text)
     add("--eps", required=True, help="radius, for images in [0, 1], such as 8/255")
     add("--version", metavar="VERSION", help="standard (the default), plus, rand, fast, custom")
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
         num_classes=args.num_classes,
         n=args.n,
         route=args.route,
+        download=args.download,
         device=workers.device if device is None or workers.num_processes > 1 else device,
     )
     name = f"autoattack-{evaluation.short(args.model)}"
@@ -157,6 +159,7 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
     from robustsabn.attacks.report import Flag
     from robustsabn.attacks.reporting import tell, write, write_robustbench
     from robustsabn.cli.support.evaluation import command
+    from robustsabn.report.following import browse
 
     doubts = [
         Flag(name="doubtful", severity="warning", count=0, ids=(), message=doubt) for doubt in subject.doubts
@@ -169,6 +172,7 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
     if args.robustbench:
         write_robustbench(report, folder, args.robustbench, args.data.partition(":")[0])
     print(f"written to {folder}: report.html, report.json, per_sample.csv, adversarial.safetensors")
+    print(browse(folder / "report.html"))
 
 
 @contextmanager

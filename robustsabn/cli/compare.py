@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     from robustsabn.files import check_name, make_folder, write_text
     from robustsabn.paths import given_path
+    from robustsabn.report.following import browse, following
     from robustsabn.trainers import compare
     from robustsabn.trainers.runs.comparison_page import print_comparison, write_comparison_page
 
@@ -51,3 +52,5 @@ def run(args: argparse.Namespace) -> None:
         write_comparison_page(comparison, args.html)
     for path in targets:
         print(f"written to {path}")
+    page = "--html", "comparison.html"
+    print(following("compare", *args.run_folders, *page) if args.html is None else browse(args.html))

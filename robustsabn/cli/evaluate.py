@@ -67,6 +67,7 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
     from robustsabn.cli.support.arguments import above_zero, device
     from robustsabn.files import write_text
     from robustsabn.report.console import output
+    from robustsabn.report.following import following
     from robustsabn.trainers import evaluate_run
     from robustsabn.trainers.adversarial.evaluation.tables import results_table
     from robustsabn.trainers.checkpoints.files import read_facts
@@ -107,6 +108,7 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
     }
     write_text(report, json.dumps(content, indent=2) + "\n")
     print(f"written to {report}")
+    print(following("report", args.run_folder))
 
 
 def _warn(evaluation: "Evaluation") -> None:

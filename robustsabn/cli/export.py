@@ -2,12 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from robustsabn.errors import UsageError
-
-if TYPE_CHECKING:
-    from robustsabn.trainers.adversarial.runs.models import LoadedRun
 
 __all__ = ["HELP", "configure", "run"]
 
@@ -27,42 +21,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Bake the route, write it, and compare it with the run's model."""
-    from robustsabn.files import check_name
-    from robustsabn.locks import LOCK, locked
-    from robustsabn.paths import given_path
-    from robustsabn.trainers.adversarial.runs.models import load_run
+    from robustsabn.trainers import export
 
-    target = args.out = given_path(args.out, "--out", UsageError)
-    check_name(target)
-    if (target.parent / "state.json").is_file():
-        raise UsageError(f"--out: {target.parent} is a checkpoint of a run; choose another folder")
-    with locked(target.parent, f".{target.name}{LOCK}"):
-        _export(args, load_run(args.run_folder, args.checkpoint))
+    difference = export(
+        args.run_folder, args.out, route=args.route, format=args.format, checkpoint=args.checkpoint
+    )
+    _say(args, difference)
 
 
-def _export(args: argparse.Namespace, loaded: "LoadedRun") -> None:
-    import torch
+def _say(args: argparse.Namespace, difference: float) -> None:
+    from robustsabn.config.given import is_given
+    from robustsabn.report.following import following
+    from robustsabn.report.numbers import eps_text
+    from robustsabn.trainers import load_run_config
 
-    from robustsabn.conversion.bake import bake
-    from robustsabn.conversion.export import export
-    from robustsabn.errors import RouteError
-    from robustsabn.routing import maybe_route, routes_of
-
-    routes = routes_of(loaded.model)
-    if args.route not in routes and (routes or args.route is not None):
-        given = "--route is missing" if args.route is None else f"no route {args.route!r}"
-        raise RouteError(
-            f"{given}: {args.run_folder} has {', '.join(routes) or 'no routes, leave --route out'}"
-        )
-    images = torch.rand(5, *loaded.shape, generator=torch.Generator().manual_seed(0))
-    with maybe_route(loaded.model, args.route):
-        difference = export(
-            bake(loaded.model, args.route) if routes else loaded.model,
-            args.out,
-            loaded.model,
-            images,
-            format=args.format,
-            fresh=loaded.plain(),
-            notes={"model": loaded.config.model, "route": args.route or "", "classes": loaded.classes},
-        )
     print(f"written to {args.out}; its logits differ from the run's by at most {difference:.1g}")
+    config = load_run_config(args.run_folder)
+    model, attack = config.model, config.attack
+    if args.out.suffix == ".safetensors" and not config.model_options and not is_given(model):
+        subject = "--model", model, "--weights", args.out, "--data", config.data
+        print(following("autoattack", *subject, "--norm", attack.norm, "--eps", eps_text(attack.eps)))
+    else:
+        print(following("report", args.run_folder))

@@ -14,6 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the name and the first comment line of every recipe, by the kind of training."""
     from robustsabn.config.recipes import recipes, recipes_by_task
+    from robustsabn.report.following import following
 
     width = max(map(len, recipes()), default=0)
     for task, of_task in recipes_by_task().items():
@@ -22,3 +23,4 @@ def run(args: argparse.Namespace) -> None:
             with path.open(encoding="utf-8") as file:
                 first = file.readline()
             print(f"  {name:{width}}  {first.lstrip('# ').strip() if first.startswith('#') else ''}".rstrip())
+    print(following("train", "digits"))

@@ -15,6 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write RUN/report/index.html."""
+    from robustsabn.report.following import browse
     from robustsabn.trainers.pages import write_run_page
 
-    print(f"written to {write_run_page(args.run_folder)}")
+    page = write_run_page(args.run_folder)
+    print(f"written to {page}")
+    print(browse(page))

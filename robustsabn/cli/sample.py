@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustsabn.errors import UsageError
+from robustsabn.report.following import following
 from robustsabn.text import counted
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
         _classes(args, loaded)
     else:
         _interpolation(args, loaded)
+    print(following("report", args.run_folder))
 
 
 def _classes(args: argparse.Namespace, loaded: "LoadedGenerator") -> None:

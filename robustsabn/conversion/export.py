@@ -41,7 +41,8 @@ def export(
 
     - format: one of FORMATS; by default the ending of `path`.
     - fresh: for safetensors, another instance of the architecture, which loads the file with `strict=True`.
-    - notes: for safetensors, entries of the metadata.
+    - notes: entries of the metadata; `onnxruntime` shows them as `session.get_modelmeta()`, and
+      torch.export.load reads them from the extra file "metadata.json".
 
     ONNX and torch.export files take any batch size; the input is `images`, the output `logits`.
     Raises ConfigError for a wrong path or format, ConversionError if the file does not compute the same, and
@@ -125,15 +126,27 @@ def _onnx(
             external_data=False,
             verbose=False,
         )
+    _describe(path, notes)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda x: torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
 
 
 def _pt2(plain: nn.Module, path: Path, images: Tensor, fresh: nn.Module | None, notes: dict[str, Any]) -> Net:
     program = torch.export.export(plain, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    torch.export.save(program, str(path))
+    about = {"robustsabn": __version__, **notes}
+    torch.export.save(program, str(path), extra_files={"metadata.json": json.dumps(about)})
     net: Net = torch.export.load(str(path)).module()
     return net
+
+
+def _describe(path: Path, notes: dict[str, Any]) -> None:
+    """Write the notes into the metadata of an ONNX file."""
+    import onnx
+
+    model = onnx.load(str(path))
+    model.producer_name, model.producer_version = "robustsabn", __version__
+    onnx.helper.set_model_props(model, {name: _text(value) for name, value in notes.items()})
+    onnx.save(model, str(path))
 
 
 _WRITERS = {"safetensors": _safetensors, "onnx": _onnx, "pt2": _pt2}

@@ -70,7 +70,8 @@ def read_public(name: str, root: Path, *, download: bool = False) -> Parts:
         remedy = (
             "check the network"
             if download
-            else f"give its folder as {name}:ROOT, or download it by training with download=true"
+            else f"give its folder as {name}:ROOT, or download it by training with download=true, or by "
+            "autoattack --download"
         )
         raise DataError(f"{official} cannot be read from {root} ({reason:.160}); {remedy}") from error
 

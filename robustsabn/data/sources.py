@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from robustsabn.config import number
+from robustsabn.config.given import is_given, recall
 from robustsabn.data.folder import read_folder
 from robustsabn.data.npz import read_npz
 from robustsabn.data.own import own_parts
 from robustsabn.data.public import PUBLIC, read_digits, read_public
 from robustsabn.data.sets import ImageSet
 from robustsabn.errors import DataError
-from robustsabn.given import is_given, recall
 from robustsabn.paths import given_path
 from robustsabn.text import nearest, quote
 from robustsabn.user_code import OwnCode

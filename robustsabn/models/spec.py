@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from robustsabn.arguments import a_whole_number
+from robustsabn.config.given import is_given, recall
 from robustsabn.errors import ModelError
-from robustsabn.given import is_given, recall
 from robustsabn.models.factory import from_code
 from robustsabn.models.libraries import from_timm, from_torchvision, normalized
 from robustsabn.models.normalize import Normalize

@@ -1,13 +1,14 @@
 """What the terminal shows of results: tables, and the bar of what takes long."""
 
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["output", "progress_bar", "result_table"]
+__all__ = ["moves", "output", "progress_bar", "result_table"]
 
 
 def output() -> Console:
@@ -30,8 +31,13 @@ def result_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]])
     return table
 
 
+def moves(console: Console) -> bool:
+    """Whether the console can redraw a bar: a terminal, or a notebook with ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+
+
 def progress_bar(console: Console) -> Progress:
-    """A bar for tasks with a field `note`, gone when it ends; nothing where the console is no terminal."""
+    """A bar for tasks with a field `note`, gone when it ends; nothing where the console cannot redraw."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,5 +46,5 @@ def progress_bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not moves(console),
     )

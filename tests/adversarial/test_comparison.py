@@ -193,7 +193,7 @@ def test_numbers_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ended_run(tmp_path / "<new>", "norm=bn", "seed=2", ended=False)
     numbers, page = tmp_path / "new" / "numbers.json", tmp_path / "page.html"
     assert main(["compare", str(tmp_path), "--json", str(numbers), "--html", str(page)]) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == [f"written to {numbers}", f"written to {page}"]
+    assert capsys.readouterr().out.splitlines()[-3:-1] == [f"written to {numbers}", f"written to {page}"]
     auxbn, bn = json.loads(numbers.read_text())["groups"]
     assert (auxbn["name"], auxbn["settings"], bn["seeds"]) == ("norm=auxbn", {"norm": "auxbn"}, [0, 1])
     assert bn["numbers"]["robust_accuracy"] == {

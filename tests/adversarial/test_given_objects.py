@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from robustsabn import given
 from robustsabn.__main__ import main
+from robustsabn.config import given
 from robustsabn.data import load
 from robustsabn.errors import CheckpointError, ConfigError, ModelError
 from robustsabn.trainers import evaluate_run, load_run_config, load_run_model, train

@@ -1,6 +1,8 @@
 """The command line: exit codes, one-line errors, listings."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -18,6 +20,7 @@ def test_recipes_lists_every_packaged_file_below_its_task(capsys: pytest.Capture
     assert main(["recipes"]) == 0
     printed = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in printed if line.startswith("  ")]
+    assert printed.pop() == "next: robustsabn train digits"
     assert {line for line in printed if not line.startswith("  ")} <= {f"task {task}:" for task in TASKS}
     files = list((ROOT / "configs").rglob("*.yaml"))
     assert sorted(names) == list(config.recipes()) == sorted(path.stem for path in files)
@@ -63,7 +66,6 @@ def test_an_interrupt_exits_with_130(
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "VERB"),
         (["trian"], "invalid choice: 'trian'"),
         (["recipes", "--fast"], "--fast is not an option"),
     ],
@@ -74,6 +76,35 @@ def test_bad_usage_is_one_line(argv: list[str], said: str, capsys: pytest.Captur
     assert said in err
     assert "--help" in err
     assert err.count("\n") == 1
+
+
+def test_alone_it_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: robustsabn")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("robustsabn tr", {"train"}),
+        ("robustsabn train cifar10-s", {"cifar10-saauxbn", "cifar10-small"}),
+        ("robustsabn autoattack --dow", {"--download"}),
+    ],
+)
+def test_the_shell_completes_commands_recipes_and_options(line: str, words: set[str]) -> None:
+    pytest.importorskip("argcomplete")
+    said = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
+    # the answer goes to file descriptor 8
+    command = f"{shlex.quote(sys.executable)} -m robustsabn 8>&1 9>&2 >/dev/null 2>&1"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, **said, "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SUPPRESS_SPACE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == words
 
 
 def test_the_module_runs_as_a_program() -> None:

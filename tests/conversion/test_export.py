@@ -1,5 +1,6 @@
 """A file that does not compute what it should is never put in place."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,26 @@ from robustsabn.errors import ConfigError, ConversionError
 
 def net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 36, 3)).eval()
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_files_describe_themselves(tmp_path: Path, format: str) -> None:
+    path, images = tmp_path / f"net.{format}", torch.rand(4, 3)
+    if format == "onnx":
+        pytest.importorskip("onnxscript")
+    notes = {"route": "adv", "classes": ["cat", "dog"], "weights_sha256": "12ab"}
+    net = nn.Linear(3, 2).eval()
+    export(net, path, net, images, notes=notes)
+    if format == "onnx":
+        runtime = pytest.importorskip("onnxruntime")
+        about = runtime.InferenceSession(str(path)).get_modelmeta()
+        assert about.producer_name == "robustsabn"
+        known = {**about.custom_metadata_map, "classes": json.loads(about.custom_metadata_map["classes"])}
+    else:
+        extra = {"metadata.json": ""}
+        torch.export.load(str(path), extra_files=extra)
+        known = json.loads(extra["metadata.json"])
+    assert {name: known[name] for name in notes} == notes
 
 
 def test_a_file_that_differs_is_not_kept(tmp_path: Path) -> None:

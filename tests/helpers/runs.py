@@ -18,6 +18,7 @@ __all__ = ["METHOD_OPTIONS", "NET", "TINY", "die", "metrics", "of_method", "same
 NET = f"{Path(__file__).with_name('network.py')}:make"
 TINY: dict[str, Any] = {
     "model": NET,
+    "norm": "saauxbn",
     "images": 32,
     "batch_size": 8,
     "epochs": 2,

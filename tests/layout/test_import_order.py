@@ -11,7 +11,7 @@ from tests.helpers import ROOT
 # a room may import those before it, and its own
 ORDER = (
     "errors text scalars arguments paths files locks report state_versions devices",
-    "_torchvision user_code given config nas",
+    "_torchvision user_code config nas",
     "routing surgery",
     "layers",
     "conversion",

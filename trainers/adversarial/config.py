@@ -1,5 +1,6 @@
 """The keys of a recipe for adversarial training, with defaults and ranges."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
@@ -214,6 +215,15 @@ class TrainConfig(RunConfig):
             not wrong,
             f"routes are distinct names such as clean, adv: {wrong}; got {quote(list(self.routes))}",
         )
+
+    @classmethod
+    def implied(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A method that trains one route, without a norm beside it, means the network as it is."""
+        method = given.get("method")
+        name = method.get("name") if isinstance(method, Mapping) else method
+        known = METHODS.get(name) if isinstance(name, str) and name in list(METHODS) else type(name)
+        one_route = getattr(known, "trains", None) is not None
+        return {"norm": "none"} if one_route and "norm" not in given else {}
 
     @property
     def by_robustness(self) -> bool:

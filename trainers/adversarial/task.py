@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robustsabn.data.sets import check_fit
 from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
-from robustsabn.trainers.adversarial.evaluation.trained_routes import untrained_note
+from robustsabn.trainers.adversarial.evaluation.trained_routes import plain_note, untrained_note
 from robustsabn.trainers.adversarial.evaluation.validation import Validator
 from robustsabn.trainers.adversarial.runs.data import load_data, load_extra_data
 from robustsabn.trainers.adversarial.runs.models import build_model
@@ -41,6 +41,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
 
     config = TrainConfig
     results = RESULTS
+    following = ("evaluate", "RUN", "--attack", "autoattack")
 
     def __init__(self, run: Run[TrainConfig]) -> None:
         config, acc = run.config, run.accelerator
@@ -124,8 +125,8 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         return {"classes": list(self.data.classes), "shape": shape, "content": self.content}
 
     def notes(self) -> list[str]:
-        untrained = untrained_note(self.options, self.model)
-        return [*([untrained] if untrained else []), *self.remarks]
+        notes = untrained_note(self.options, self.model), plain_note(self.options)
+        return [*filter(None, notes), *self.remarks]
 
     @classmethod
     def read_closing(

@@ -41,6 +41,7 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
 
     config = GanConfig
     results = RESULTS
+    following = ("sample", "RUN", "--out", "grid.png")
     remedy: ClassVar[str] = "lower generator.lr or discriminator.lr, set their clip, or train in fp32"
 
     def __init__(self, run: Run[GanConfig]) -> None:

@@ -1,12 +1,15 @@
 """Results of a run that has already ended, read from its files without computing anything."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
 import robustsabn.config
 from robustsabn.errors import CheckpointError
 from robustsabn.files import write_text
+from robustsabn.report.following import following
 from robustsabn.trainers.checkpoints.changes import changed, changes_training, digest
 from robustsabn.trainers.checkpoints.files import read, read_facts, read_newest
 from robustsabn.trainers.checkpoints.resume import kept_names
@@ -17,7 +20,7 @@ from robustsabn.trainers.loop.task import C, M, Task
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records
 
-__all__ = ["ended_run", "print_ended", "repair_config"]
+__all__ = ["ended_run", "last_lines", "print_ended", "repair_config"]
 
 # these may differ once the run has reached its last step
 _LENGTH = ("epochs", "steps")
@@ -86,3 +89,11 @@ def print_ended(ended: RunResult[M], task: type[Task[C, M]]) -> None:
     tables |= {f"averaged weights ({name.upper()})": measured for name, measured in ended.averages.items()}
     for heading, measured in tables.items():
         task.show_closing(measured, heading, console)
+    for line in last_lines(ended.folder, task.following):
+        console.print(line, markup=False)
+
+
+def last_lines(folder: Path, command: Sequence[str]) -> list[str]:
+    """Where the result of a run is, and what may be typed next; RUN in `command` is its folder."""
+    words = [str(folder) if word == "RUN" else word for word in command]
+    return [f"the run is in {folder}", following(*words)]

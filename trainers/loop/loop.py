@@ -15,7 +15,7 @@ from robustsabn.trainers.checkpoints.manager import CheckpointManager
 from robustsabn.trainers.checkpoints.resume import config_changes, find_checkpoint
 from robustsabn.trainers.loop.compiling import many_graphs
 from robustsabn.trainers.loop.draws import derive, restored
-from robustsabn.trainers.loop.ended import ended_run, print_ended, repair_config
+from robustsabn.trainers.loop.ended import ended_run, last_lines, print_ended, repair_config
 from robustsabn.trainers.loop.finite import Guard
 from robustsabn.trainers.loop.precision import tensor_float32
 from robustsabn.trainers.loop.result import RunResult
@@ -97,11 +97,14 @@ class Loop(Generic[C, M]):
             self._write_config()
             try:
                 with self.run.signals.at_once(), self.monitor.together():
-                    return self._close()
+                    result = self._close()
             except Interrupted:
                 again = f"--resume of {self.folder.path} runs them again"
                 self.monitor.say(f"stopped during the closing evaluations; all steps are saved, {again}")
                 raise
+            for line in last_lines(self.folder.path, self.task.following):
+                self.monitor.say(line)
+            return result
 
     def _introduce(self, changes: list[str], resume: bool) -> None:
         resume_point, place = self.run.resumed, self.folder.path

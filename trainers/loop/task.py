@@ -46,6 +46,9 @@ class Task(ABC, Generic[C, M]):
     remedy: ClassVar[str] = "lower optim.lr, set optim.clip, or train in fp32"
     """Advice in the error message of a loss that is not finite."""
 
+    following: ClassVar[tuple[str, ...]] = ("report", "RUN")
+    """The command that a finished run proposes, with RUN for its folder."""
+
     @abstractmethod
     def __init__(self, run: Run[C]) -> None:
         """Build networks and updates.

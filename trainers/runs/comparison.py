@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from robustsabn.errors import CheckpointError
+from robustsabn.report.shown import Shown
+from robustsabn.text import counted
 from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.runs.config_diff import differences, words
 from robustsabn.trainers.runs.folder import RunFolder
@@ -47,8 +49,8 @@ class Group:
         return Spread(statistics.fmean(values), deviation, len(values))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Shown):
     """The comparison of several runs, see `compare`.
 
     - groups: runs that differ only in the seed, in the order of their first runs. `group.spread(name)` gives
@@ -73,6 +75,20 @@ class Comparison:
     @property
     def runs(self) -> tuple[EndedRun[Any], ...]:
         return tuple(run for group in self.groups for run in group.runs)
+
+    @property
+    def summary(self) -> str:
+        return f"{counted(len(self.runs), 'run')} in {counted(len(self.groups), 'group')}"
+
+    def rows(self) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        numbers = list(dict.fromkeys(number for run in self.runs for number in run.all_numbers))
+        head = ["group", "n", *(name for number in numbers for name in (number, f"{number}_deviation"))]
+        rows: list[list[Any]] = []
+        for group in self.groups:
+            spreads = [group.spread(number) for number in numbers]
+            both = [(None, None) if s is None else (s.mean, s.deviation) for s in spreads]
+            rows.append([group.name, len(group.runs), *(value for pair in both for value in pair)])
+        return head, rows
 
     def to_dict(self) -> dict[str, Any]:
         """Names, settings and numbers, for JSON; `values` are in the order of `seeds`."""

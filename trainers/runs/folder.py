@@ -57,7 +57,7 @@ class RunFolder:
     @property
     def sweep(self) -> bool:
         """Whether the folder has the runs of a sweep."""
-        return any(self.path.glob("seed-*"))
+        return any(any(self.path.glob(name)) for name in ("seed-*", "*=*"))
 
     def check_place(self) -> None:
         """Check that a run can be written here.

@@ -1,16 +1,17 @@
 """Results of evaluations, and how their numbers are written in tables and on axes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from robustsabn.report.numbers import duration, percent
+from robustsabn.report.shown import Shown
 
 __all__ = ["Column", "Measured", "column_of", "columns_of"]
 
 
-@dataclass(frozen=True)
-class Measured:
+@dataclass(frozen=True, repr=False)
+class Measured(Shown):
     """The result of an evaluation, a frozen dataclass of numbers, text and dictionaries.
 
     It is recorded in metrics.jsonl.
@@ -24,6 +25,14 @@ class Measured:
         """The numbers that `compare` shows as columns, by name; by default all numeric fields."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
+
+    @property
+    def summary(self) -> str:
+        columns = columns_of(self.numbers())
+        return ", ".join(f"{columns[k].heading} {columns[k].text(v)}" for k, v in self.numbers().items())
+
+    def rows(self) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        return tuple(self.numbers()), [list(self.numbers().values())]
 
     @property
     def protocol(self) -> str:

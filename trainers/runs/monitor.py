@@ -5,17 +5,18 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import torch
 from rich.console import Console
+from rich.progress import TaskID
 from rich.table import Table
 from torch import Tensor
 
 from robustsabn.files import write_text, writing
-from robustsabn.report.console import progress_bar
+from robustsabn.report.console import moves, progress_bar
 from robustsabn.trainers.runs.board import Board
 from robustsabn.trainers.runs.metrics import Record, parse_record
 
@@ -71,6 +72,7 @@ class Monitor:
         self.board = Board(tb, start)
         self.progress = progress_bar(self.console)
         self.task = self.progress.add_task("training", total=total, completed=start, note="")
+        self.other: TaskID | None = None
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -117,15 +119,47 @@ class Monitor:
         if not self.active:
             return
         self.progress.update(self.task, completed=step, note=note)
-        if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
-            self.say(f"step {step}/{self.total}  {note}")
+        self._say_now_and_then(f"step {step}/{self.total}  {note}")
 
     def note(self, text: str) -> None:
-        """Show the state of a long evaluation beside the progress bar, or as a line every minute."""
+        """Show the state of a long step beside the bar of the training, or as a line every minute."""
         if self.active:
             self.progress.update(self.task, note=text)
-            if not self.console.is_terminal and time.monotonic() - self.spoken > 60:
-                self.say(text)
+            self._say_now_and_then(text)
+
+    def show(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Move the bar of an evaluation, which `hide` removes; without a terminal, a line every minute."""
+        if not self.active:
+            return
+        if self.other is None:
+            self.other = self.progress.add_task(what, note=note)
+        self.progress.update(self.other, description=what, completed=done, total=total, note=note)
+        self._say_now_and_then(f"{what}: {done} of {total}  {note}".rstrip())
+
+    def hide(self) -> None:
+        """Remove the bar of an evaluation."""
+        if self.active and self.other is not None:
+            self.progress.remove_task(self.other)
+            self.other = None
+
+    @contextlib.contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar for `total` things in the block, which gets a function to count some of them."""
+        done = 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            self.show(what, min(done, total), total)
+
+        try:
+            yield count
+        finally:
+            self.hide()
+
+    def _say_now_and_then(self, line: str) -> None:
+        if not moves(self.console) and time.monotonic() - self.spoken > 60:
+            self.say(line)
 
     def record(self, kind: str, step: int, values: Record) -> None:
         """Write one line to metrics.jsonl, and its numbers to TensorBoard as `kind/name`."""

@@ -56,6 +56,7 @@ def prepare(
     num_classes: int | None = None,
     n: int | None = None,
     route: str | None = None,
+    download: bool = False,
     device: torch.device | str = "cpu",
 ) -> Subject:
     """The network that `model` names, on `device`, and `n` test images of `data`, all by default.
@@ -66,9 +67,9 @@ def prepare(
     folder = run_folder(model, weights)
     if folder is not None:
         run = load_run(folder)
-        tested, network = evaluated(run, data), run.model
+        tested, network = evaluated(run, data, download=download), run.model
     else:
-        tested = read_test(data)
+        tested = read_test(data, download=download)
         network = _built(model, weights, num_classes, tested)
     images, classes = tested.images.sample(n), tested.classes
     about = {"model": model, "data": data}

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ from robustsabn.attacks.model.logits import Gate
 from robustsabn.attacks.model.outputs import kind_in_words, looks_like
 from robustsabn.data import ImageSet
 from robustsabn.errors import ConfigError, ModelError, RouteError
-from robustsabn.report.numbers import eps_text
 from robustsabn.routing import maybe_route, routes_of
 from robustsabn.scalars import LARGEST, real
 from robustsabn.text import quote
-from robustsabn.trainers.adversarial.evaluation.chance import chance_note
+from robustsabn.trainers.adversarial.evaluation.accuracies import Evaluation
 from robustsabn.trainers.adversarial.evaluation.images import evaluated
 from robustsabn.trainers.adversarial.evaluation.scoring import Scores, VotedScores, is_random
 from robustsabn.trainers.adversarial.evaluation.trained_routes import trained_routes
@@ -31,7 +30,6 @@ from robustsabn.trainers.given import named
 from robustsabn.trainers.loop.draws import generator
 from robustsabn.trainers.loop.precision import tensor_float32
 from robustsabn.trainers.runs.folder import RunFolder
-from robustsabn.trainers.runs.measured import Measured
 from robustsabn.user_code import kept_alive
 
 __all__ = [
@@ -48,102 +46,6 @@ _VOTED = (
     "the model is random, its logits for the same images change from call to call: clean and attacked "
     f"images are scored by the majority of {LEAST} to {MOST} calls"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation(Measured):
-    """Accuracies in [0, 1] on `n` images.
-
-    - clean[r]: clean images through route r. The only route of a model without routes is called "all".
-    - robust[a][r]: images attacked through route a, scored through route r.
-    - attack, norm, eps, step_size: the attack, its threat model and step size in image units.
-    - unusable: images with NaN or +inf logits, which count as wrong.
-    - autoattack[r], if measured: the first `autoattack_n` images, attacked by AutoAttack through the last
-      route and scored through r. same_images[r]: the same images under `attack`, if there are more than
-      these.
-    - notes: warnings about images and accuracies.
-
-    Example:
-
-        >>> from robustsabn.trainers import Evaluation
-        >>> clean, robust = {"clean": 0.99, "adv": 0.98}, {"adv": {"clean": 0.41, "adv": 0.75}}
-        >>> measured = Evaluation(n=355, clean=clean, robust=robust, attack="pgd-20", norm="Linf", eps=0.15)
-        >>> measured.clean_accuracy, measured.robust_accuracy
-        (0.99, 0.75)
-    """
-
-    n: int
-    clean: dict[str, float]
-    robust: dict[str, dict[str, float]]
-    attack: str
-    norm: str
-    eps: float
-    step_size: float | None = None
-    unusable: int = 0
-    autoattack: dict[str, float] = field(default_factory=dict)
-    autoattack_n: int = 0
-    same_images: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = field(default=(), compare=False)
-
-    @property
-    def setting(self) -> str:
-        """The images and the threat model, in words."""
-        step = "" if self.step_size is None else f", step size {eps_text(self.step_size)}"
-        return f"{self.n} test images, {self.norm} eps {eps_text(self.eps)}{step}"
-
-    @property
-    def protocol(self) -> str:
-        return f"{self.attack} on {self.setting}"
-
-    def measurement(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("attack", "norm", "eps", "step_size", "n")}
-
-    def numbers(self) -> dict[str, float]:
-        numbers = {"clean_accuracy": self.clean_accuracy, "robust_accuracy": self.robust_accuracy}
-        if len(self.routes) > 1:
-            numbers["clean_accuracy_last_route"] = self.clean[self.routes[-1]]
-        return numbers
-
-    @property
-    def warning(self) -> str | None:
-        """A one-line warning about the numbers, or None."""
-        if not self.unusable:
-            return None
-        return (
-            f"NaN or infinite logits for {self.unusable} of {self.n} images, which count as wrong: "
-            "this is not robustness but a numerical failure of the model; check its weights"
-        )
-
-    @property
-    def routes(self) -> tuple[str, ...]:
-        return tuple(self.clean)
-
-    @property
-    def clean_accuracy(self) -> float:
-        """Accuracy on clean images through the first route."""
-        return self.clean[self.routes[0]]
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Accuracy on images attacked through the last attacked route and scored through it."""
-        last = list(self.robust)[-1]
-        return self.robust[last][last]
-
-    def noted(self, notes: Sequence[str], classes: int) -> "Evaluation":
-        """This evaluation with `notes`, and a warning for each accuracy that is close to guessing.
-
-        `classes` is the number of classes.
-        """
-        many = len(self.clean) > 1
-        lines = [
-            chance_note(round(rate * self.n), self.n, classes, f" through {name}" if many else "")
-            for name, rate in self.clean.items()
-        ]
-        return replace(self, notes=(*notes, *filter(None, lines)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and dictionaries for JSON, with `notes` if there are any."""
-        return {name: value for name, value in asdict(self).items() if value or name != "notes"}
 
 
 @kept_alive(ModelError)

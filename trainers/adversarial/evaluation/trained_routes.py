@@ -7,7 +7,7 @@ from robustsabn.routing import routers_of, routes_of
 from robustsabn.trainers.adversarial.config import TrainConfig
 from robustsabn.trainers.methods import METHODS, Method
 
-__all__ = ["trained_routes", "untrained_note"]
+__all__ = ["plain_note", "trained_routes", "untrained_note"]
 
 
 def trained_routes(method: Method, model: nn.Module) -> tuple[str, ...]:
@@ -28,12 +28,22 @@ def untrained_note(config: TrainConfig, model: nn.Module) -> str | None:
     left = [name for name in names if name not in trained]
     if not left:
         return None
-    method = next((name for name, cls in METHODS.items() if cls is type(config.method)), "here")
     return (
-        f"warning: method {method} trains the route {trained[0]} alone; norm {config.norm} gives routes "
-        f"statistics or parameters of their own, so {', '.join(left)} stays untrained and is neither "
-        "validated nor tested; set norm=none, or a method for both such as method=paired"
+        f"warning: method {_name(config.method)} trains the route {trained[0]} alone; norm {config.norm} "
+        f"gives routes statistics or parameters of their own, so {', '.join(left)} stays untrained and is "
+        "neither validated nor tested; set norm=none, or a method for both such as method=paired"
     )
+
+
+def plain_note(config: TrainConfig) -> str | None:
+    """A line where the method trains one route and the network has none."""
+    if config.norm != "none" or config.method.trains is None:
+        return None
+    return f"method {_name(config.method)} trains one route: the network stays as it is (norm=none)"
+
+
+def _name(method: Method) -> str:
+    return next((name for name, cls in METHODS.items() if cls is type(method)), "here")
 
 
 def _apart(model: nn.Module) -> bool:

@@ -1,5 +1,7 @@
 """The evaluations of a run: held-out images during training, the test set at its end."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -106,7 +108,10 @@ class Validator:
         images = self.test.sample(min(self.config.test.autoattack or 0, len(self.test)))
         x, y = images.batch(torch.arange(len(images)), device)
         plain = bake(self.model, routes[-1]) if routes else self.model
-        report = AutoAttack(attack.threat, progress=self._progress)(plain.eval(), x, y, ids=images.ids)
+        try:
+            report = AutoAttack(attack.threat, progress=self._progress)(plain.eval(), x, y, ids=images.ids)
+        finally:
+            self.monitor.hide()
         scores = {}
         for name in routes or ("all",):
             with maybe_route(self.model, name), uncompiled(self.model):
@@ -118,8 +123,18 @@ class Validator:
         return replace(evaluation, autoattack=scores, autoattack_n=len(images), same_images=same)
 
     def _progress(self, event: ProgressEvent) -> None:
-        left = f"{event.left} of {event.total} left, {event.robust} robust"
-        self.monitor.note(f"autoattack: {event.attack}, {left}")
+        left = f"{event.left} of {event.total} images left, {event.robust} robust"
+        self.monitor.show(f"autoattack: {event.attack}", event.done, event.work, left)
+
+    @contextmanager
+    def _counted(self, what: str, forwards: int) -> Iterator[None]:
+        """A bar that counts the images which the model sees in the block."""
+        with self.monitor.counting(what, forwards) as count:
+            hook = self.model.register_forward_hook(lambda _, images, logits: count(len(images[0])))
+            try:
+                yield
+            finally:
+                hook.remove()
 
     def _overfitting(self, evaluation: Evaluation, attack: PGD) -> dict[str, float]:
         """Signs of overfitting: accuracy under one step, and under `attack` on training images."""
@@ -152,8 +167,11 @@ class Validator:
         attacked: tuple[str, ...] | None,
         scored: tuple[str, ...] | None,
     ) -> Evaluation:
-        acc = self.accelerator
-        with uncompiled(self.model):  # each of the many batch sizes would be compiled
+        acc, names = self.accelerator, scored or ("all",)
+        rounds = len(names) + len(attacked or names) * (attack.steps + 1 + len(names))
+        forwards = rounds * len(images) // acc.num_processes
+        with self._counted(f"{len(images)} images, pgd-{attack.steps}", forwards), uncompiled(self.model):
+            # uncompiled, or each of the many batch sizes would be compiled
             return evaluate(
                 self.model,
                 images,
