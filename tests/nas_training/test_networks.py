@@ -23,8 +23,8 @@ def test_synchronised_norms_are_the_same_in_one_process(norm: Any) -> None:
     losses = []
     for sync in (False, True):
         network = build_supernet(config, 10, 1, seed=0, sync=sync)
-        routed = [layer for layer in network.modules() if isinstance(layer, RoutedBatchNorm)]
-        norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+        routed: list[Any] = [m for m in network.modules() if isinstance(m, RoutedBatchNorm)]
+        norms: list[Any] = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         if sync:
             assert routed == norms
             assert all(layer.sync for layer in routed)
