@@ -89,7 +89,7 @@ class Accuracies:
     def _batches(self, images: ImageSet) -> list[tuple[Tensor, Tensor]]:
         """The batches of a set, which is read once."""
         if images not in self.read:
-            places = torch.arange(len(images)).split(self.run.config.validation.batch_size)
+            places = torch.split(torch.arange(len(images)), self.run.config.validation.batch_size)
             device, last = self.run.accelerator.device, self.run.config.channels_last
             read = [images.batch(each, device) for each in places]
             how = torch.channels_last if last else torch.contiguous_format
