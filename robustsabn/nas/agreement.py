@@ -1,6 +1,7 @@
 """Agreement of two rankings of the same cells."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from robustsabn.errors import InputError
 
@@ -23,7 +24,8 @@ def kendall_tau(a: Sequence[float], b: Sequence[float]) -> float:
     """
     from scipy.stats import kendalltau
 
-    return float(kendalltau(a, b)[0]) if _comparable(a, b) else 0.0
+    measured: Any = kendalltau
+    return float(measured(a, b).statistic) if _comparable(a, b) else 0.0
 
 
 def spearman_rho(a: Sequence[float], b: Sequence[float]) -> float:
@@ -33,7 +35,8 @@ def spearman_rho(a: Sequence[float], b: Sequence[float]) -> float:
     """
     from scipy.stats import spearmanr
 
-    return float(spearmanr(a, b)[0]) if _comparable(a, b) else 0.0
+    measured: Any = spearmanr
+    return float(measured(a, b).statistic) if _comparable(a, b) else 0.0
 
 
 def _comparable(a: Sequence[float], b: Sequence[float]) -> bool:
