@@ -82,7 +82,7 @@ def test_tiles_give_the_whole_picture(size: tuple[int, int], tap: str) -> None:
     assert seen[-1] == (len(seen), len(seen))
     # float32 rounds sums of other sizes differently, by far less than a level: only ties round apart
     assert np.abs(parted.astype(int) - whole).max() <= 1
-    assert (parted != whole).mean() < 0.01
+    assert (parted != whole).mean() < 0.001  # errors of 1e-6 in [0, 1] change 1 of 2,000 roundings
     assert whole.std() > 5
 
 
