@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustsabn.errors import DataError, UsageError
-from robustsabn.text import counted, quote
+from robustsabn.text import counted, quote, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         for note in (*work.notes, *styles.notes):
             console.print(f"note: {note}", markup=False)
         done = _stylize_all(args, work, stylizer, styles, mask, console)
-    print(f"{done} written to {args.out} (checkpoint {loaded.checkpoint}, step {loaded.step})")
+    print(f"{done} written to {shorten(args.out)} (checkpoint {loaded.checkpoint}, step {loaded.step})")
 
 
 def _stylize_all(
