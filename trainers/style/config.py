@@ -86,7 +86,7 @@ class StyleConfig(RunConfig):
     faithful: bool = False
     """Let gradients flow into the target of the content loss, as the official code of SaAdaIN does."""
     reconstruct: float = 0.0
-    """Share of the run in which the decoder learns to reconstruct the content."""
+    """Share of the run in which the decoder learns to reconstruct the content; 0 with `start`."""
     pixel_weight: float = 10.0
     """Weight of the error of the pixels in that part of the run."""
 

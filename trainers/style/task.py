@@ -58,6 +58,8 @@ class StyleTraining(Task[StyleConfig, StyleEvaluation]):
         if config.crop < 2 * self.stylizer.stride or config.crop % self.stylizer.stride:
             stride = self.stylizer.stride
             raise ConfigError(f"crop={config.crop}; give a multiple of {stride}, at least {2 * stride}")
+        # a decoder that is not trained has nothing to learn from a reconstruction
+        self.reconstructing = config.reconstruct if config.start is None else 0.0
         self.first = len(self.stylizer.styles) - len(self.paintings.train) if self.stylizer.styles else 0
         if config.channels_last:
             self.stylizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,7 +101,7 @@ class StyleTraining(Task[StyleConfig, StyleEvaluation]):
         style, number = next(self.streams["style"])
         routes = number + self.first if self.stylizer.styles else None
         x, y = self._cropped("content", content, step), self._cropped("style", style, step)
-        logged = self.bench.backward(x, y, routes, step < self.options.reconstruct * self.total)
+        logged = self.bench.backward(x, y, routes, step < self.reconstructing * self.total)
         return logged | self.updates["stylizer"](step, self.total)
 
     def validate(self, step: int, kind: str, heading: str) -> StyleEvaluation:
