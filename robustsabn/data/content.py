@@ -50,7 +50,7 @@ def _content(images: ImageSet) -> Iterator[bytes | memoryview]:
 def _items(images: ItemSet) -> Iterator[bytes | memoryview]:
     size = 4 * len(images) * math.prod(images.shape)
     step = 1 if size <= _WHOLE else -(-len(images) // _SAMPLE)
-    for rows in torch.arange(0, len(images), step).split(64):
+    for rows in torch.split(torch.arange(0, len(images), step), 64):
         yield images.batch(rows)[0].numpy().data
 
 

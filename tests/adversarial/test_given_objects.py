@@ -61,7 +61,7 @@ def test_the_given_network_is_copied(trained: tuple[Path, nn.Module]) -> None:
     folder, network = trained
     for name, value in net().state_dict().items():
         assert torch.equal(network.state_dict()[name], value)
-    assert load_run_model(folder)[0].weight.shape == (4, 1, 3, 3)  # type: ignore[index, union-attr]
+    assert load_run_model(folder)[0].weight.shape == (4, 1, 3, 3)  # type: ignore[index]
 
 
 def test_the_configuration_names_the_objects(trained: tuple[Path, nn.Module]) -> None:

@@ -16,6 +16,11 @@ __all__ = ["IMAGES", "LABELS", "key_of", "pair", "pixels"]
 IMAGES = ("image", "img", "pixel_values", "images", "x")
 LABELS = ("label", "labels", "fine_label", "target", "targets", "y")
 
+_NORMALIZE = (
+    "leave Normalize out of the transforms and put it before the network: "
+    "nn.Sequential(robustsabn.models.Normalize(mean, std), net)"
+)
+
 
 def pair(item: Any, source: str) -> tuple[Tensor, int]:
     """Pixels (C, H, W), float32 in [0, 1] or uint8, and the label of an item of `source`.
@@ -56,19 +61,13 @@ def pixels(image: Any, source: str) -> Tensor:
     if not isinstance(image, Tensor) or image.ndim not in (2, 3):
         what = f"{type(image).__name__} {tuple(getattr(image, 'shape', ()))}"
         raise DataError(f"{source} has the image {what}; give a tensor (C, H, W), an array or a Pillow image")
-    image = image[None] if image.ndim == 2 else image
-    if image.dtype == torch.uint8:
-        return image
-    if not image.is_floating_point():
-        raise DataError(f"{source} has images of {image.dtype}; give uint8, or floats in [0, 1]")
-    low, high = (float(end) for end in image.aminmax()) if image.numel() else (0.0, 0.0)
+    picture: Tensor = image[None] if image.ndim == 2 else image
+    if picture.dtype == torch.uint8:
+        return picture
+    if not picture.is_floating_point():
+        raise DataError(f"{source} has images of {picture.dtype}; give uint8, or floats in [0, 1]")
+    low, high = (float(end) for end in picture.aminmax()) if picture.numel() else (0.0, 0.0)
     if not (low >= 0 and high <= 1 + 1e-6):
         remedy = "divide them by 255" if low >= 0 and 1 < high <= 255 else _NORMALIZE
         raise DataError(f"{source} has images from {low:.3g} to {high:.3g}, but eps needs [0, 1]; {remedy}")
-    return image.float().clamp(max=1)
-
-
-_NORMALIZE = (
-    "leave Normalize out of the transforms and put it before the network: "
-    "nn.Sequential(robustsabn.models.Normalize(mean, std), net)"
-)
+    return picture.float().clamp(max=1)
