@@ -18,7 +18,7 @@ from robustsabn.trainers.runs.measured import Column
 
 matplotlib.use("Agg")
 
-SHOWN = ("table_accuracy", "kendall_tau", "path_accuracy", "accuracy", "skips")
+SHOWN = ("table_accuracy", "kendall_tau", "accuracy", "skips")
 TABLE = (
     *("table_accuracy", "scratch_accuracy", "rank", "regret", "kendall_tau", "spearman_rho"),
     *("path_accuracy", "accuracy", "skips"),
@@ -67,6 +67,7 @@ def _cell(column: Column, values: Sequence[float]) -> str:
 def draw(groups: dict[str, Sequence[object]], columns: dict[str, Column], out: Path) -> None:
     """A panel for each number: a thick line for the mean of each group, thin ones for its runs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     known = [
         name
@@ -88,6 +89,7 @@ def draw(groups: dict[str, Sequence[object]], columns: dict[str, Column], out: P
             panel.plot(*zip(*means, strict=True), color=colour, linewidth=2, marker=".", label=group)
         panel.set_title(column.axis, fontsize=10)
         panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         panel.grid(alpha=0.2)
     panels[0].legend(fontsize=8)
     figure.savefig(out, dpi=110)
