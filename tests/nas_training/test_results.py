@@ -97,7 +97,8 @@ def test_the_heat_map_shows_the_weights_of_each_edge() -> None:
     history = np.random.default_rng(0).random((7, 6, 5))
     panels = weights_over_epochs(range(7), history.tolist()).axes[: len(EDGES)]
     for edge, panel in enumerate(panels):
-        np.testing.assert_allclose(panel.images[0].get_array(), history[:, edge].T)
+        shown: Any = panel.images[0].get_array()
+        assert np.array_equal(shown, history[:, edge].T)
     assert panels[0].get_title() == "node 0 to node 1"
 
 

@@ -30,9 +30,10 @@ def weights_over_epochs(epochs: Sequence[float], history: Sequence[Weights]) -> 
     panels = figure.subplots(2, 3, sharex=True, sharey=True)
     figure.subplots_adjust(0.08, 0.11, 0.88, 0.93, 0.06, 0.2)
     values = np.asarray(history, dtype=float)  # (validations, 6, 5)
-    image = None
+    images = []
     for i, (panel, (target, source)) in enumerate(zip(panels.flat, EDGES, strict=True)):
-        image = panel.imshow(values[:, i].T, aspect="auto", cmap="viridis", vmin=0, vmax=values.max())
+        weights, top = values[:, i].T, values.max()
+        images.append(panel.imshow(weights, aspect="auto", cmap="viridis", vmin=0, vmax=top))
         panel.set_title(f"node {source} to node {target}", fontsize=9)
         panel.set_yticks(range(len(NAMES)), NAMES, fontsize=8)
         places = sorted({round(x) for x in np.linspace(0, len(epochs) - 1, min(6, len(epochs)))})
@@ -40,7 +41,7 @@ def weights_over_epochs(epochs: Sequence[float], history: Sequence[Weights]) -> 
     for panel in panels[-1]:
         panel.set_xlabel("epoch", fontsize=9)
     beside = figure.add_axes((0.91, 0.14, 0.018, 0.76))
-    figure.colorbar(image, cax=beside, label="weight of the operation")
+    figure.colorbar(images[0], cax=beside, label="weight of the operation")
     return figure
 
 
