@@ -108,6 +108,8 @@ class NasResults(Results[NasConfig, NasEvaluation]):
 
     def page(self, config: NasConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
         page = super().page(config, folder, records)
+        large = {COLUMNS[name].heading for name in ("flops", "parameters")}  # the table writes them out
+        page = replace(page, tiles=[tile for tile in page.tiles if tile.name not in large])
         last = self.closing(records)
         if last is None:
             return page
