@@ -89,13 +89,15 @@ def _kind(data: Any) -> str:
 
 
 def _batch_size(data: Any) -> int | None:
+    """The batch size of the training part, if that is a DataLoader."""
     from robustsabn.data.own import is_loader
 
+    train: Any = data
     if isinstance(data, Mapping):
-        data = next((part for name, part in data.items() if str(name).startswith("train")), None)
+        train = next((part for name, part in data.items() if str(name).startswith("train")), None)
     elif isinstance(data, (tuple, list)) and data:
-        data = data[0]
-    return data.batch_size if is_loader(data) else None
+        train = data[0]
+    return train.batch_size if is_loader(train) else None
 
 
 def _is_text(value: Any) -> bool:

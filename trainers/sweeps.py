@@ -65,8 +65,9 @@ def common(config: Config, overrides: Overrides = ()) -> RunConfig:
     Raises ConfigError if `overrides` set a single seed.
     """
     for one in listed(overrides):
-        if one.startswith("seed=") if isinstance(one, str) else "seed" in one:
-            raise ConfigError("seed= beside seeds=: leave it out, or seeds= for a single run")
+        key, _, text = one.partition("=") if isinstance(one, str) else ("seed", "", one.get("seed"))
+        if key == "seed" and text is not None:
+            raise ConfigError(f"seed={text} beside seeds=: leave it out, or seeds= for a single run")
     return load_config(config, overrides)
 
 

@@ -230,7 +230,6 @@ WEIGHTS = [
 ]
 
 COMMANDS = [
-    Case("", "VERB", "see `robustsabn --help`"),
     Case("trian digits", "'trian'", "'train', 'evaluate'"),
     Case("train", "CONFIG", "see `robustsabn train --help`"),
     Case("train digit", "'digit'", "did you mean digits?"),
@@ -274,7 +273,7 @@ COMMANDS = [
     Case("evaluate {w}/run --data svhm", "'svhm'", "did you mean svhn?"),
     Case("evaluate {w}/cut", "model.safetensors is truncated", "take another checkpoint"),
     Case("export {w}/run --route adv", "--out", "see `robustsabn export --help`"),
-    Case("export {w}/run --out {w}/x.safetensors", "--route is missing", "clean, adv"),
+    Case("export {w}/run --out {w}/x.safetensors", "no route is given (route=, --route)", "clean, adv"),
     Case("export {w}/run --route all --out {w}/x.safetensors", "'all'", "clean, adv"),
     Case("export {w}/run --route adv --out {w}/x.h5", "'h5'", "allowed: safetensors, onnx, pt2"),
     Case(

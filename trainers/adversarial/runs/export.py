@@ -85,7 +85,7 @@ def export(
 def _check_route(loaded: LoadedRun, route: str | None, folder: Path) -> None:
     routes = routes_of(loaded.model)
     if route not in routes and (routes or route is not None):
-        given = "the route is missing" if route is None else f"no route {quote(route)}"
+        given = "no route is given (route=, --route)" if route is None else f"no route {quote(route)}"
         raise RouteError(f"{given}: {folder} has {', '.join(routes) or 'no routes, leave it out'}")
 
 
