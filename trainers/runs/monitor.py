@@ -140,6 +140,7 @@ class Monitor:
         """Remove the bar of an evaluation."""
         if self.active and self.other is not None:
             self.progress.remove_task(self.other)
+            self.progress.refresh()  # or the next line is printed above the bar once more
             self.other = None
 
     @contextlib.contextmanager
