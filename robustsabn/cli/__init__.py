@@ -112,6 +112,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         words, remedy = rest[0].lstrip("-").split("=") + rest[1:], ""
         if args.verb == "train" and len(words) > 1 and not words[1].startswith("-"):
             remedy = f"; give {words[0]}={words[1]}"
-        verbs.choices[args.verb].error(f"{rest[0]} is not an option{remedy}")
+        chosen = parser if args.verb is None else verbs.choices[args.verb]
+        chosen.error(f"{rest[0]} is not an option{remedy}")
     args.argv = list(sys.argv[1:] if argv is None else argv)
     return args

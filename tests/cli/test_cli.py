@@ -68,6 +68,7 @@ def test_an_interrupt_exits_with_130(
     [
         (["trian"], "invalid choice: 'trian'"),
         (["recipes", "--fast"], "--fast is not an option"),
+        (["--fast"], "--fast is not an option"),
     ],
 )
 def test_bad_usage_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
