@@ -3,7 +3,7 @@
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from robustsabn.errors import UsageError
 from robustsabn.nas.cell import EXAMPLE, Cell
@@ -18,7 +18,7 @@ __all__ = ["HELP", "configure", "read_architecture", "run"]
 HELP = "accuracy, rank, regret and costs of a cell of NAS-Bench-201 by a table of trained cells"
 EPILOG = (
     f"ARCH is an architecture string, such as '{EXAMPLE}', NASLib's list, such as 2,1,0,2,1,0, or the run "
-    "folder of a search, whose found cell is taken."
+    "folder of a search, whose found cell is taken; without --table, it shows what the run measured."
 )
 
 
@@ -28,7 +28,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table",
         metavar="TABLE",
-        required=True,
         help="a CSV file, the folder of NATS-Bench, or digits-hard, which is part of the package",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers")
@@ -37,29 +36,54 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the table; write the numbers if chosen."""
     import json
-    from dataclasses import asdict
 
     from robustsabn.cli.support.targets import file_to_write
     from robustsabn.files import make_folder, write_text
+
+    target = file_to_write("--json", args.json)
+    content = _measured(args.architecture) if args.table is None else _looked_up(args)
+    if target is not None:
+        make_folder(target.parent)
+        write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        print(f"written to {target}")
+
+
+def _looked_up(args: argparse.Namespace) -> dict[str, Any]:
+    """Print the place of a cell in a table; the numbers for JSON."""
+    from dataclasses import asdict
+
     from robustsabn.nas.naslib import to_naslib
     from robustsabn.nas.scores import score
     from robustsabn.report.console import output
 
-    target = file_to_write("--json", args.json)
     cell, table = read_architecture(args.architecture), _table(args.table)
     scores = score(table, cell)
     output().print(_printed(cell, table))
-    if target is not None:
-        content = {
-            "cell": str(cell),
-            "naslib": to_naslib(cell),
-            "skips": cell.skips,
-            "table": table.name,
-            "datasets": {dataset: asdict(found) for dataset, found in scores.items()},
-        }
-        make_folder(target.parent)
-        write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
-        print(f"written to {target}")
+    return {
+        "cell": str(cell),
+        "naslib": to_naslib(cell),
+        "skips": cell.skips,
+        "table": table.name,
+        "datasets": {dataset: asdict(found) for dataset, found in scores.items()},
+    }
+
+
+def _measured(text: str) -> dict[str, Any]:
+    """Print what a search measured of its cell; the numbers for JSON."""
+    from robustsabn.paths import given_path
+    from robustsabn.report.console import output
+
+    if "|" in text or not given_path(text, "ARCH", UsageError).is_dir():
+        read_architecture(text)  # a wrong one is said first
+        raise UsageError(
+            "--table is missing: a table of trained cells; give a CSV file, the folder of NATS-Bench, or "
+            "digits-hard"
+        )
+    from robustsabn.trainers.nas.results import RESULTS, last_evaluation
+
+    measured = last_evaluation(text)
+    output().print(RESULTS.table(measured, text))
+    return measured.to_dict()
 
 
 def read_architecture(text: str) -> Cell:

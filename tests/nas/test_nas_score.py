@@ -67,6 +67,20 @@ def test_the_cell_that_a_search_found(tmp_path: Path, capsys: pytest.CaptureFixt
     assert RESIDUAL in capsys.readouterr().out
 
 
+def test_what_a_search_measured_is_shown_without_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"images": 100, "skips": 2, "flops": 363_690, "parameters": 11_054, "kendall_tau": 0.26}
+    trained = {"dataset": "digits-hard", "rank": 155, "scratch": [0.78, 0.65], "scratch_accuracy": 0.715}
+    record = {"kind": "test", "step": 300, "cell": RESIDUAL, **found, **trained}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    assert main(["nas-score", str(tmp_path), "--json", str(tmp_path / "score.json")]) == 0
+    printed = capsys.readouterr().out
+    assert RESIDUAL in printed
+    assert "71.50 %, which is rank 155 in digits-hard" in printed
+    assert json.loads((tmp_path / "score.json").read_text())["rank"] == 155
+
+
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
@@ -98,7 +112,7 @@ def test_wrong_architectures_are_one_line(
         (["--table", "{tmp}"], "has no meta.pickle.pbz2"),
         (["--table", "{tmp}/table.csv", "--json", "{tmp}"], "is a folder; name a file in it"),
         (["--table", "{tmp}/other.csv"], "other.csv, line 2: unknown operation 'sep_conv_3x3'"),
-        ([], "arguments are required: --table"),
+        ([], "--table is missing: a table of trained cells; give a CSV file"),
     ],
 )
 def test_wrong_tables_are_one_line(

@@ -18,7 +18,7 @@ from robustsabn.trainers.runs.metrics import Record, read_records
 from robustsabn.trainers.runs.page import Page, PageTable
 from robustsabn.trainers.runs.results import EndedRun, Results
 
-__all__ = ["RESULTS", "NasEvaluation", "found_cell"]
+__all__ = ["RESULTS", "NasEvaluation", "found_cell", "last_evaluation"]
 
 COLUMNS = {
     "table_accuracy": Column("test accuracy in the table", "%"),
@@ -119,13 +119,22 @@ class NasResults(Results[NasConfig, NasEvaluation]):
 
 def found_cell(folder: str | Path) -> Cell:
     """The cell that the run in `folder` has found so far. Raises CheckpointError if it is no search."""
+    return Cell.parse(_last_record(folder)["cell"])
+
+
+def last_evaluation(folder: str | Path) -> NasEvaluation:
+    """The last evaluation of the run in `folder`. Raises CheckpointError if it is no search."""
+    return RESULTS.read(_last_record(folder))
+
+
+def _last_record(folder: str | Path) -> Record:
     place = RunFolder(folder)
-    cells = [record["cell"] for record in read_records(place.metrics) if "cell" in record]
-    if not cells:
+    records = [record for record in read_records(place.metrics) if "cell" in record]
+    if not records:
         raise CheckpointError(
             f"{place.path} has found no cell: it is no run of a search, or was not validated"
         )
-    return Cell.parse(cells[-1])
+    return records[-1]
 
 
 def _rows(measured: NasEvaluation) -> list[list[str]]:
