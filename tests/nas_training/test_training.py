@@ -11,6 +11,7 @@ from torch import Tensor
 from robustsabn.nas import Cell
 from robustsabn.trainers import compare, train
 from robustsabn.trainers.checkpoints.files import read
+from robustsabn.trainers.loop.compiling import compile_network
 from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.nas import networks
 from robustsabn.trainers.nas.results import found_cell
@@ -224,7 +225,7 @@ def test_a_search_of_captured_graphs_trains_what_another_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # inductor of torch 2.13 fails on a CPU in the backward pass of images this small
-    captured = partial(networks.compile_network, backend="aot_eager")
+    captured = partial(compile_network, backend="aot_eager")
     monkeypatch.setattr(networks, "compile_network", captured)
     tensors = []
     for compiled in (False, True):
