@@ -20,7 +20,7 @@ from robustsabn.trainers.processes import stopping
 from robustsabn.trainers.processes.signals import Interrupted
 from robustsabn.trainers.tasks import load_config, task_class
 from tests.helpers import ROOT
-from tests.helpers.processes import apart
+from tests.helpers.processes import THREADS, apart
 
 __all__ = ["accelerate_launch", "launch", "perform"]
 
@@ -42,7 +42,7 @@ def accelerate_launch(jobs: Jobs, place: Path) -> tuple[int, str]:
     file.write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2"]
     command += [*ACCELERATE.split(), "tests.helpers.launch", str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
+    environment = {**os.environ, "OMP_NUM_THREADS": THREADS, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -91,7 +91,7 @@ def perform(
 
 
 def _perform_all(jobs: Jobs) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(THREADS))
     for job in jobs:
         perform(**job)
     if torch.distributed.is_initialized():

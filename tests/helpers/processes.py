@@ -14,7 +14,7 @@ from unittest import mock
 
 from tests.helpers import ROOT
 
-__all__ = ["apart"]
+__all__ = ["THREADS", "apart"]
 
 IMPORTED = [
     "robustsabn.trainers.adversarial.task",
@@ -24,12 +24,16 @@ IMPORTED = [
 ]
 
 
+THREADS = os.environ.get("OMP_NUM_THREADS", "1")
+"""The threads of a started process are as many as here: sums on another number round differently."""
+
+
 @functools.cache
 def server() -> ForkServerContext:
     """The process that the others are forked from."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
-    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}):
+    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": THREADS, "PYTHONPATH": str(ROOT)}):
         forkserver.ensure_running()
     return context
 

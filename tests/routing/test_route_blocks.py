@@ -93,8 +93,13 @@ def test_copies_belong_to_any_thread() -> None:
 
 def test_a_forked_process_may_go_on() -> None:
     model = make("saauxbn").eval()
+
+    def go_on() -> None:
+        torch.set_num_threads(1)  # OpenMP has no other threads in a forked process, and waits for them
+        through(model, "clean")
+
     with route(model, "adv"):
-        child = multiprocessing.get_context("fork").Process(target=through, args=(model, "clean"))
+        child = multiprocessing.get_context("fork").Process(target=go_on)
         child.start()
         child.join(20)
     assert child.exitcode == 0
