@@ -263,6 +263,9 @@ class RunConfig:
     """Keep images and weights in the channels-last memory format."""
 
     validation: Validation = field(default_factory=Validation)
+    analysis: int | None = field(default=None, metadata=free())
+    """At each validation also [analyse the routes](../analysis.md#during-training) on this many images;
+    none: not at all."""
     log_every: int = field(default=10, metadata=free())
     """Steps between two lines of the log."""
     checkpoint_every: int | None = field(default=None, metadata=free())
@@ -271,7 +274,7 @@ class RunConfig:
     """The run folder; none: the next free one of runs/NAME, runs/NAME-2, ..."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "epochs", "steps", "batch_size", "log_every", "checkpoint_every"):
+        for name in ("images", "epochs", "steps", "batch_size", "analysis", "log_every", "checkpoint_every"):
             count(name, getattr(self, name))
         count("seed", self.seed, 0)
         check(self.ema is None or 0 <= self.ema < 1, f"ema must be in [0, 1), such as 0.995; got {self.ema}")

@@ -179,14 +179,10 @@ class TrainConfig(RunConfig):
     """Stochastic weight averaging: an equal average of the weights at the ends of epochs."""
 
     validation: RobustValidation = field(default_factory=RobustValidation)
-    analysis: int | None = field(default=None, metadata=free())
-    """At each validation also [analyse the routes](../analysis.md#during-training) on this many of its
-    images; none: not at all."""
     test: Test = field(default_factory=Test, metadata=free())
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        count("analysis", self.analysis)
         count("accumulate", self.accumulate)
         has_weights = self.weights is not None or not self.fresh_head
         check(

@@ -113,6 +113,9 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
             estimate_statistics(self.options.method, self.bench, self.batches, step, count)
         return self.validator.validate(step, heading, kind)
 
+    def analysed(self, count: int) -> Record:
+        return self.validator.analysed(count)
+
     def score(self, measured: Evaluation) -> list[float]:
         score = [measured.robust_accuracy, measured.clean_accuracy]
         return score if self.options.by_robustness else score[::-1]

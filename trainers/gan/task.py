@@ -11,6 +11,7 @@ from robustsabn.errors import ConfigError
 from robustsabn.metrics import Reference
 from robustsabn.trainers.checkpoints.state import check_images
 from robustsabn.trainers.config import Augment
+from robustsabn.trainers.gan.analysis import analysed
 from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.gan.evaluation import Evaluator, reference
 from robustsabn.trainers.gan.labels import describe_labels, present_classes
@@ -26,6 +27,7 @@ from robustsabn.trainers.loop.task import Task
 from robustsabn.trainers.loop.updates import build_optimizer
 from robustsabn.trainers.processes.distributed import shared
 from robustsabn.trainers.runs.content import check_content, content
+from robustsabn.trainers.runs.metrics import Record
 from robustsabn.trainers.runs.monitor import Monitor
 
 __all__ = ["GanTraining"]
@@ -115,6 +117,9 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
 
     def close(self, step: int, kind: str, heading: str) -> GanEvaluation:
         return self.evaluator.close(step, kind, heading)
+
+    def analysed(self, count: int) -> Record:
+        return analysed(self.bench, count)
 
     def facts(self) -> dict[str, Any]:
         shape = list(self.data.train.shape)

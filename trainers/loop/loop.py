@@ -76,6 +76,8 @@ class Loop(Generic[C, M]):
         self.step, self.anew = (0, "") if run.resumed is None else self.manager.restore(run.resumed)
         self.began = self.step
         self._check_steps_left()
+        if self.config.analysis is not None and type(task).analysed is Task.analysed:
+            raise ConfigError(f"analysis: the task {self.config.task} does not analyse routes; leave it out")
         self.accelerator.wait_for_everyone()
         shared(self.accelerator, self._open)
         self.window, self.last_loss = Window(), math.nan
@@ -190,6 +192,8 @@ class Loop(Generic[C, M]):
         epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
         heading = f"{epoch}  loss {self.last_loss:.3f}"
         evaluations = {"best": self.task.validate(self.step, "validation", heading)}
+        if self.config.analysis is not None:  # in all processes: batch norms may exchange their statistics
+            self.monitor.record("analysis", self.step, self.task.analysed(self.config.analysis))
         for name, average in self.task.averages.items():
             if average.changed:
                 with average.in_place():

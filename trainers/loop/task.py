@@ -78,6 +78,10 @@ class Task(ABC, Generic[C, M]):
         The checkpoint `best` has the highest score.
         """
 
+    def analysed(self, count: int) -> Record:
+        """What the routes do on `count` images, measured at each validation if `analysis` is set."""
+        raise NotImplementedError
+
     @abstractmethod
     def close(self, step: int, kind: str, heading: str) -> M:
         """The closing evaluation; `kind` is "test", or "test_NAME" for the last or averaged weights."""

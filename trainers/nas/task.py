@@ -17,6 +17,7 @@ from robustsabn.trainers.loop.draws import derive
 from robustsabn.trainers.loop.run import Run
 from robustsabn.trainers.loop.task import Task
 from robustsabn.trainers.loop.updates import build_optimizer
+from robustsabn.trainers.nas.analysis import analysed
 from robustsabn.trainers.nas.choosing import Trials, best_of, candidates
 from robustsabn.trainers.nas.config import NasConfig
 from robustsabn.trainers.nas.division import divide
@@ -104,6 +105,9 @@ class ArchitectureSearch(Task[NasConfig, NasEvaluation]):
 
     def close(self, step: int, kind: str, heading: str) -> NasEvaluation:
         return self.evaluator.close(step, kind, heading, self._found(), self._mixture())
+
+    def analysed(self, count: int) -> Record:
+        return analysed(self.bench, self.division.held_out, count)
 
     @classmethod
     def read_closing(

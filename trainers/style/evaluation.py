@@ -117,6 +117,12 @@ class Evaluator:
             **{f"tap {tap}": values for tap, values in by_tap.items()},
         }
 
+    def views(self, contents: int, styles: int) -> tuple[Tensor, Tensor]:
+        """At most so many held-out contents and styles, (N, 3, H, W) each."""
+        photos, paintings = self.content.held_out, self.styles.held_out
+        few, some = range(min(contents, len(photos))), range(min(styles, len(paintings)))
+        return self._views(photos, list(few)), self._views(paintings, list(some))
+
     def _style(self, statistics: tuple[Tensor, Tensor], numbers: list[int]) -> Style:
         if self.stylizer.styles:
             return torch.tensor(numbers, device=self.device) + self.first

@@ -39,11 +39,7 @@ class StyleStep:
             features = self.stylizer.encode(content)
             wanted = moments(self.stylizer.encoder(style, self.last), (*self.taps, self.tap))
         picture, target = self._decoded(features, wanted, routes, 0.0 if reconstruct else 1.0)
-        with self._autocast():
-            found = self.stylizer.encoder(picture, self.last)
-        result = found[self.tap].float()
-        content_loss = F.mse_loss(result, target if config.faithful else target.detach())
-        by_tap = style_losses(moments(found, self.taps), {tap: wanted[tap] for tap in self.taps})
+        result, content_loss, by_tap = self.compared(picture, target, wanted)
         style_loss = torch.stack(list(by_tap.values())).sum()
         aim = config.style_weight * style_loss
         if reconstruct:
@@ -54,6 +50,17 @@ class StyleStep:
         logged = {"loss": loss, "content_loss": content_loss, "content_loss_adain": plain}
         logged |= {"style_loss": style_loss} | {f"style_loss_{tap}": v for tap, v in by_tap.items()}
         return {name: value.detach() for name, value in logged.items()}
+
+    def compared(
+        self, picture: Tensor, target: Tensor, wanted: Moments
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Features of `picture` at the tap, its content loss, and its style loss at each of `taps`."""
+        with self._autocast():
+            found = self.stylizer.encoder(picture, self.last)
+        result = found[self.tap].float()
+        content_loss = F.mse_loss(result, target if self.config.faithful else target.detach())
+        by_tap = style_losses(moments(found, self.taps), {tap: wanted[tap] for tap in self.taps})
+        return result, content_loss, by_tap
 
     def _decoded(
         self, features: Tensor, wanted: Moments, routes: Tensor | None, alpha: float

@@ -16,7 +16,9 @@ from robustsabn.trainers.loop.draws import generator
 from robustsabn.trainers.loop.run import Run
 from robustsabn.trainers.loop.task import Task
 from robustsabn.trainers.loop.updates import build_optimizer
+from robustsabn.trainers.runs.metrics import Record
 from robustsabn.trainers.runs.monitor import Monitor
+from robustsabn.trainers.style.analysis import MOST_STYLES, analysed
 from robustsabn.trainers.style.config import StyleConfig
 from robustsabn.trainers.style.evaluation import Evaluator
 from robustsabn.trainers.style.networks import (
@@ -116,6 +118,10 @@ class StyleTraining(Task[StyleConfig, StyleEvaluation]):
 
     def close(self, step: int, kind: str, heading: str) -> StyleEvaluation:
         return self.evaluator.close(step, kind, heading)
+
+    def analysed(self, count: int) -> Record:
+        contents, styles = self.evaluator.views(count, MOST_STYLES)
+        return analysed(self.bench, contents, styles, self.first)
 
     def facts(self) -> dict[str, Any]:
         return {

@@ -29,6 +29,7 @@ from robustsabn.trainers.loop.compiling import uncompiled
 from robustsabn.trainers.loop.precision import tensor_float32
 from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.processes.distributed import reduced
+from robustsabn.trainers.runs.metrics import Record
 from robustsabn.trainers.runs.monitor import Monitor
 
 __all__ = ["Validator"]
@@ -71,8 +72,6 @@ class Validator:
         self._warn(evaluation)
         if kind == "validation" and begins(points := course(self.monitor.validations)):
             self.monitor.say(f"warning: catastrophic overfitting: {collapse(points, self.by_robustness)}")
-        if self.config.analysis is not None and kind == "validation":
-            self._analyse(step, attack, self.config.analysis)
         if self.monitor.active and kind == "validation":
             x, y = self.validation.batch(
                 torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
@@ -149,12 +148,12 @@ class Validator:
             signs |= {"train_robust": seen, "robust_gap": seen - evaluation.robust_accuracy}
         return signs
 
-    def _analyse(self, step: int, attack: PGD, count: int) -> None:
-        """Record what the routes do, on every process, since batch norms may exchange their statistics."""
+    def analysed(self, count: int) -> Record:
+        """What the routes do to `count` held-out images and to their images by the validation's attack."""
+        attack = build_attack(self.config.attack, self.config.validation.steps)
         ids = torch.arange(min(count, len(self.validation)))
         x, y = self.validation.batch(ids, self.accelerator.device)
-        found = analysed(self.model, self.routes, attack, x, y, starting_noise(attack, x, ids, 0))
-        self.monitor.record("analysis", step, found)
+        return analysed(self.model, self.routes, attack, x, y, starting_noise(attack, x, ids, 0))
 
     def _warn(self, evaluation: Evaluation) -> None:
         if evaluation.warning:
