@@ -28,7 +28,7 @@ def analysed(step: StyleStep, contents: Tensor, styles: Tensor, first: int) -> R
         wanted = moments(network.encoder(repeated, step.last), (*step.taps, step.tap))
 
         def loss(output: tuple[Tensor, Tensor], _: None) -> Tensor:
-            _, content_loss, by_tap = step.compared(*output, wanted)
+            content_loss, by_tap = step.compared(*output, wanted)[1:]
             style_loss = torch.stack(list(by_tap.values())).sum()
             return config.content_weight * content_loss + config.style_weight * style_loss
 
