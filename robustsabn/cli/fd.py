@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.metrics.reference import check_metrics
     from robustsabn.metrics.sources import source
     from robustsabn.metrics.table import quality_table
+    from robustsabn.report.following import following
 
     at_least_one("--n", args.n)
     at_least_one("--real-n", args.real_n)
@@ -106,6 +107,10 @@ def run(args: argparse.Namespace) -> None:
         content = {**found.to_dict(), "images": args.images, "numbers": found.numbers, "seed": args.seed}
         write_text(args.json, json.dumps(content, indent=2, allow_nan=False) + "\n")
         print(f"written to {args.json}")
+    if _run(args.images) is not None:
+        print(following("sample", args.images, "--out", "grid.png"))
+    elif args.json is None:
+        print(following(*args.argv, "--json", "distances.json"))
 
 
 def _images(args: argparse.Namespace, real: "Source", device: "torch.device") -> "Source":

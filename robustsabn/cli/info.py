@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
     from robustsabn import __version__
     from robustsabn.report.console import output
+    from robustsabn.report.following import following
 
     lines = {"robustsabn": __version__, "python": sys.version.split()[0], "system": platform.platform()}
     lines |= {name: _version(name) or "missing" for name in REQUIRED}
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     width, console = max(map(len, lines)), output()
     for name, value in lines.items():
         console.print(Text(f"{name:{width}}  ", style="bold"), Text(value), sep="")
+    console.print(following("recipes"), markup=False)
 
 
 def _version(package: str) -> str | None:

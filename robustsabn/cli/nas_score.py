@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
 
     from robustsabn.cli.support.targets import file_to_write
     from robustsabn.files import make_folder, write_text
+    from robustsabn.report.following import following
 
     target = file_to_write("--json", args.json)
     content = _measured(args.architecture) if args.table is None else _looked_up(args)
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
         make_folder(target.parent)
         write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
         print(f"written to {target}")
+    cell = f"model_options.cell={content['cell']}"
+    print(following("train", "digits", "model=nas-bench-201", cell))
 
 
 def _looked_up(args: argparse.Namespace) -> dict[str, Any]:

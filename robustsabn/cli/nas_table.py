@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.cli.nas_score import read_architecture
     from robustsabn.cli.support.targets import file_to_write
     from robustsabn.report.console import output, progress_bar
+    from robustsabn.report.following import following
     from robustsabn.trainers.nas.cell_table import agreement_of_seeds, choose_cells, make_table
     from robustsabn.trainers.nas.config import NasConfig
     from robustsabn.trainers.tasks import load_config
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
         )
     console.print(_printed(table, agreement_of_seeds(path)))
     print(f"written to {path}")
+    print(following("train", args.config, f"table={path}"))
 
 
 def _printed(table: "Table", tau: float | None) -> "Printed":

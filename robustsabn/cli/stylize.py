@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.locks import LOCK, locked
     from robustsabn.paths import given_path
     from robustsabn.report.console import output
+    from robustsabn.report.following import browse
     from robustsabn.style.outputs import plan
     from robustsabn.style.pictures import read_mask
     from robustsabn.style.styles import Styles
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
             console.print(f"note: {note}", markup=False)
         done = _stylize_all(args, work, stylizer, styles, mask, console)
     print(f"{done} written to {shorten(args.out)} (checkpoint {loaded.checkpoint}, step {loaded.step})")
+    print(browse(args.out))
 
 
 def _stylize_all(

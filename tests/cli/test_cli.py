@@ -37,6 +37,7 @@ def test_info_names_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(rf"^robustsabn +{re.escape(__version__)}$", out, re.MULTILINE)
     for name in ("torch", "torchvision", "accelerate", "cpu threads", "foolbox"):
         assert re.search(rf"^{name} +\S", out, re.MULTILINE), name
+    assert out.splitlines()[-1] == "next: robustsabn recipes"
 
 
 def test_errors_are_one_line_and_exit_with_2(

@@ -32,6 +32,7 @@ def test_the_table_and_the_numbers(archive: Path, capsys: pytest.CaptureFixture[
     assert "fid[digits-cnn-64, n=200, ref=train]" in printed
     assert "class accuracy[digits-judge-64, n=200]" in printed
     assert "200 images against 1,085 of digits (train)" in printed
+    assert printed.endswith(f"written to {out}\n")
     held = json.loads(out.read_text())
     assert held["basis"]["extractor"] == "digits-cnn-64"
     assert held["floor_images"] == 355

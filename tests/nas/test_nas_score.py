@@ -1,6 +1,7 @@
 """`robustsabn nas-score`: what it prints and writes, and one line for what is wrong."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,9 @@ def test_the_table_and_the_numbers(
         "0.565 M",
     ]
     assert "2 skips; NASLib's list [2, 1, 0, 2, 1, 0]" in printed
+    *words, cell = shlex.split(printed.splitlines()[-1])
+    assert words == ["next:", "robustsabn", "train", "digits", "model=nas-bench-201"]
+    assert cell == f"model_options.cell={RESIDUAL}"
     written = json.loads(numbers.read_text())
     assert written["cell"] == RESIDUAL
     assert written["naslib"] == [2, 1, 0, 2, 1, 0]

@@ -136,6 +136,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "test accuracy of 5 cells" in printed
     assert "only 3x3 convolutions" in printed
     assert "Kendall's tau" not in printed  # of one seed
+    assert printed.endswith(f"next: robustsabn train {recipe} table={out}\n")
     assert f"robustsabn {' '.join(words)}" in out.read_text()
     assert main(["nas-score", "3,3,3,3,3,3", "--table", str(out)]) == 0
     assert "of 5" in capsys.readouterr().out

@@ -130,7 +130,7 @@ def test_fixed_styles_go_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert stylized("--style", "dots", "--blend", "waves=0.3", "--out", "2.png", run="routes") == 0
     expected = stylize(ROUTES, read_picture("a.png"), [("dots", 0.7), ("waves", 0.3)])
     assert np.array_equal(read_picture("2.png").pixels, expected.pixels)
-    capsys.readouterr()
+    assert capsys.readouterr().out.endswith("next: python -m webbrowser 2.png\n")
     for words, said in (
         (["--style", "wave"], "style 'wave' is none of this run (did you mean waves?)"),
         (["--style", "b.png"], "which has fixed styles: waves, dots"),
