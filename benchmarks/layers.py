@@ -81,9 +81,9 @@ def layers_of(n: int, c: int, train: bool) -> dict[str, tuple[nn.Module, Forward
     found["nn.BatchNorm2d"] = (bn, bn)
     add("SaBN, whole batch", SaBN2d(c), 1)
     add("SaAuxBN, whole batch", SaAuxBN2d(c), 1)
-    inside = SaBN2d(c).train(train)
-    route(inside, 1).__enter__()
-    found["SaBN, whole batch, inside one route block"] = (inside, inside)
+    for name, inside in {"SaBN": SaBN2d(c).train(train), "SaAuxBN": SaAuxBN2d(c).train(train)}.items():
+        route(inside, 1).__enter__()
+        found[f"{name}, whole batch, inside one route block"] = (inside, inside)
     add("SaAuxBN, Split", SaAuxBN2d(c), Split(clean=n // 2, adv=n - n // 2))
     for routes in CLASSES:
         y = torch.randint(routes, (n,))
