@@ -9,41 +9,22 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
+from curves import collected, course, draw
 
-from robustsabn.report.plots import COLOURS
-from robustsabn.trainers.runs.folder import RunFolder
-from robustsabn.trainers.runs.metrics import Point, Record, read_records
+from robustsabn.trainers.runs.metrics import Record
 
-matplotlib.use("Agg")
-
-NUMBERS = {
-    "balance/weight": "balance (std / mean of gradient norms)",
-    "cosine/weight": "cosine of gradients (1 - diversity)",
-    "capv/scale": "CAPV of effective scales",
+SHOWN = {
+    "analysis/balance/weight": "balance (std / mean of gradient norms)",
+    "analysis/cosine/weight": "cosine of gradients (1 - diversity)",
+    "analysis/capv/scale": "CAPV of effective scales",
 }
-COLUMNS = (*NUMBERS, "balance/scale", "balance/shift", "cosine/scale", "shared_share/scale")
-Runs = dict[str, dict[str, list[list[Record]]]]
-"""Analysis records of each run by data set and norm."""
-
-
-def collected(places: Sequence[Path]) -> Runs:
-    """The analyses of the runs; the name of a data set begins with the task."""
-    found: Runs = {}
-    for place in places:
-        folder = RunFolder(place)
-        config = folder.written_config()
-        records = [record for record in read_records(folder.metrics) if record["kind"] == "analysis"]
-        data = Path(str(config["data"]).rpartition(":")[2]).stem
-        found.setdefault(f"{config['task']}, {data}", {}).setdefault(config["norm"], []).append(records)
-    return found
-
-
-def course(records: Sequence[Record], name: str) -> list[Point]:
-    return [(record["step"], record[name]) for record in records if name in record]
+COLUMNS = (
+    *("balance/weight", "cosine/weight", "capv/scale", "shared_share/scale"),
+    *("balance/scale", "balance/shift", "cosine/scale", "cosine/shift"),
+)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -54,40 +35,16 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.3g}{deviation}"
 
 
-def table(norms: dict[str, list[list[Record]]]) -> list[str]:
+def table(norms: Mapping[str, Sequence[Sequence[Record]]]) -> list[str]:
     """Means over the validations of each run, then mean ± deviation over the runs."""
     lines = [f"| norm | runs | {' | '.join(COLUMNS)} |", f"| --- | --- {'| --- ' * len(COLUMNS)}|"]
     for norm, runs in norms.items():
         cells = []
         for name in COLUMNS:
-            points = [course(records, name) for records in runs]
-            cells.append(spread([statistics.fmean(value for _, value in each) for each in points if each]))
+            courses = [course(records, f"analysis/{name}") for records in runs]
+            cells.append(spread([statistics.fmean(value for _, value in each) for each in courses if each]))
         lines.append(f"| `{norm}` | {len(runs)} | {' | '.join(cells)} |")
     return lines
-
-
-def draw(runs: Runs, out: Path) -> None:
-    """A row of charts for each data set."""
-    import matplotlib.pyplot as plt
-
-    size = (4 * len(NUMBERS), 2.6 * len(runs))
-    figure, rows = plt.subplots(len(runs), len(NUMBERS), figsize=size, layout="constrained", squeeze=False)
-    for row, (data, norms) in zip(rows, runs.items(), strict=True):
-        for axes, (name, title) in zip(row, NUMBERS.items(), strict=True):
-            for colour, (norm, each) in zip(COLOURS, norms.items(), strict=False):
-                courses = [points for records in each if (points := course(records, name))]
-                for points in courses:
-                    axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.7, alpha=0.5)
-                shared = sorted(set.intersection(*({s for s, _ in points} for points in courses)))
-                means = [statistics.fmean(dict(points)[step] for points in courses) for step in shared]
-                axes.plot(shared, means, color=colour, linewidth=2, label=norm)
-            axes.set_title(f"{data}: {title}", fontsize=8)
-            axes.tick_params(labelsize=8)
-            axes.grid(alpha=0.3)
-        row[0].legend(fontsize=8)
-    for axes in rows[-1]:
-        axes.set_xlabel("step", fontsize=8)
-    figure.savefig(out, dpi=100)
 
 
 def main() -> None:
@@ -100,7 +57,7 @@ def main() -> None:
     runs = collected(args.runs)
     for data, norms in runs.items():
         print(f"\n{data}\n", *table(norms), sep="\n")
-    draw(runs, args.out)
+    draw(runs, SHOWN, args.out)
 
 
 if __name__ == "__main__":
