@@ -11,8 +11,8 @@ from robustsabn.trainers.tasks import read_run
 __all__ = ["write_run_page"]
 
 
-def write_run_page(folder: str | Path) -> Path:
-    """Write report/index.html in a run folder and return its path.
+def write_run_page(folder: str | Path, title: str | None = None) -> Path:
+    """Write report/index.html in a run folder and return its path; `title` replaces the name of the folder.
 
     Raises CheckpointError if there is no run.
     """
@@ -22,4 +22,4 @@ def write_run_page(folder: str | Path) -> Path:
         records = list(read_records(place.metrics))
         with understood(place.metrics):
             page = task.results.page(config, place, records)
-        return write_page(page, config, place)
+        return write_page(page, config, place, records, title)

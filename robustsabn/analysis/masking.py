@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.table import Table
 from torch import Tensor
 
+from robustsabn.analysis.attacked import (
+    TOLERATED,
+    Images,
+    SweepPoint,
+    Verdicts,
+    accuracy,
+    broken_only_by,
+    fewer_steps,
+    grey_radius,
+    points,
+    widened,
+)
 from robustsabn.analysis.results import Result, number
 from robustsabn.attacks import PGD, ThreatModel
-from robustsabn.attacks.losses import cross_entropy
 from robustsabn.attacks.model.inputs import check_batch, check_threat
 from robustsabn.attacks.model.logits import Model
-from robustsabn.attacks.model.verify import logits_in_batches
 from robustsabn.errors import InputError
 from robustsabn.report.console import output, result_table
 from robustsabn.report.numbers import percent
 from robustsabn.text import counted
 
-__all__ = ["GradientMasking", "SweepPoint", "gradient_masking"]
-
-_TOLERATED = 0.01
-"""Share of the images that chance, such as that of the random start, may decide."""
-
-
-class SweepPoint(NamedTuple):
-    """Mean cross entropy and accuracy in [0, 1] under PGD with one setting."""
-
-    setting: float
-    loss: float
-    accuracy: float
+__all__ = ["GradientMasking", "gradient_masking"]
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,12 @@ class GradientMasking(Result):
 
     def table(self) -> Table:
         rows = [["no attack", "", "", percent(self.clean, 1)]]
-        for name, points in (
+        for name, sweep in (
             ("steps", self.steps),
             ("step size / eps", self.step_sizes),
             ("radius / eps", self.radii),
         ):
-            rows += [[name, number(p.setting), number(p.loss), percent(p.accuracy, 1)] for p in points]
+            rows += [[name, number(p.setting), number(p.loss), percent(p.accuracy, 1)] for p in sweep]
         rows.append(["random images", "", "", percent(self.noise, 1)])
         if self.transfer is not None:
             rows.append(["images of the surrogate", "", "", percent(self.transfer, 1)])
@@ -141,29 +139,29 @@ def gradient_masking(
     counts = sorted(set(steps))
     if not counts:
         raise InputError("steps is empty; give numbers of steps such as (1, 5, 20)")
-    images = _Images(x, y, seed, batch_size)
+    images = Images(x, y, seed, batch_size)
     attack = PGD(threat, steps=counts[-1], bn_mode="eval", check=False)
     eps = threat.eps_max
 
-    def swept(settings: Mapping[float, PGD]) -> dict[float, _Verdicts]:
+    def swept(settings: Mapping[float, PGD]) -> dict[float, Verdicts]:
         return {at: images.verdicts(model, images.made(model, one)) for at, one in settings.items()}
 
     by_steps = swept({n: replace(attack, steps=n, check=n == counts[0]) for n in counts})
     by_size = swept({factor: replace(attack, step_size=factor * eps) for factor in step_sizes})
-    by_radius = swept({r / eps: replace(attack, threat=t) for r, t in _widened(threat, x).items()})
+    by_radius = swept({r / eps: replace(attack, threat=t) for r, t in widened(threat, x, (1, 2, 4)).items()})
     clean, noisy = images.verdicts(model, x), images.after_noise(model, threat, random_images)
     every = [clean, *by_steps.values(), *by_size.values()]
     found = torch.stack([one.broken for one in every]).any(0)
     moved = None if surrogate is None else images.verdicts(model, images.made(surrogate, attack)).broken
     checks = GradientMasking(
         n=len(x),
-        clean=_accuracy(clean.broken),
-        steps=_points(by_steps),
-        step_sizes=_points(by_size),
-        radii=_points(by_radius),
-        noise=_accuracy(noisy),
+        clean=accuracy(clean.broken),
+        steps=points(by_steps),
+        step_sizes=points(by_size),
+        radii=points(by_radius),
+        noise=accuracy(noisy),
         noise_only=int((noisy & ~found).sum()),
-        transfer=None if moved is None else _accuracy(moved),
+        transfer=None if moved is None else accuracy(moved),
         transfer_only=None if moved is None else int((moved & ~found).sum()),
         findings=(),
     )
@@ -171,77 +169,16 @@ def gradient_masking(
     return replace(checks, findings=tuple(_findings(checks, most)))
 
 
-class _Verdicts(NamedTuple):
-    """Cross entropy and whether the prediction is wrong, each (N,)."""
-
-    loss: Tensor
-    broken: Tensor
-
-
-class _Images(NamedTuple):
-    x: Tensor
-    y: Tensor
-    seed: int
-    batch_size: int
-
-    def made(self, model: Model, attack: PGD) -> Tensor:
-        """The images of an attack, whose random starts are those of `seed`."""
-        generator = torch.Generator(self.x.device).manual_seed(self.seed)
-        parts = zip(*(torch.split(t, self.batch_size) for t in (self.x, self.y)), strict=True)
-        return torch.cat([attack(model, x, y, generator=generator) for x, y in parts])
-
-    def verdicts(self, model: Model, x_adv: Tensor) -> _Verdicts:
-        logits = logits_in_batches(model, x_adv, self.batch_size)
-        return _Verdicts(cross_entropy(logits, self.y), logits.argmax(1) != self.y)
-
-    def after_noise(self, model: Model, threat: ThreatModel, count: int) -> Tensor:
-        """Bool (N,): the image itself or one of `count` random ones in the ball is misclassified."""
-        generator = torch.Generator(self.x.device).manual_seed(self.seed + 1)
-        drawn = (threat.random_start(self.x, "uniform", generator) for _ in range(count))
-        return torch.stack([self.verdicts(model, x).broken for x in (self.x, *drawn)]).any(0)
-
-
-def _widened(threat: ThreatModel, x: Tensor) -> dict[float, ThreatModel]:
-    """Threat models of growing radius; the last ball around every image has the grey image in it."""
-    low, high = threat.bounds
-    order = {"Linf": math.inf, "L2": 2.0, "L1": 1.0}[threat.norm]
-    grey = (high - low) / 2 * math.prod(x.shape[1:]) ** (1 / order)
-    radii = [factor * threat.eps_max for factor in (1, 2, 4)]
-    return {r: ThreatModel(threat.norm, r, threat.bounds) for r in (*(r for r in radii if r < grey), grey)}
-
-
-def _accuracy(broken: Tensor) -> float:
-    return 1 - int(broken.sum()) / len(broken)
-
-
-def _points(verdicts: Mapping[float, _Verdicts]) -> tuple[SweepPoint, ...]:
-    return tuple(
-        SweepPoint(float(setting), one.loss.mean().item(), _accuracy(one.broken))
-        for setting, one in verdicts.items()
-    )
-
-
 def _findings(checks: GradientMasking, most: float) -> list[str]:
     """Signs of masked gradients; `most` is the share of the most frequent label."""
-    found, few, many = [], checks.steps[0], checks.steps[-1]
-    if few.accuracy < many.accuracy - _TOLERATED:
-        found.append(
-            f"{counted(int(few.setting), 'step')} of PGD leave {percent(few.accuracy, 1)} and "
-            f"{many.setting:g} steps {percent(many.accuracy, 1)}: more steps break fewer images"
-        )
+    many = checks.steps[-1]
+    found = fewer_steps(checks.steps)
     best = min(checks.step_sizes, key=lambda point: point.accuracy, default=many)
-    if best.accuracy < many.accuracy - 2 * _TOLERATED:
+    if best.accuracy < many.accuracy - 2 * TOLERATED:
         found.append(
             f"steps of {best.setting:g} eps leave {percent(best.accuracy, 1)}, those of 2.5 eps / steps "
             f"{percent(many.accuracy, 1)}: accuracy depends on the step size"
         )
-    widest = checks.radii[-1]
-    if widest.accuracy > most + _TOLERATED:
-        found.append(
-            f"with a radius of {widest.setting:.3g} eps, where every image can become grey, accuracy is "
-            f"{percent(widest.accuracy, 1)}; at most {percent(most, 1)} is possible"
-        )
-    for count, source in ((checks.noise_only, "random images"), (checks.transfer_only, "the surrogate")):
-        if count is not None and count > _TOLERATED * checks.n:
-            found.append(f"{source} broke {counted(count, 'image')} that PGD did not")
-    return found
+    found += grey_radius(checks.radii[-1], most)
+    found += broken_only_by(checks.noise_only, "random images", checks.n)
+    return found + broken_only_by(checks.transfer_only or 0, "the surrogate", checks.n)

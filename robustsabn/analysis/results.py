@@ -12,7 +12,7 @@ from rich.table import Table
 from robustsabn.files import write_text
 from robustsabn.report.console import output
 
-__all__ = ["Result", "number"]
+__all__ = ["Result", "number", "plain"]
 
 
 class Result:
@@ -32,7 +32,7 @@ class Result:
 
     def to_json(self, path: str | Path) -> None:
         """Write `to_dict` to the file `path`, as a whole or not at all; undefined numbers become null."""
-        write_text(path, json.dumps(_plain(self.to_dict()), indent=2, allow_nan=False) + "\n")
+        write_text(path, json.dumps(plain(self.to_dict()), indent=2, allow_nan=False) + "\n")
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -40,9 +40,10 @@ def number(value: float, digits: int = 3) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}g}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value with lists for tuples, and null for numbers that are not defined."""
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
+        return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -47,6 +47,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=int, help="number of test images; all by default")
     parser.add_argument("--batch-size", type=int, help="images at a time; 500 by default for PGD")
     parser.add_argument("--seed", type=int, default=0, help="seed of the attack's random starts")
+    parser.add_argument(
+        "--curves",
+        action="store_true",
+        help=(
+            "also measure accuracy against eps and against the steps of PGD, and by class, for the page of "
+            "`report`: about 12 times the time of pgd-20"
+        ),
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
 
 
@@ -107,8 +115,43 @@ def _evaluate(args: argparse.Namespace, data: str) -> None:
         "seed": args.seed,
     }
     write_text(report, json.dumps(content, indent=2) + "\n")
+    if args.curves:
+        _curves(args, data)
     print(f"written to {report}")
     print(following("report", args.run_folder))
+
+
+def _curves(args: argparse.Namespace, data: str) -> None:
+    """Print the curves of each route, and write them to RUN/report/curves.json."""
+    from robustsabn.cli.support.arguments import device
+    from robustsabn.report.console import output, progress_bar
+    from robustsabn.trainers.adversarial.evaluation.curves import curves_of_run
+
+    console = output()
+    with progress_bar(console) as bar:
+        task = bar.add_task("curves", note="gradients of images")
+
+        def progress(gradients: int, work: int) -> None:
+            bar.update(task, advance=gradients, total=work)
+
+        curves = curves_of_run(
+            args.run_folder,
+            checkpoint=args.checkpoint,
+            route=args.route,
+            n=args.n,
+            device=device(args.device),
+            batch_size=args.batch_size or 500,
+            data=data,
+            seed=args.seed,
+            progress=progress,
+        )
+    for route, own in curves.routes.items():
+        console.print("" if route == "all" else f"attacked through {route}", markup=False)
+        console.print(own.table())
+        console.print(own.class_table(curves.classes))
+    for finding in curves.findings():
+        console.print(f"warning: masked gradients: {finding}", markup=False)
+    print(f"written to {args.run_folder / 'report' / 'curves.json'}")
 
 
 def _warn(evaluation: "Evaluation") -> None:

@@ -11,6 +11,7 @@ HELP = "write a page about a run: curves, final tables, reports of attacks, pict
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="a run folder, such as runs/digits")
+    parser.add_argument("--title", help="title of the page; the name of the folder by default")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -18,6 +19,6 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.report.following import browse
     from robustsabn.trainers.pages import write_run_page
 
-    page = write_run_page(args.run_folder)
+    page = write_run_page(args.run_folder, args.title)
     print(f"written to {page}")
     print(browse(page))

@@ -11,7 +11,7 @@ from robustsabn.data.own.items import ItemSet
 from robustsabn.data.sets import ArraySet, ImageSet
 from robustsabn.errors import DataError
 
-__all__ = ["digest"]
+__all__ = ["digest", "sha256"]
 
 _WHOLE = 64 * 2**20
 _SAMPLE = 1000
@@ -24,13 +24,26 @@ def digest(parts: Mapping[str, ImageSet], names: Sequence[str] | None) -> str:
     image folders it covers the names and sizes of all files, and their contents: all up to 64 MiB in
     total, above that those of at most 1000 files, evenly spread. The path of the folder and the times of
     files do not count."""
-    state = hashlib.blake2b(repr(names and list(names)).encode(), digest_size=16)
-    for part, images in sorted(parts.items()):
-        state.update(f"{part} {len(images)} {images.shape}".encode())
-        state.update(images.labels.cpu().numpy().tobytes())
-        for piece in _content(images):
-            state.update(piece)
+    state = hashlib.blake2b(digest_size=16)
+    for piece in _pieces(parts, names):
+        state.update(piece)
     return state.hexdigest()
+
+
+def sha256(parts: Mapping[str, ImageSet], names: Sequence[str] | None) -> str:
+    """SHA-256 of the same content."""
+    state = hashlib.sha256()
+    for piece in _pieces(parts, names):
+        state.update(piece)
+    return state.hexdigest()
+
+
+def _pieces(parts: Mapping[str, ImageSet], names: Sequence[str] | None) -> Iterator[bytes | memoryview]:
+    yield repr(names and list(names)).encode()
+    for part, images in sorted(parts.items()):
+        yield f"{part} {len(images)} {images.shape}".encode()
+        yield images.labels.cpu().numpy().tobytes()
+        yield from _content(images)
 
 
 def _content(images: ImageSet) -> Iterator[bytes | memoryview]:

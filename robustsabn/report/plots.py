@@ -16,20 +16,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-__all__ = ["COLOURS", "Plot", "bars", "histogram", "lines"]
+__all__ = ["COLOURS", "Plot", "bars", "histogram", "lines", "pairs", "spreads"]
 
 COLOURS = (
-    *("#3a7fc1", "#d9585f", "#8d939e", "#d98b1f", "#2f9a6d", "#9269c4"),
+    *("#3a7fc1", "#d9585f", "#8d939e", "#c47a12", "#2f9a6d", "#9269c4"),
     *("#159ab0", "#a4674f", "#d667a8", "#7f8a1e"),
 )
-"""Colours of lines and bars, legible on white and on dark grey."""
+"""Colours of lines and bars, with a contrast of at least 3 to white and to the dark page."""
 
 Point = tuple[float, float]
+Spread = tuple[float, float, float]
+"""A place, a mean, and a deviation, which may be zero."""
 
 _INK = "#010203"  # stands for the colour of the page's text until the SVG is written
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "font.size": 10.0,
+    "font.size": 12.0,
     "text.parse_math": False,
     "text.color": _INK,
     "axes.edgecolor": _INK,
@@ -57,7 +59,7 @@ _NOT_FOR_PAGES = tuple(
         r"font-family: [^;]*; ",
     )
 )
-_WIDTH = 5.2  # inches; letters stay legible on a page of 390 pixels
+_WIDTH = 5.2  # inches; letters of 12 points are 11 pixels tall or more on a page of 390 pixels
 
 
 class Plot(NamedTuple):
@@ -87,6 +89,60 @@ def bars(rows: Sequence[tuple[str, float, str]], label: str) -> Plot:
         return Plot(_svg(figure, label))
 
 
+def pairs(rows: Sequence[tuple[str, float, float]], names: tuple[str, str], label: str) -> Plot:
+    """Two horizontal bars for each row (name, share, share); shares are in [0, 1], the axis is in percent."""
+    colours = (COLOURS[2], COLOURS[0])
+    with _axes(label, 0.9 + 0.42 * len(rows)) as (figure, axes):
+        for side, colour in enumerate(colours):
+            places = [i + 0.38 * (side - 0.5) for i in range(len(rows))]
+            axes.barh(places, [100 * row[1 + side] for row in rows], color=colour, height=0.34)
+        axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("accuracy in %")
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        return Plot(_svg(figure, label), list(zip(names, colours, strict=True)))
+
+
+def spreads(
+    series: Mapping[str, Sequence[Spread]],
+    label: str,
+    x_label: str,
+    y_label: str,
+    *,
+    ticks: Mapping[float, str],
+    joined: bool = True,
+) -> Plot | None:
+    """Means with error bars at places that `ticks` names; None if no mean is finite.
+
+    `joined`: a line connects the places, which are numbers and not kinds.
+    """
+    legend = list(zip(series, cycle(COLOURS), strict=False))
+    if not any(math.isfinite(mean) for own in series.values() for _, mean, _ in own):
+        return None
+    width = max(ticks) - min(ticks) or 1.0
+    with _axes(label, 2.7) as (figure, axes):
+        for i, (name, colour) in enumerate(legend):
+            own = [one for one in series[name] if math.isfinite(one[1])]
+            shift = 0.012 * width * (i - (len(legend) - 1) / 2)  # error bars beside each other
+            axes.errorbar(
+                [x + shift for x, _, _ in own],
+                [mean for _, mean, _ in own],
+                yerr=[deviation for _, _, deviation in own],
+                color=colour,
+                marker="o",
+                markersize=4,
+                capsize=3,
+                linestyle="-" if joined else "",
+            )
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_xlim(min(ticks) - 0.08 * width, max(ticks) + 0.08 * width)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        return Plot(_svg(figure, label), legend)
+
+
 def histogram(groups: Mapping[str, Sequence[float]], label: str, x_label: str) -> Plot | None:
     """Stacked counts of the values of each group in 40 bins, without values that are not finite.
 
@@ -113,10 +169,12 @@ def lines(
     y_range: tuple[float, float] | None = None,
     ring: Point | None = None,
     thin: Mapping[str, Sequence[Sequence[Point]]] | None = None,
+    ticks: Mapping[float, str] | None = None,
 ) -> Plot | None:
     """Lines over a common x axis of whole numbers; `ring` marks one point. None if no point is finite.
 
-    `thin`: further, thinner lines in the colour of a series, such as single runs beside their mean.
+    `thin`: further, thinner lines in the colour of a series, such as single runs beside their mean. `ticks`:
+    places on another x axis, and what is written there.
     """
     thin = thin or {}
     if not any(_finite(points) for points in (*series.values(), *(p for own in thin.values() for p in own))):
@@ -133,11 +191,14 @@ def lines(
         if y_range is not None:
             axes.set_ylim(*y_range)
         left, right = axes.get_xlim()
-        if right - left < 2:  # one point, or neighbours: ticks only at whole numbers
-            axes.set_xlim(math.floor(left) - 1, math.ceil(right) + 1)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if ticks is not None:
+            axes.set_xticks(list(ticks), list(ticks.values()))
+        else:
+            if right - left < 2:  # one point, or neighbours: ticks only at whole numbers
+                axes.set_xlim(math.floor(left) - 1, math.ceil(right) + 1)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         return Plot(_svg(figure, label), legend)
 
 

@@ -1,6 +1,8 @@
 """The page about a run: what it says of curves, overfitting, closing tables and reports."""
 
+import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ import torch
 from robustsabn import config
 from robustsabn.attacks.reporting import write
 from robustsabn.cli import main
+from robustsabn.report.provenance import file_sha256
 from robustsabn.trainers import TrainConfig
+from robustsabn.trainers.checkpoints.files import read_facts
 from robustsabn.trainers.pages import write_run_page
 from robustsabn.trainers.runs.monitor import Monitor
 from tests.helpers.attacks.report_case import report_case
+from tests.helpers.report.page import check_page
 
 
 def run_folder(folder: Path, robust: Sequence[float], **settings: Any) -> Path:
@@ -67,8 +72,19 @@ def test_the_gap_to_training_images_and_one_step_accuracy_are_drawn(tmp_path: Pa
 
 
 def test_a_run_that_ends_at_its_best_is_said_too(tmp_path: Path) -> None:
-    page = write_run_page(run_folder(tmp_path / "run", [0.3, 0.44])).read_text()
+    page = write_run_page(run_folder(tmp_path / "run", [0.2, 0.3, 0.4, 0.43, 0.44])).read_text()
     assert "No robust overfitting." in page
+    assert "best at step 50 with 44.0 % and ended at 44.0 %, in 5 validations" in page
+
+
+def test_too_few_validations_and_runs_that_never_got_robust_are_not_called_sound(tmp_path: Path) -> None:
+    few = write_run_page(run_folder(tmp_path / "few", [0.3, 0.4, 0.43, 0.44])).read_text()
+    assert "4 validations are too few to tell; it takes 5." in few
+    never = write_run_page(run_folder(tmp_path / "never", [0.1, 0.12, 0.1, 0.11, 0.12, 0.1])).read_text()
+    assert "Never robust." in never
+    assert "at most 12.0 %" in never
+    for page in (few, never):
+        assert "No robust overfitting." not in page
 
 
 def test_closing_tables_and_reports_of_attacks_are_shown(tmp_path: Path) -> None:
@@ -131,3 +147,79 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.Ca
     err = capsys.readouterr().err
     assert "config.yaml" in err
     assert err.count("\n") == 1
+
+
+def test_autoattack_is_a_row_wherever_training_printed_it(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.4])
+    attacked = {"autoattack": {"clean": 0.11, "adv": 0.3725}, "autoattack_n": 40}
+    same = {"same_images": {"clean": 0.12, "adv": 0.4125}}
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "test", "step": 10, **CLOSING, **attacked, **same}) + "\n")
+    page = write_run_page(folder).read_text()
+    row = re.search(r"<tr><td>autoattack through adv, 40 images</td>(.*)</tr>", page)
+    assert row is not None
+    assert re.findall(r"<td>(.*?)</td>", row[1]) == ["11.00 %", "37.25 %"]
+    assert "<td>pgd-20 through adv, 40 images</td><td>12.00 %</td><td>41.25 %</td>" in page
+    assert "AutoAttack accuracy<b>37.25 %</b>" in page
+
+
+def test_autoattack_far_below_pgd_is_a_sign_of_masked_gradients(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.4])
+    attacked = {"autoattack": {"clean": 0.0, "adv": 0.05}, "autoattack_n": 50}
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "test", "step": 10, **CLOSING, **attacked}) + "\n")
+    page = write_run_page(folder).read_text()
+    assert "Masked gradients." in page
+    assert "AutoAttack leaves 5.0 % where pgd-20 left 43.8 %: PGD was far too weak." in page
+
+
+def test_changed_keys_come_first_and_the_rest_is_folded(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.4], norm="bn", seed=3)
+    shown, folded = write_run_page(folder).read_text().split("<details><summary>All keys")
+    assert "<td>norm</td><td>bn</td><td>saauxbn</td>" in shown
+    assert "<td>seed</td><td>3</td><td>0</td>" in shown
+    assert "<td>epochs</td>" not in shown
+    assert "epochs: 20" in folded
+
+
+def test_the_title_is_the_given_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder(tmp_path / "run", [0.4])
+    assert main(["report", str(folder), "--title", "Mine & <best>"]) == 0
+    page = (folder / "report" / "index.html").read_text()
+    assert "<title>Mine &amp; &lt;best&gt;</title>" in page
+    assert "<h1>Mine &amp; &lt;best&gt;</h1>" in page
+
+
+def test_the_numbers_are_beside_the_page_as_csv(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", [0.3, 0.44])
+    page = write_run_page(folder).read_text()
+    links = re.findall(r'<a href="([^"]*)">', page)
+    assert links == ["metrics.csv", "../metrics.jsonl", "../config.yaml"]
+    assert all((folder / "report" / link).is_file() for link in links)
+    with (folder / "report" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == ["train", "validation"] * 2
+    assert [row["robust/adv/adv"] for row in rows] == ["", "0.3", "", "0.44"]
+    assert rows[0]["loss"] == "2.0"
+
+
+def test_provenance_of_a_real_run_is_on_its_page(ended: Path) -> None:
+    page = write_run_page(ended).read_text()
+    kept = read_facts(ended / "checkpoints", "best")["files"]["model.safetensors"]
+    assert file_sha256(ended / "checkpoints" / "best" / "model.safetensors") == kept
+    noted = json.loads((ended / "provenance.json").read_text())
+    for text in (
+        f"<dt>SHA-256 of best/model.safetensors</dt><dd>{kept}</dd>",
+        f"<dt>SHA-256 of data</dt><dd>{noted['data_sha256']['data']}</dd>",
+        f"<dt>torch</dt><dd>{torch.__version__}</dd>",
+        f"<dt>threads</dt><dd>{torch.get_num_threads()}</dd>",
+        '<a href="../provenance.json">',
+    ):
+        assert text in page
+
+
+def test_a_page_of_every_part_loads_nothing_and_fits_every_width(ended: Path) -> None:
+    report, x = report_case()
+    write(report, ended / "report" / "autoattack-adv", x=x)
+    assert main(["evaluate", str(ended), "--attack", "pgd-1", "--curves", "--n", "20"]) == 0
+    check_page(write_run_page(ended).read_text())

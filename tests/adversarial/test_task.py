@@ -21,7 +21,13 @@ def tiny(out: Path, *overrides: str) -> Any:
 
 
 def test_a_run_leaves_what_it_promises(ended_once: Path) -> None:
-    assert {p.name for p in ended_once.iterdir()} == {"config.yaml", "metrics.jsonl", "tb", "checkpoints"}
+    assert {p.name for p in ended_once.iterdir()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "provenance.json",
+        "tb",
+        "checkpoints",
+    }
     assert {p.name for p in (ended_once / "checkpoints").iterdir()} == {"best", "last", "previous"}
     config = load_run_config(ended_once)
     assert config == load(TrainConfig, {**TINY, "out": str(ended_once)})

@@ -29,7 +29,7 @@ from robustsabn.trainers.loop.run import Run
 from robustsabn.trainers.loop.task import Task
 from robustsabn.trainers.loop.updates import build_optimizer
 from robustsabn.trainers.methods import Awp, checked
-from robustsabn.trainers.runs.content import check_content, content
+from robustsabn.trainers.runs.content import check_content, content, used_sha256
 from robustsabn.trainers.runs.metrics import Record
 from robustsabn.trainers.runs.monitor import Monitor
 
@@ -48,7 +48,7 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
         self.options, self.accelerator = config, acc
         self.data = load_data(acc, config)
         self.remarks = [*self.data.notes]
-        extra = load_extra_data(acc, config, self.data, self.remarks)
+        self.extra = extra = load_extra_data(acc, config, self.data, self.remarks)
         self.content = content(self.data, extra)
         if config.test.images is not None:  # reported now, not at the end of training
             check_fit(config.test.images, len(self.data.test))
@@ -126,6 +126,9 @@ class AdversarialTraining(Task[TrainConfig, Evaluation]):
     def facts(self) -> dict[str, Any]:
         shape = list(self.data.train.shape)
         return {"classes": list(self.data.classes), "shape": shape, "content": self.content}
+
+    def data_sha256(self) -> dict[str, str]:
+        return used_sha256(self.data, self.extra)
 
     def notes(self) -> list[str]:
         notes = untrained_note(self.options, self.model), plain_note(self.options)

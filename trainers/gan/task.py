@@ -26,7 +26,7 @@ from robustsabn.trainers.loop.run import Run
 from robustsabn.trainers.loop.task import Task
 from robustsabn.trainers.loop.updates import build_optimizer
 from robustsabn.trainers.processes.distributed import shared
-from robustsabn.trainers.runs.content import check_content, content
+from robustsabn.trainers.runs.content import check_content, content, used_sha256
 from robustsabn.trainers.runs.metrics import Record
 from robustsabn.trainers.runs.monitor import Monitor
 
@@ -129,6 +129,9 @@ class GanTraining(Task[GanConfig, GanEvaluation]):
             "shape": shape,
             "content": self.content,
         }
+
+    def data_sha256(self) -> dict[str, str]:
+        return used_sha256(self.data)
 
     def notes(self) -> list[str]:
         return self.remarks

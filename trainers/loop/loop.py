@@ -33,6 +33,7 @@ from robustsabn.trainers.processes.signals import Interrupted, noted
 from robustsabn.trainers.processes.stopping import Stop
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.monitor import Monitor, Window
+from robustsabn.trainers.runs.provenance import note_end, note_start
 from robustsabn.user_code import kept_alive
 
 __all__ = ["Loop", "RunResult", "run"]
@@ -93,6 +94,7 @@ class Loop(Generic[C, M]):
         """
         with self.monitor.running():
             self._introduce(changes, resume)
+            shared(self.accelerator, self._note_start)
             self.task.start(self.step, self.total, self.monitor)
             self._train()
             self.stopping.requested_so_far()
@@ -104,6 +106,7 @@ class Loop(Generic[C, M]):
                 again = f"--resume of {self.folder.path} runs them again"
                 self.monitor.say(f"stopped during the closing evaluations; all steps are saved, {again}")
                 raise
+            shared(self.accelerator, self._note_end)
             for line in last_lines(self.folder.path, self.task.following):
                 self.monitor.say(line)
             return result
@@ -122,6 +125,14 @@ class Loop(Generic[C, M]):
         elif resume:
             over = f"its {self.step} steps are done (of {self.total}); raise epochs= or steps= to train on"
             self.monitor.say(f"{place}: {over}")
+
+    def _note_start(self) -> None:
+        if self.step < self.total:
+            acc, hashes = self.accelerator, self.task.data_sha256()
+            note_start(self.folder, self.step, acc.device, acc.num_processes, hashes)
+
+    def _note_end(self) -> None:
+        note_end(self.folder, self.accelerator.device, list(self.task.networks))
 
     def _train(self) -> None:
         config = self.config

@@ -106,6 +106,10 @@ class Task(ABC, Generic[C, M]):
         """More that is needed to load the networks, as JSON."""
         return {}
 
+    def data_sha256(self) -> dict[str, str]:
+        """SHA-256 of the data sets as they are used, by the key of their specification, for the page."""
+        return {}
+
     def notes(self) -> list[str]:
         """Lines to print before the first step."""
         return []

@@ -26,7 +26,7 @@ from robustsabn.trainers.nas.networks import Accuracies, build_supernet
 from robustsabn.trainers.nas.results import RESULTS, NasEvaluation
 from robustsabn.trainers.nas.scoring import NO_TABLE, Judge
 from robustsabn.trainers.nas.search.step import SearchStep
-from robustsabn.trainers.runs.content import check_content, content
+from robustsabn.trainers.runs.content import check_content, content, used_sha256
 from robustsabn.trainers.runs.metrics import Record
 from robustsabn.trainers.runs.monitor import Monitor
 
@@ -119,6 +119,9 @@ class ArchitectureSearch(Task[NasConfig, NasEvaluation]):
     def facts(self) -> dict[str, Any]:
         shape = list(self.division.data.train.shape)
         return {"classes": list(self.division.data.classes), "shape": shape, "content": self.content}
+
+    def data_sha256(self) -> dict[str, str]:
+        return used_sha256(self.division.data)
 
     def notes(self) -> list[str]:
         return [self.division.note, *self.division.data.notes, *([NO_TABLE] if self.judge is None else [])]

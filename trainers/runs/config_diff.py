@@ -1,13 +1,15 @@
-"""The settings of runs, and the differences between them."""
+"""The settings of runs, the differences between them, and those from the defaults."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import robustsabn.config
 from robustsabn.report.numbers import eps_text
+from robustsabn.trainers.checkpoints.changes import differing
 from robustsabn.trainers.config import RunConfig, resume_rule
 
-__all__ = ["differences", "settings", "value_text", "words"]
+__all__ = ["departures", "differences", "settings", "value_text", "words"]
 
 _ABSENT = object()
 
@@ -33,6 +35,30 @@ def differences(several: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = dict.fromkeys(key for each in several for key in each)
     differing = [key for key in keys if _differs(key, several)]
     return [{key: each[key] for key in differing if key in each} for each in several]
+
+
+def departures(config: RunConfig) -> list[tuple[str, Any, Any]]:
+    """The dotted keys in which `config` differs from the defaults: (key, value, default), without `out`.
+
+    The options of a method, optimiser or schedule are compared with the defaults of that one.
+    """
+    own, plain = robustsabn.config.to_dict(config), robustsabn.config.to_dict(type(config)())
+    for field in fields(config):
+        chosen = own[field.name]
+        if isinstance(chosen, dict) and is_dataclass(value := getattr(config, field.name)):
+            if plain[field.name] is None:
+                plain[field.name] = {}
+            elif "name" in chosen and chosen["name"] != plain[field.name].get("name"):
+                plain[field.name] = {"name": plain[field.name].get("name"), **_defaults(value)}
+    found = ((key, value, default) for key, default, value in differing(plain, own) if key != "out")
+    return [(key.removesuffix(".name"), value, default) for key, value, default in found]
+
+
+def _defaults(value: Any) -> dict[str, Any]:
+    try:
+        return robustsabn.config.to_dict(type(value)())
+    except TypeError:  # a field without a default, in a class of the user
+        return {}
 
 
 def words(chosen: dict[str, Any]) -> str:

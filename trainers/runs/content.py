@@ -4,18 +4,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from robustsabn.data import Data, ImageSet
-from robustsabn.data.content import digest
+from robustsabn.data.content import digest, sha256
 from robustsabn.data.layout import shown
 from robustsabn.errors import DataError
 from robustsabn.trainers.checkpoints.files import Checkpoint
 
-__all__ = ["check_content", "content"]
+__all__ = ["check_content", "content", "used_sha256"]
 
 
 def content(data: Data, extra: tuple[ImageSet, int] | None = None) -> dict[str, str]:
     """The digests of the data set and of the extra one, by the key of their specs."""
     digests = {"data": data.digest}
     return digests if extra is None else digests | {"extra": digest({"train": extra[0]}, None)}
+
+
+def used_sha256(data: Data, extra: tuple[ImageSet, int] | None = None) -> dict[str, str]:
+    """SHA-256 of the parts of the data set as they are used, and of the extra set, by their keys."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    hashes = {"data": sha256(parts, data.classes)}
+    return hashes if extra is None else hashes | {"extra.data": sha256({"train": extra[0]}, None)}
 
 
 def check_content(

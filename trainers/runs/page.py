@@ -11,9 +11,12 @@ from robustsabn.files import write_text
 from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.config import RunConfig
+from robustsabn.trainers.runs.config_diff import departures, value_text
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column
 from robustsabn.trainers.runs.metrics import Point, Record, average_names
+from robustsabn.trainers.runs.metrics_csv import write_metrics_csv
+from robustsabn.trainers.runs.provenance import read_provenance
 
 __all__ = [
     "Page",
@@ -33,6 +36,15 @@ __all__ = [
 ]
 
 MOST_POINTS = 400
+FILES = (
+    ("metrics.csv", "metrics.csv"),
+    ("metrics.jsonl", "../metrics.jsonl"),
+    ("evaluation.json", "evaluation.json"),
+    ("curves.json", "curves.json"),
+    ("provenance.json", "../provenance.json"),
+    ("config.yaml", "../config.yaml"),
+)
+"""Files with the numbers of a page, each with its place from there."""
 
 Series = dict[str, list[Point]]
 
@@ -54,12 +66,14 @@ class Remark(NamedTuple):
 
 
 class PageTable(NamedTuple):
-    """A table of text with a note below; all columns but the first are right-aligned."""
+    """A table of text with a note below, closed at first if `folded`; all columns but the first are
+    right-aligned."""
 
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    folded: bool = False
 
 
 class Report(NamedTuple):
@@ -92,12 +106,26 @@ class Page:
     pictures: Sequence[Picture] = ()
 
 
-def write_page(page: Page, config: RunConfig, folder: RunFolder) -> Path:
-    """Write report/index.html, a self-contained page, into a run folder and return its path."""
+def write_page(
+    page: Page, config: RunConfig, folder: RunFolder, records: Sequence[Record], title: str | None = None
+) -> Path:
+    """Write report/index.html, a self-contained page, and metrics.csv beside it; returns the page's path."""
     target = folder.path / "report" / "index.html"
     parts = {name: getattr(page, name) for name in Page.__dataclass_fields__}
-    title, configuration = f"Run {folder.path.resolve().name}", robustsabn.config.dump(config)
-    write_text(target, render("run.html", title=title, configuration=configuration, **parts))
+    write_metrics_csv(records, target.with_name("metrics.csv"))
+    text = render(
+        "run.html",
+        title=title or f"Run {folder.path.resolve().name}",
+        changed=[
+            (key, value_text(key, value), value_text(key, default))
+            for key, value, default in departures(config)
+        ],
+        configuration=robustsabn.config.dump(config),
+        made=read_provenance(folder).facts(),
+        files=[(name, link) for name, link in FILES if (target.parent / link).is_file()],
+        **parts,
+    )
+    write_text(target, text)
     return target
 
 

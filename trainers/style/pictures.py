@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustsabn.data import ArraySet, ImageSet
-from robustsabn.data.content import digest
+from robustsabn.data.content import digest, sha256
 from robustsabn.data.decoding import SUFFIXES, decode
 from robustsabn.data.folder import FolderSet
 from robustsabn.data.sets import permutation
@@ -41,7 +41,16 @@ class Pictures:
     @property
     def digest(self) -> str:
         """A hash of names and content."""
-        return digest({"train": self.train, "validation": self.held_out}, self.names)
+        return digest(self._parts, self.names)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of names and content."""
+        return sha256(self._parts, self.names)
+
+    @property
+    def _parts(self) -> dict[str, ImageSet]:
+        return {"train": self.train, "validation": self.held_out}
 
     def at_least(self, n: int) -> ImageSet:
         """The pictures for training, repeated until there are n."""

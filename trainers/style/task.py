@@ -131,6 +131,9 @@ class StyleTraining(Task[StyleConfig, StyleEvaluation]):
             "content": self.content,
         }
 
+    def data_sha256(self) -> dict[str, str]:
+        return {"data": self.pictures.sha256, "styles": self.paintings.sha256}
+
     def notes(self) -> list[str]:
         return [*self.pictures.notes, *self.paintings.notes]
 

@@ -1,7 +1,5 @@
 """Shows an evaluation: a table of accuracies, and a grid of attacked images."""
 
-from collections.abc import Mapping
-
 import torch
 from rich.table import Table
 from torch import Tensor
@@ -9,7 +7,7 @@ from torch import Tensor
 from robustsabn.report.console import result_table
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
 
-__all__ = ["image_grid", "results_table"]
+__all__ = ["accuracy_rows", "image_grid", "results_table"]
 
 
 def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
@@ -23,18 +21,26 @@ def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
 
 def results_table(evaluation: Evaluation, title: str) -> Table:
     """Accuracy on clean images and under each attack (rows) through each scored route (columns)."""
-    head = ["accuracy %", *(f"{name} route" if name != "all" else "model" for name in evaluation.routes)]
-    rows = [["clean images", *_percents(evaluation.clean)]]
+    routes, rows = accuracy_rows(evaluation)
+    cells = [[name, *(f"{100 * value:.2f}" for value in row)] for name, row in rows]
+    return result_table(title, ["accuracy %", *routes], cells)
+
+
+def accuracy_rows(evaluation: Evaluation) -> tuple[list[str], list[tuple[str, list[float]]]]:
+    """The headings of the scored routes, and a row of accuracies in [0, 1] for each kind of images.
+
+    AutoAttack's row follows where it was measured, with the same images under the other attack if fewer.
+    """
+    rows = [("clean images", list(evaluation.clean.values()))]
     for source, row in evaluation.robust.items():
-        through = f" through {source}" if source != "all" else ""
-        rows.append([f"{evaluation.attack}{through}", *_percents(row)])
+        rows.append((f"{evaluation.attack}{_through(source)}", list(row.values())))
     if evaluation.autoattack:
-        through = f" through {evaluation.routes[-1]}" if evaluation.routes[-1] != "all" else ""
+        through = _through(evaluation.routes[-1])
         fewer = f", {evaluation.autoattack_n} images" if evaluation.autoattack_n < evaluation.n else ""
         both = {evaluation.attack: evaluation.same_images, "autoattack": evaluation.autoattack}
-        rows += [[f"{name}{through}{fewer}", *_percents(row)] for name, row in both.items() if row]
-    return result_table(title, head, rows)
+        rows += [(f"{name}{through}{fewer}", list(row.values())) for name, row in both.items() if row]
+    return [f"{name} route" if name != "all" else "model" for name in evaluation.routes], rows
 
 
-def _percents(accuracies: Mapping[str, float]) -> list[str]:
-    return [f"{100 * value:.2f}" for value in accuracies.values()]
+def _through(route: str) -> str:
+    return f" through {route}" if route != "all" else ""

@@ -1,23 +1,29 @@
 """The page of a run of adversarial training: its course, results and attack reports."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import quote
 
+from robustsabn.errors import CheckpointError
 from robustsabn.report.numbers import eps_text, percent
 from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.adversarial.config import TrainConfig
+from robustsabn.trainers.adversarial.evaluation.accuracies import Evaluation
+from robustsabn.trainers.adversarial.evaluation.curves import read_curves
 from robustsabn.trainers.adversarial.evaluation.metrics import robust_course
-from robustsabn.trainers.adversarial.evaluation.overfitting import Reading, collapse, course, decline
-from robustsabn.trainers.methods import Standard
+from robustsabn.trainers.adversarial.evaluation.overfitting import course
+from robustsabn.trainers.adversarial.evaluation.tables import accuracy_rows
+from robustsabn.trainers.adversarial.runs.curves_shown import curve_charts, curve_tables
+from robustsabn.trainers.adversarial.runs.remarks import remarks
+from robustsabn.trainers.checkpoints.files import read_facts
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import Record, average_names, understood
 from robustsabn.trainers.runs.page import (
     Page,
     PageTable,
     Picture,
-    Remark,
     Report,
     Series,
     Tile,
@@ -35,18 +41,35 @@ def run_page(config: TrainConfig, folder: RunFolder, records: Sequence[Record]) 
     """The page of a run of adversarial training."""
     report = folder.path / "report"
     with understood(report):
-        evaluations = closing_records(records) + _later_evaluation(report)
-        tiles, reports = _tiles(evaluations, report), _attacks(report)
-        tables = [_table(name, record) for name, record in evaluations]
-    return Page(
-        setting=_setting(config),
-        tiles=tiles,
-        remarks=_overfitting(course(records), config),
-        charts=_charts(records),
-        tables=tables,
-        reports=reports,
-        pictures=_pictures(folder.tb),
-    )
+        titled = closing_records(records) + _later_evaluation(report)
+        evaluations = [(name, _read(record)) for name, record in titled]
+        contents, curves = _reports(report), read_curves(report)
+        measured = [evaluation for _, evaluation in evaluations]
+        tables = [_table(name, evaluation) for name, evaluation in evaluations]
+        return Page(
+            setting=_setting(config),
+            tiles=_tiles(measured, contents),
+            remarks=remarks(config, folder, records, measured, contents, curves, _classes(folder)),
+            charts=[*_charts(records), *curve_charts(curves)],
+            tables=[*tables, *curve_tables(curves)],
+            reports=_attacks(contents),
+            pictures=_pictures(folder.tb),
+        )
+
+
+def _read(record: Record) -> Evaluation:
+    names = {field.name for field in fields(Evaluation)}
+    return Evaluation(**{name: record[name] for name in names & record.keys()})
+
+
+def _classes(folder: RunFolder) -> int | None:
+    """The number of classes, None before the first checkpoint."""
+    for name in ("last", "best"):
+        try:
+            return len(read_facts(folder.checkpoints, name)["classes"])
+        except (CheckpointError, KeyError):
+            continue
+    return None
 
 
 def _setting(config: TrainConfig) -> str:
@@ -67,42 +90,23 @@ def _later_evaluation(report: Path) -> list[tuple[str, Record]]:
     return [(f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint{step}", record)]
 
 
-def _tiles(evaluations: Sequence[tuple[str, Record]], report: Path) -> list[Tile]:
+def _tiles(evaluations: Sequence[Evaluation], reports: Mapping[str, Record]) -> list[Tile]:
     rows = []
-    for _, record in evaluations[:1]:
-        clean, robust = record["clean"], record["robust"]
-        last = list(robust)[-1]
-        rows.append(Tile(f"{record['attack']} accuracy", percent(robust[last][last]), _through(last)))
-        first = next(iter(clean))
-        rows.append(Tile("Clean accuracy", percent(clean[first]), _through(first)))
-    for name, content in _reports(report):
+    for measured in evaluations[:1]:
+        last, first = list(measured.robust)[-1], measured.routes[0]
+        rows.append(Tile(f"{measured.attack} accuracy", percent(measured.robust_accuracy), _through(last)))
+        if measured.autoattack:
+            route = measured.routes[-1]
+            where = ", ".join(filter(None, (_through(route), f"{measured.autoattack_n} images")))
+            rows.append(Tile("AutoAttack accuracy", percent(measured.autoattack[route]), where))
+        rows.append(Tile("Clean accuracy", percent(measured.clean_accuracy), _through(first)))
+    for name, content in reports.items():
         rows.append(Tile(f"{name} accuracy", percent(content["robust_accuracy"]), f"{content['n']} images"))
     return rows
 
 
 def _through(route: str) -> str:
     return "" if route == "all" else f"{route} route"
-
-
-def _overfitting(points: Sequence[Reading], config: TrainConfig) -> list[Remark]:
-    if isinstance(config.method, Standard):  # standard training has no robustness to lose
-        return []
-    kept, remarks = config.by_robustness, list[Remark]()
-    if fallen := collapse(points, kept):
-        remarks.append(Remark("warning", "Catastrophic overfitting.", f"{fallen[0].upper()}{fallen[1:]}."))
-    if len(points) >= 2 and not points[-1].collapsed:
-        lost = decline(points, kept)
-        if lost:
-            text = f"{lost[0].upper()}{lost[1:]}. Train for fewer epochs, or with AWP."
-            remarks.append(Remark("warning", "Robust overfitting.", text))
-        else:
-            best, last = max(points, key=lambda point: point.robust), points[-1]
-            summary = (
-                f"Robust validation accuracy was best at step {best.step} with {percent(best.robust, 1)} and "
-                f"ended at {percent(last.robust, 1)}."
-            )
-            remarks.append(Remark("good", "No robust overfitting.", summary))
-    return remarks
 
 
 def _charts(records: Sequence[Record]) -> list[tuple[Plot, str]]:
@@ -137,26 +141,22 @@ def _in_percent(series: Series) -> Series:
     return {name: [(step, 100 * share) for step, share in points] for name, points in series.items()}
 
 
-def _table(title: str, record: Record) -> PageTable:
-    routes = list(record["clean"])
-    head = ["accuracy", *(f"{name} route" if name != "all" else "model" for name in routes)]
-    rows = [["clean images", *(percent(record["clean"][name]) for name in routes)]]
-    for source, row in record["robust"].items():
-        through = f" through {source}" if source != "all" else ""
-        rows.append([f"{record['attack']}{through}", *(percent(row[name]) for name in routes)])
-    what = f"{record['n']} test images, {record['norm']} eps {eps_text(record['eps'])}"
-    return PageTable(title=title, head=head, rows=rows, note=what)
+def _table(title: str, evaluation: Evaluation) -> PageTable:
+    routes, rows = accuracy_rows(evaluation)
+    cells = [[name, *map(percent, row)] for name, row in rows]
+    note = ". ".join([evaluation.setting, *evaluation.notes])
+    return PageTable(title=title, head=["accuracy", *routes], rows=cells, note=note)
 
 
-def _reports(report: Path) -> list[tuple[str, Record]]:
+def _reports(report: Path) -> dict[str, Record]:
     files = sorted(report.glob("*/report.json"))
-    return [(path.parent.name, json.loads(path.read_text(encoding="utf-8"))) for path in files]
+    return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in files}
 
 
-def _attacks(report: Path) -> list[Report]:
+def _attacks(reports: Mapping[str, Record]) -> list[Report]:
     """Links to the reports of attacks, with their results."""
     rows = []
-    for name, content in _reports(report):
+    for name, content in reports.items():
         low, high = content["robust_accuracy_95"]
         text = (
             f"{percent(content['robust_accuracy'])} (95 % interval {100 * low:.1f} to {100 * high:.1f} %) on "
