@@ -5,7 +5,7 @@ from pathlib import Path
 from robustsabn.locks import locked
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records, understood
-from robustsabn.trainers.runs.page import write_page
+from robustsabn.trainers.runs.pages.page import write_page
 from robustsabn.trainers.tasks import read_run
 
 __all__ = ["write_run_page"]

@@ -23,9 +23,9 @@ from robustsabn.trainers.loop.loop import run
 from robustsabn.trainers.processes.distributed import shared, start
 from robustsabn.trainers.processes.signals import Interrupted, noted
 from robustsabn.trainers.processes.stopping import Stop
-from robustsabn.trainers.runs.comparison_page import print_comparison
 from robustsabn.trainers.runs.folder import RunFolder, run_name
 from robustsabn.trainers.runs.metrics import read_records
+from robustsabn.trainers.runs.pages.comparison import print_comparison
 from robustsabn.trainers.tasks import Config, load_config, start_from, task_class
 
 __all__ = ["Seeds", "common", "split", "sweep"]

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from robustsabn.paths import given_path
     from robustsabn.report.following import browse, following
     from robustsabn.trainers import compare
-    from robustsabn.trainers.runs.comparison_page import print_comparison, write_comparison_page
+    from robustsabn.trainers.runs.pages.comparison import print_comparison, write_comparison_page
 
     targets: list[Path] = []
     for option in ("json", "html"):

@@ -13,7 +13,7 @@ from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column, Measured
 from robustsabn.trainers.runs.metrics import Point, Record
-from robustsabn.trainers.runs.page import Page, Tile, series
+from robustsabn.trainers.runs.pages.page import Page, Tile, series
 from robustsabn.trainers.runs.results import EndedRun, Results
 
 __all__ = ["AVERAGED", "RESULTS", "GanEvaluation"]

@@ -15,7 +15,7 @@ from robustsabn.trainers.nas.config import NasConfig
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column, Measured
 from robustsabn.trainers.runs.metrics import Record, read_records
-from robustsabn.trainers.runs.page import Page, PageTable
+from robustsabn.trainers.runs.pages.page import Page, PageTable
 from robustsabn.trainers.runs.results import EndedRun, Results
 
 __all__ = ["RESULTS", "NasEvaluation", "found_cell", "last_evaluation"]

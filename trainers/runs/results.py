@@ -15,7 +15,7 @@ from robustsabn.trainers.runs.config_diff import settings
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column, Measured, columns_of
 from robustsabn.trainers.runs.metrics import Point, Record
-from robustsabn.trainers.runs.page import (
+from robustsabn.trainers.runs.pages.page import (
     Page,
     PageTable,
     Remark,

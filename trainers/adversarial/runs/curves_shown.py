@@ -7,7 +7,7 @@ from robustsabn.report.numbers import eps_text, percent
 from robustsabn.report.plots import Plot, lines, pairs
 from robustsabn.text import counted
 from robustsabn.trainers.adversarial.evaluation.curves import RunCurves
-from robustsabn.trainers.runs.page import PageTable
+from robustsabn.trainers.runs.pages.page import PageTable
 
 __all__ = ["curve_charts", "curve_tables"]
 

@@ -20,7 +20,7 @@ from robustsabn.trainers.adversarial.runs.remarks import remarks
 from robustsabn.trainers.checkpoints.files import read_facts
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import Record, average_names, understood
-from robustsabn.trainers.runs.page import (
+from robustsabn.trainers.runs.pages.page import (
     Page,
     PageTable,
     Picture,

@@ -16,7 +16,7 @@ from robustsabn.trainers.adversarial.evaluation.overfitting import (
 from robustsabn.trainers.methods import Standard
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import Record
-from robustsabn.trainers.runs.page import Remark
+from robustsabn.trainers.runs.pages.page import Remark
 
 __all__ = ["ENOUGH", "remarks"]
 

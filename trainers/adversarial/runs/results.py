@@ -17,7 +17,7 @@ from robustsabn.trainers.checkpoints.files import read_facts
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column
 from robustsabn.trainers.runs.metrics import Point, Record, understood
-from robustsabn.trainers.runs.page import Page
+from robustsabn.trainers.runs.pages.page import Page
 from robustsabn.trainers.runs.results import EndedRun, Results
 
 __all__ = ["RESULTS"]

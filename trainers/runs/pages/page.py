@@ -15,7 +15,7 @@ from robustsabn.trainers.runs.config_diff import departures, value_text
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column
 from robustsabn.trainers.runs.metrics import Point, Record, average_names
-from robustsabn.trainers.runs.metrics_csv import write_metrics_csv
+from robustsabn.trainers.runs.pages.metrics_csv import write_metrics_csv
 from robustsabn.trainers.runs.provenance import read_provenance
 
 __all__ = [
