@@ -270,6 +270,9 @@ class RunConfig:
     """Steps between two lines of the log."""
     checkpoint_every: int | None = field(default=None, metadata=free())
     """Steps between checkpoints, in addition to those after each epoch and validation."""
+    trackers: tuple[str, ...] = field(default=(), metadata=free())
+    """Trackers of Accelerate that the run is [also shown in](../guides/watch.md#other-trackers): wandb,
+    mlflow, trackio, …"""
     out: str | None = field(default=None, metadata=free())
     """The run folder; none: the next free one of runs/NAME, runs/NAME-2, ..."""
 

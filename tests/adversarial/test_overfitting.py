@@ -182,9 +182,9 @@ def test_a_run_that_collapses_says_so_once_and_keeps_what_was_before(
     assert "Catastrophic overfitting." in page
     assert "At the end of training, last checkpoint" in page
     assert "obust overfitting." not in page.replace("Catastrophic overfitting.", "")
-    events = EventAccumulator(str(tmp_path / "run" / "tb"))
+    events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()
-    tags = {f"validation/{name}" for name in ("fgsm", "collapsed", "train_robust", "robust_gap")}
+    tags = {"accuracy/fgsm/held out", "validation/collapsed", "accuracy/robust/train", "accuracy gap/robust"}
     assert tags <= set(events.Tags()["scalars"])
 
     cut = {**forgetful, "out": str(tmp_path / "cut")}

@@ -11,7 +11,6 @@ from robustsabn.data import load_test
 from robustsabn.errors import ConfigError, TrainingError
 from robustsabn.routing import route, routes_of
 from robustsabn.trainers import TrainConfig, evaluate_run, load_run_config, load_run_model, train
-from robustsabn.trainers.adversarial.evaluation.tables import image_grid
 from robustsabn.trainers.checkpoints.files import read
 from tests.helpers.runs import TINY, metrics
 
@@ -21,13 +20,8 @@ def tiny(out: Path, *overrides: str) -> Any:
 
 
 def test_a_run_leaves_what_it_promises(ended_once: Path) -> None:
-    assert {p.name for p in ended_once.iterdir()} == {
-        "config.yaml",
-        "metrics.jsonl",
-        "provenance.json",
-        "tb",
-        "checkpoints",
-    }
+    names = {p.name for p in ended_once.iterdir() if "tfevents" not in p.name}
+    assert names == {"config.yaml", "metrics.jsonl", "provenance.json", "checkpoints"}
     assert {p.name for p in (ended_once / "checkpoints").iterdir()} == {"best", "last", "previous"}
     config = load_run_config(ended_once)
     assert config == load(TrainConfig, {**TINY, "out": str(ended_once)})
@@ -192,10 +186,3 @@ def test_wrong_usage(tmp_path: Path, overrides: list[str], error: type[Exception
     with pytest.raises(error, match=words) as caught:
         tiny(tmp_path / "run", *overrides)
     assert "\n" not in str(caught.value)
-
-
-def test_image_grid_shows_difference_in_grey() -> None:
-    x = torch.rand(2, 1, 3, 3)
-    grid = image_grid(x, x.clone(), 0.1)
-    assert grid.shape == (1, 9, 6)
-    assert (grid[:, 6:] == 0.5).all()

@@ -33,7 +33,7 @@ APART = {
     "data": ("layers", "conversion", "routing", "models"),
     **{
         f"trainers.{room}": ("attacks", "trainers.adversarial", "trainers.methods", "trainers.tasks")
-        for room in ("loop", "processes", "checkpoints", "runs")
+        for room in ("loop", "processes", "checkpoints", "runs", "tracking")
     },
 }
 

@@ -15,6 +15,7 @@ from robustsabn.trainers.runs.measured import Column, Measured
 from robustsabn.trainers.runs.metrics import Point, Record
 from robustsabn.trainers.runs.pages.page import Page, Tile, series
 from robustsabn.trainers.runs.results import EndedRun, Results
+from robustsabn.trainers.tracking.charts import Chart, Charts
 
 __all__ = ["AVERAGED", "RESULTS", "GanEvaluation"]
 
@@ -149,8 +150,38 @@ def _training_chart(records: Sequence[Record], what: str, names: dict[str, str])
     return lines(courses, f"training, {what}", "step", what), f"{what.capitalize()} in training."
 
 
+CHARTS = Charts(
+    title="GAN",
+    shown=(
+        Chart(title="Fréchet distance", tags={"validation/distance": "quality/distance"}),
+        Chart(title="class accuracy", tags={"validation/class_accuracy": "quality/class accuracy"}),
+        Chart(title="diversity within a class", tags={"validation/diversity": "quality/diversity"}),
+    ),
+    further=(
+        Chart(
+            title="score of the discriminator",
+            tags={"train/real_score": "score/real", "train/fake_score": "score/generated"},
+        ),
+        Chart(
+            title="loss",
+            tags={"train/loss": "loss/generator", "train/discriminator_loss": "loss/discriminator"},
+        ),
+        Chart(
+            title="learning rate of the discriminator", tags={"train/lr_discriminator": "rate/discriminator"}
+        ),
+    ),
+    closing={
+        "test/distance": "quality test/distance",
+        "test/class_accuracy": "quality test/class accuracy",
+        "test/diversity": "quality test/diversity",
+        "test/intra_class_distance": "quality test/distance by class",
+        "test/inception_score": "quality test/inception score",
+    },
+    left_out=("*/images", "*/real_*"),
+)
 RESULTS = GanResults(
     GanEvaluation,
+    charts=CHARTS,
     columns=COLUMNS
     | {
         of: Column(f"{COLUMNS[name].heading}, real images", COLUMNS[name].unit)

@@ -4,6 +4,7 @@ import contextlib
 import math
 from typing import Generic
 
+import numpy as np
 import torch
 
 from robustsabn.errors import CheckpointError, ConfigError, TrainingError
@@ -34,6 +35,7 @@ from robustsabn.trainers.processes.stopping import Stop
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.monitor import Monitor, Window
 from robustsabn.trainers.runs.provenance import note_end, note_start
+from robustsabn.trainers.tracking.affines import affines_by_route
 from robustsabn.user_code import kept_alive
 
 __all__ = ["Loop", "RunResult", "run"]
@@ -84,7 +86,13 @@ class Loop(Generic[C, M]):
         self.window, self.last_loss = Window(), math.nan
         self.guard = Guard(self.accelerator, self.folder.path, self.models, task.batch, task.remedy)
         self.monitor = Monitor(
-            self.folder.metrics, self.folder.tb, self.total, self.step, self.accelerator.is_main_process
+            self.folder.metrics,
+            self.folder.tb,
+            self.total,
+            self.step,
+            self.accelerator.is_main_process,
+            task.results.charts,
+            self.config.trackers,
         )
 
     def fit(self, changes: list[str], resume: bool) -> RunResult[M]:
@@ -93,6 +101,7 @@ class Loop(Generic[C, M]):
         `changes` are lines about changed settings, printed first.
         """
         with self.monitor.running():
+            shared(self.accelerator, lambda: self.monitor.describe(self.config))
             self._introduce(changes, resume)
             shared(self.accelerator, self._note_start)
             self.task.start(self.step, self.total, self.monitor)
@@ -205,6 +214,8 @@ class Loop(Generic[C, M]):
         evaluations = {"best": self.task.validate(self.step, "validation", heading)}
         if self.config.analysis is not None:  # in all processes: batch norms may exchange their statistics
             self.monitor.record("analysis", self.step, self.task.analysed(self.config.analysis))
+        if self.monitor.active:
+            self.monitor.histograms(self._affines(), self.step)
         for name, average in self.task.averages.items():
             if average.changed:
                 with average.in_place():
@@ -212,6 +223,15 @@ class Loop(Generic[C, M]):
                 average.evaluated = average.count
         self.window.lap()  # evaluation does not count as training time
         return evaluations
+
+    def _affines(self) -> dict[str, np.ndarray]:
+        """The effective affines of all networks, by tags such as "routes/scale/clean"."""
+        networks = self.task.networks
+        return {
+            f"routes/{f'{name}/' if len(networks) > 1 else ''}{which}": values
+            for name, network in networks.items()
+            for which, values in affines_by_route(network.raw).items()
+        }
 
     def _open(self) -> None:
         self.manager.check_space()

@@ -17,6 +17,7 @@ from robustsabn.trainers.runs.measured import Column, Measured
 from robustsabn.trainers.runs.metrics import Record, read_records
 from robustsabn.trainers.runs.pages.page import Page, PageTable
 from robustsabn.trainers.runs.results import EndedRun, Results
+from robustsabn.trainers.tracking.charts import Chart, Charts
 
 __all__ = ["RESULTS", "NasEvaluation", "found_cell", "last_evaluation"]
 
@@ -157,8 +158,49 @@ def _rows(measured: NasEvaluation) -> list[list[str]]:
     return rows
 
 
+CHARTS = Charts(
+    title="architecture search",
+    shown=(
+        Chart(
+            title="accuracy of the supernet",
+            tags={
+                "validation/accuracy": "accuracy/mixture",
+                "validation/path_accuracy": "accuracy/found path",
+            },
+        ),
+        Chart(
+            title="test accuracy of the found cell in the table",
+            tags={"validation/table_accuracy": "accuracy/found cell"},
+        ),
+        Chart(
+            title="agreement with the table",
+            tags={
+                "validation/kendall_tau": "ranking/kendall tau",
+                "validation/spearman_rho": "ranking/spearman rho",
+            },
+        ),
+    ),
+    further=(
+        Chart(title="rank of the found cell", tags={"validation/rank": "ranking/rank"}),
+        Chart(title="skips in the found cell", tags={"validation/skips": "found cell/skips"}),
+        Chart(
+            title="loss",
+            tags={"train/loss": "loss/weights", "train/architecture_loss": "loss/architecture"},
+        ),
+    ),
+    left_out=(
+        "*/images",
+        "*/cells",
+        "*/seconds",
+        "*/placed/*",
+        "test/flops",
+        "test/parameters",
+        "test/skips",
+    ),
+)
 RESULTS = NasResults(
     NasEvaluation,
+    charts=CHARTS,
     columns=COLUMNS,
     pictures={
         "architecture/weights": "Weights of the operations on each edge, over epochs",

@@ -18,6 +18,7 @@ from robustsabn.layers import RoutedBatchNorm
 from robustsabn.text import one_line
 from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.processes.launching import check_environment
+from robustsabn.trainers.tracking.trackers import check_trackers
 
 __all__ = [
     "Network",
@@ -40,7 +41,11 @@ SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
 def start(config: RunConfig) -> Accelerator:
-    """The accelerator of this process; several runs may follow each other in one process."""
+    """The accelerator of this process; several runs may follow each other in one process.
+
+    Raises ConfigError for settings that the machine or the installed packages do not allow.
+    """
+    check_trackers(config.trackers)
     if config.precision == "fp16" and (config.device == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError("precision: fp16 needs a GPU; allowed here are fp32 and bf16")
     return accelerator(config.device == "cpu", {"fp32": "no"}.get(config.precision, config.precision))

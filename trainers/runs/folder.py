@@ -21,7 +21,8 @@ class RunFolder:
         self.path = given_path(path, "the run folder", CheckpointError)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
-        self.tb = self.path / "tb"
+        within = self.path / "tb"  # of runs by earlier versions, which TensorBoard called NAME/tb
+        self.tb = within if within.is_dir() else self.path
         self.checkpoints = self.path / "checkpoints"
 
     def written_config(self) -> Mapping[str, Any]:

@@ -1,14 +1,15 @@
-"""The log of a run: metrics.jsonl, TensorBoard and the terminal, in the main process only."""
+"""The log of a run: metrics.jsonl, TensorBoard, trackers and the terminal, in the main process only."""
 
 import contextlib
 import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import TaskID
@@ -17,8 +18,13 @@ from torch import Tensor
 
 from robustsabn.files import write_text, writing
 from robustsabn.report.console import moves, progress_bar
-from robustsabn.trainers.runs.board import Board
+from robustsabn.trainers.config import RunConfig
+from robustsabn.trainers.runs.config_diff import departures, settings, value_text
 from robustsabn.trainers.runs.metrics import Record, parse_record
+from robustsabn.trainers.tracking.board import Board
+from robustsabn.trainers.tracking.card import configuration_card
+from robustsabn.trainers.tracking.charts import Charts
+from robustsabn.trainers.tracking.trackers import Trackers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,11 +63,22 @@ class Window:
 class Monitor:
     """The log of one run; `validations` has its validation records so far.
 
-    With `active=False`, as in all but the main process, calls do nothing.
+    Numbers are written to metrics.jsonl, and by the tags of `charts` to TensorBoard and to `trackers`. With
+    `active=False`, as in all but the main process, calls do nothing.
     """
 
-    def __init__(self, metrics: Path, tb: Path, total: int, start: int, active: bool) -> None:
+    def __init__(
+        self,
+        metrics: Path,
+        tb: Path,
+        total: int,
+        start: int,
+        active: bool,
+        charts: Charts | None = None,
+        trackers: Sequence[str] = (),
+    ) -> None:
         self.active, self.total, self.spoken = active, total, time.monotonic()
+        self.charts = charts or Charts()
         self.console = Console(quiet=not active, soft_wrap=True, highlight=False)
         self.validations: list[Record] = []
         if not active:
@@ -69,7 +86,7 @@ class Monitor:
         self.validations = [entry for entry in _truncate(metrics, start) if entry["kind"] == "validation"]
         self.metrics = metrics
         self.file: TextIO = metrics.open("a", encoding="utf-8")
-        self.board = Board(tb, start)
+        self.board, self.trackers = Board(tb, start), Trackers(trackers, metrics.parent, self.say)
         self.progress = progress_bar(self.console)
         self.task = self.progress.add_task("training", total=total, completed=start, note="")
         self.other: TaskID | None = None
@@ -80,14 +97,29 @@ class Monitor:
         if not self.active:
             yield
             return
-        with self.board.open():
-            try:
-                with self.progress:
-                    yield
-                self.flush()
-            finally:
-                with writing(self.metrics):
-                    self.file.close()
+        try:
+            with self.progress:
+                yield
+            self.board.ended()
+            self.flush()
+        finally:
+            with contextlib.suppress(OSError):  # the numbers are in metrics.jsonl
+                self.board.close()
+            self.trackers.close()
+            with writing(self.metrics):
+                self.file.close()
+
+    def describe(self, config: RunConfig) -> None:
+        """Start the trackers, and show the configuration: those settings first that are not the defaults."""
+        if not self.active:
+            return
+        shown = {key: value for key, value in settings(config).items() if value is not None}
+        shown |= {"seed": config.seed}
+        texts = {key: value_text(key, value) for key, value in shown.items()}
+        changed = [(key, value_text(key, a), value_text(key, b)) for key, a, b in departures(config)]
+        numbers = {k: texts[k] if isinstance(value, (list, dict)) else value for k, value in shown.items()}
+        self.trackers.start(numbers)
+        self.board.describe(numbers, configuration_card(changed, texts), self.charts.layout())
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -163,7 +195,7 @@ class Monitor:
             self.say(line)
 
     def record(self, kind: str, step: int, values: Record) -> None:
-        """Write one line to metrics.jsonl, and its numbers to TensorBoard as `kind/name`."""
+        """Write one line to metrics.jsonl, and its numbers to TensorBoard and trackers by their tags."""
         if not self.active:
             return
         entry = {"kind": kind, "step": step, **values}
@@ -171,18 +203,35 @@ class Monitor:
             self.file.write(json.dumps(entry) + "\n")
         if kind == "validation":
             self.validations.append(entry)
-        for name, value in _flat(values):
-            self.board.scalar(f"{kind}/{name}", value, step)
+        scalars = self.charts.scalars(kind, values)
+        self.board.scalars(scalars, step)
+        self.trackers.scalars(scalars, step)
 
     def picture(self, tag: str, image: Tensor, step: int) -> None:
-        """Log a picture (C, H, W) in [0, 1] for TensorBoard."""
+        """Log a picture (C, H, W) in [0, 1] for TensorBoard and trackers."""
         if self.active:
-            self.board.image(tag, image, step)
+            levels = (image.detach().float().clamp(0, 1) * 255).round().byte()
+            self._image(tag, levels.permute(1, 2, 0).cpu().numpy(), step)
 
     def figure(self, tag: str, figure: "Figure", step: int) -> None:
-        """Log a matplotlib figure for TensorBoard."""
+        """Log a matplotlib figure for TensorBoard and trackers."""
         if self.active:
-            self.board.figure(tag, figure, step)
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()  # type: ignore[no-untyped-call]
+            pixels: memoryview = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+            self._image(tag, np.asarray(pixels)[..., :3], step)
+
+    def histograms(self, values: Mapping[str, np.ndarray], step: int) -> None:
+        """Log histograms for TensorBoard, by their tags."""
+        if self.active:
+            for tag, numbers in values.items():
+                self.board.histogram(tag, numbers, step)
+
+    def _image(self, tag: str, image: np.ndarray, step: int) -> None:
+        self.board.image(tag, image, step)
+        self.trackers.image(tag, image, step)
 
     def flush(self) -> None:
         """Write everything to disk."""
@@ -194,14 +243,6 @@ class Monitor:
 
     def table(self, table: Table) -> None:
         self.console.print(table)
-
-
-def _flat(values: Record, prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, (int, float)):
-            yield prefix + name, value
 
 
 def _closing(line: str) -> bool:

@@ -26,6 +26,7 @@ from robustsabn.trainers.runs.pages.page import (
     length_text,
     loss_chart,
 )
+from robustsabn.trainers.tracking.charts import Charts
 
 __all__ = ["C", "EndedRun", "M", "Results"]
 
@@ -64,8 +65,8 @@ class Results(Generic[C, M]):
     """How runs of a task are read and shown.
 
     `measured` is the class of its evaluations. `columns` has the headings of their numbers; numbers without
-    one are headed by their names. `pictures` has headings for the tags of `Monitor.picture`. A task with
-    special needs overrides methods.
+    one are headed by their names. `pictures` has headings for the tags of `Monitor.picture`. `charts` are
+    those of TensorBoard. A task with special needs overrides methods.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Results(Generic[C, M]):
         *,
         columns: Mapping[str, Column] | None = None,
         pictures: Mapping[str, str] | None = None,
+        charts: Charts | None = None,
     ) -> None:
         self.measured, self.described, self.pictures = measured, dict(columns or {}), dict(pictures or {})
+        self.charts = charts or Charts()
 
     def read(self, record: Record) -> M:
         """The evaluation in a record of metrics.jsonl."""

@@ -10,6 +10,7 @@ from robustsabn.report.console import result_table
 from robustsabn.trainers.runs.measured import Column, Measured
 from robustsabn.trainers.runs.results import EndedRun, Results
 from robustsabn.trainers.style.config import StyleConfig
+from robustsabn.trainers.tracking.charts import Chart, Charts
 
 __all__ = ["RESULTS", "StyleEvaluation"]
 
@@ -78,8 +79,41 @@ class StyleResults(Results[StyleConfig, StyleEvaluation]):
         return result_table(title, [f"{measured.pairs} pair{'s' * (measured.pairs > 1)}", "mean"], rows)
 
 
+CHARTS = Charts(
+    title="style transfer",
+    shown=(
+        Chart(
+            title="style loss",
+            tags={"validation/style_loss": "quality/style loss", "train/style_loss": "loss/style"},
+        ),
+        Chart(
+            title="content loss, AdaIN target",
+            tags={
+                "validation/content_loss_adain": "quality/content loss",
+                "train/content_loss": "loss/content",
+            },
+        ),
+        Chart(title="content correlation", tags={"validation/content_correlation": "quality/correlation"}),
+    ),
+    further=(
+        Chart(title="nearer to the style", tags={"validation/nearer_to_style": "quality/nearer to style"}),
+        Chart(
+            title="reconstruction in dB", tags={"validation/reconstruction_db": "quality/reconstruction dB"}
+        ),
+        Chart(title="loss", tags={"train/loss": "loss/total"}),
+    ),
+    closing={
+        "test/style_loss": "quality test/style loss",
+        "test/content_loss_adain": "quality test/content loss",
+        "test/content_correlation": "quality test/correlation",
+        "test/nearer_to_style": "quality test/nearer to style",
+        "test/reconstruction_db": "quality test/reconstruction dB",
+    },
+    left_out=("*/pairs", "*/style_loss_of_content", "*/by_tap/*"),
+)
 RESULTS = StyleResults(
     StyleEvaluation,
+    charts=CHARTS,
     columns=COLUMNS,
     pictures={
         "validation/pictures": "A row for each content picture, a column for each style; last, the content "

@@ -63,6 +63,7 @@ def evaluate(
     rank: int = 0,
     world: int = 1,
     reduce: Callable[[Tensor], Tensor] = lambda counts: counts,
+    classified: Callable[[Tensor, Tensor], object] | None = None,
 ) -> Evaluation:
     """Clean accuracy and accuracy under `attack` of `model` on `device`, in float32 and eval mode.
 
@@ -75,6 +76,8 @@ def evaluate(
     - seed: the random start of an image depends only on (seed, its id in the set, run).
     - rank, world, reduce: with several processes each takes every `world`-th image, and `reduce` sums a
       tensor over them.
+    - classified: gets the labels (n,) and the predictions (n,) of each batch, after the attack through the
+      last attacked route, through the last of `routes`; -1 for a random model.
 
     Modules keep their modes. Raises RouteError for unknown routes, and InputError for outputs that are not
     logits.
@@ -114,6 +117,8 @@ def evaluate(
                             x_adv = attack(model, x[left], y[left], delta0=delta0[left])
                         batch.score(i, x_adv, left)
             batch.close()
+            if classified is not None:
+                classified(y, batch.predicted)
             counts[:-1] += torch.cat([batch.right.sum(-1).flatten(), batch.unusable.sum()[None]])
     counts[-1] = kind is VotedScores
     *hits, unusable, voted = reduce(counts).tolist()

@@ -18,7 +18,10 @@ _PROBES = 32
 
 
 class Scores:
-    """Which images of a batch are still correct, by attacked route (0: no attack) and scored route."""
+    """Which images of a batch are still correct, by attacked route (0: no attack) and scored route.
+
+    `predicted` has the classes after the last attack, through the last scored route; -1 where unknown.
+    """
 
     def __init__(
         self, model: nn.Module, gate: Gate, x: Tensor, y: Tensor, scored: tuple[str, ...], rows: int
@@ -26,6 +29,7 @@ class Scores:
         self.model, self.gate, self.y, self.scored = model, gate, y, scored
         self.right = torch.ones(rows, len(scored), len(x), dtype=torch.bool, device=x.device)
         self.unusable = torch.zeros_like(self.right[0, 0])
+        self.predicted = torch.full_like(y, -1)
 
     @torch.no_grad()
     def score(self, row: int, x: Tensor, index: Tensor | slice = slice(None)) -> None:
@@ -38,7 +42,10 @@ class Scores:
 
     def take(self, row: int, column: int, index: Tensor | slice, x: Tensor, logits: Tensor) -> None:
         """Record the logits of `x`."""
-        self.right[row, column, index] &= usable(logits) & (logits.argmax(1) == self.y[index])
+        predicted = logits.argmax(1)
+        self.right[row, column, index] &= usable(logits) & (predicted == self.y[index])
+        if (row, column) == (len(self.right) - 1, len(self.scored) - 1):
+            self.predicted[index] = predicted
 
     def close(self) -> None:
         """Called after the last score."""

@@ -1,22 +1,11 @@
-"""Shows an evaluation: a table of accuracies, and a grid of attacked images."""
+"""Shows an evaluation as a table of accuracies."""
 
-import torch
 from rich.table import Table
-from torch import Tensor
 
 from robustsabn.report.console import result_table
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation
 
-__all__ = ["accuracy_rows", "image_grid", "results_table"]
-
-
-def image_grid(x: Tensor, x_adv: Tensor, eps: float) -> Tensor:
-    """Rows of images, adversarial images and their differences: (C, 3 H, N W) in [0, 1].
-
-    Grey is a difference of 0, the full range is 2 eps.
-    """
-    difference = (0.5 + (x_adv - x) / (2 * eps)).clamp(0, 1)
-    return torch.cat([torch.cat(list(row), dim=2) for row in (x, x_adv, difference)], dim=1).cpu()
+__all__ = ["accuracy_rows", "results_table"]
 
 
 def results_table(evaluation: Evaluation, title: str) -> Table:

@@ -1,14 +1,15 @@
 """The evaluations of a run: held-out images during training, the test set at its end."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
-from robustsabn.attacks import PGD, AutoAttack, ProgressEvent, accuracy
+from robustsabn.attacks import PGD, AutoAttack, ProgressEvent, accuracy, attack_mode
+from robustsabn.attacks.model.logits import Gate
 from robustsabn.conversion.bake import bake
 from robustsabn.data import Data, ImageSet
 from robustsabn.routing import maybe_route
@@ -22,7 +23,8 @@ from robustsabn.trainers.adversarial.evaluation.overfitting import (
     course,
     decline,
 )
-from robustsabn.trainers.adversarial.evaluation.tables import image_grid, results_table
+from robustsabn.trainers.adversarial.evaluation.pictures import MOST_CLASSES, attacked_images, confusion
+from robustsabn.trainers.adversarial.evaluation.tables import results_table
 from robustsabn.trainers.adversarial.evaluation.trained_routes import trained_routes
 from robustsabn.trainers.adversarial.step.adversarial_step import build_attack
 from robustsabn.trainers.loop.compiling import uncompiled
@@ -34,7 +36,7 @@ from robustsabn.trainers.runs.monitor import Monitor
 
 __all__ = ["Validator"]
 
-SHOWN = 8  # images in a grid
+SHOWN = 6  # images in a grid
 SIGNS = {"train_robust": "on training images", "fgsm": "fgsm"}
 
 
@@ -47,7 +49,7 @@ class Validator:
         self.accelerator, self.model, self.config, self.monitor = accelerator, model, config, monitor
         self.validation = data.validation.to(accelerator.device)
         self.seen = data.train.sample(min(len(data.validation), len(data.train))).to(accelerator.device)
-        self.test = data.test
+        self.test, self.classes = data.test, data.classes
         self.routes = trained_routes(config.method, model)
         self.by_robustness = config.by_robustness
         self.defended = not isinstance(config.method, Standard)
@@ -73,13 +75,7 @@ class Validator:
         if kind == "validation" and begins(points := course(self.monitor.validations)):
             self.monitor.say(f"warning: catastrophic overfitting: {collapse(points, self.by_robustness)}")
         if self.monitor.active and kind == "validation":
-            x, y = self.validation.batch(
-                torch.arange(min(SHOWN, len(self.validation))), self.accelerator.device
-            )
-            delta0 = starting_noise(attack, x, torch.arange(len(x)), 0)
-            with maybe_route(self.model, routes[-1] if routes else 0), uncompiled(self.model):
-                grid = image_grid(x, attack(self.model, x, y, delta0=delta0), attack.threat.eps_max)
-            self.monitor.picture("images/clean adversarial difference", grid, step)
+            self.monitor.picture("images/adversarial", self._attacked(attack), step)
         return evaluation
 
     def close(self, step: int, which: str, kind: str = "test") -> Evaluation:
@@ -92,14 +88,43 @@ class Validator:
             self.monitor.say(f"overfitting: {lost}")
         attack = build_attack(self.config.attack, self.config.test.steps)
         images = self.test.sample(self.config.test.images).to(self.accelerator.device)
+        confused = torch.zeros(len(self.classes) ** 2, dtype=torch.long, device=self.accelerator.device)
+
+        def classified(y: Tensor, predicted: Tensor) -> None:
+            known = (predicted >= 0) & (predicted < len(self.classes))
+            pairs = y[known] * len(self.classes) + predicted[known]
+            confused.add_(torch.bincount(pairs, minlength=len(confused)))
+
         with tensor_float32(False):
-            evaluation = self._evaluate(images, attack, None, self.routes or None)
+            evaluation = self._evaluate(images, attack, None, self.routes or None, classified)
             if self.config.test.autoattack and kind == "test":
                 evaluation = self._autoattack(evaluation, attack)
         self.monitor.table(results_table(evaluation, f"{which}, {evaluation.setting}"))
         self._warn(evaluation)
         self.monitor.record(kind, step, {**evaluation.to_dict(), "asked": self.config.test.protocol})
+        counts = reduced(self.accelerator, confused, "sum").view(len(self.classes), -1).cpu()
+        if self.monitor.active and kind == "test" and len(counts) <= MOST_CLASSES and counts.any():
+            title = f"{evaluation.attack} on {evaluation.n} test images, % of each label"
+            self.monitor.figure("images/confusion under attack", confusion(counts, self.classes, title), step)
         return evaluation
+
+    def _attacked(self, attack: PGD) -> Tensor:
+        """A picture of some images, clean through the first route and attacked through the last."""
+        ids = torch.arange(min(SHOWN, len(self.validation)))
+        x, y = self.validation.batch(ids, self.accelerator.device)
+        first, last = (self.routes[0], self.routes[-1]) if self.routes else (0, 0)
+        gate, names = Gate(self.model, x), dict(enumerate(map(str, self.classes)))
+        with uncompiled(self.model), torch.no_grad():
+            with maybe_route(self.model, last):
+                x_adv = attack(self.model, x, y, delta0=starting_noise(attack, x, ids, 0))
+            with attack_mode(self.model):
+                with maybe_route(self.model, first):
+                    clean = gate(x).argmax(1)
+                with maybe_route(self.model, last):
+                    attacked = gate(x_adv).argmax(1)
+        # a network may have more outputs than there are classes
+        words = [[names.get(k, str(k)) for k in each.tolist()] for each in (y, clean, attacked)]
+        return attacked_images(x, x_adv, *words)
 
     def _autoattack(self, evaluation: Evaluation, attack: PGD) -> Evaluation:
         """Add to `evaluation` the accuracy on AutoAttack's images, made through the last route."""
@@ -165,6 +190,7 @@ class Validator:
         attack: PGD,
         attacked: tuple[str, ...] | None,
         scored: tuple[str, ...] | None,
+        classified: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Evaluation:
         acc, names = self.accelerator, scored or ("all",)
         rounds = len(names) + len(attacked or names) * (attack.steps + 1 + len(names))
@@ -182,4 +208,5 @@ class Validator:
                 rank=acc.process_index,
                 world=acc.num_processes,
                 reduce=lambda counts: reduced(acc, counts, "sum"),
+                classified=classified,
             )

@@ -36,6 +36,8 @@ from robustsabn.trainers.runs.pages.page import (
 
 __all__ = ["run_page"]
 
+CONFUSION = "Confusion under attack"
+
 
 def run_page(config: TrainConfig, folder: RunFolder, records: Sequence[Record]) -> Page:
     """The page of a run of adversarial training."""
@@ -169,9 +171,14 @@ def _attacks(reports: Mapping[str, Record]) -> list[Report]:
 
 
 def _pictures(tb: Path) -> list[Picture]:
-    """The last grid of clean images, adversarial images and differences that the run logged."""
-    what = "clean images, adversarial images, and their difference (grey is zero)"
-    return [
-        Picture("Adversarial images", picture.source, f"{picture.caption}: {what}.")
-        for picture in last_pictures(tb)[:1]
-    ]
+    """The last grid of clean images, adversarial images and differences, and the confusion under attack."""
+    described = {
+        CONFUSION: "labels as rows, predictions as columns",
+        "Adversarial images": "clean images, adversarial images, and their difference (grey is zero)",
+    }
+    found: dict[str, Picture] = {}
+    for picture in last_pictures(tb):
+        heading = picture.heading if picture.heading == CONFUSION else "Adversarial images"
+        text = f"{picture.caption}: {described[heading]}."
+        found.setdefault(heading, Picture(heading, picture.source, text))
+    return list(found.values())

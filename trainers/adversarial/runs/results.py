@@ -19,6 +19,7 @@ from robustsabn.trainers.runs.measured import Column
 from robustsabn.trainers.runs.metrics import Point, Record, understood
 from robustsabn.trainers.runs.pages.page import Page
 from robustsabn.trainers.runs.results import EndedRun, Results
+from robustsabn.trainers.tracking.charts import Chart, Charts
 
 __all__ = ["RESULTS"]
 
@@ -71,7 +72,46 @@ class AdversarialResults(Results[TrainConfig, Evaluation]):
         return run_page(config, folder, records)
 
 
-RESULTS = AdversarialResults(Evaluation)
+CHARTS = Charts(
+    title="adversarial training",
+    shown=(
+        Chart(
+            title="robust accuracy",
+            tags={
+                "validation/robust/LAST/LAST": "accuracy/robust/held out",
+                "validation/train_robust": "accuracy/robust/train",
+            },
+        ),
+        Chart(
+            title="clean accuracy",
+            tags={
+                "validation/clean/FIRST": "accuracy/clean/held out",
+                "train/clean_accuracy": "accuracy/clean/train",
+            },
+        ),
+        Chart(title="robust gap", tags={"validation/robust_gap": "accuracy gap/robust"}),
+    ),
+    further=(
+        Chart(title="robust accuracy by route", also=("validation/robust/",)),
+        Chart(title="clean accuracy by route", also=("validation/clean/",)),
+        Chart(
+            title="one step beside PGD",
+            tags={"validation/fgsm": "accuracy/fgsm/held out"},
+            also=("accuracy/robust/held out",),
+        ),
+        Chart(
+            title="loss",
+            tags={"train/loss": "loss/total", "train/clean_loss": "loss/clean", "train/adv_loss": "loss/adv"},
+        ),
+    ),
+    closing={
+        "test/clean/FIRST": "accuracy test/clean",
+        "test/robust/LAST/LAST": "accuracy test/robust",
+        "test/autoattack/LAST": "accuracy test/autoattack",
+    },
+    left_out=("test/*",),
+)
+RESULTS = AdversarialResults(Evaluation, charts=CHARTS)
 
 
 def _autoattack(folder: RunFolder, config: TrainConfig, evaluation: Evaluation) -> tuple[int, float] | None:

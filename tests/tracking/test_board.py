@@ -8,7 +8,7 @@ import pytest
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from robustsabn.errors import WriteError
-from robustsabn.trainers.runs.board import Board
+from robustsabn.trainers.tracking.board import Board
 
 
 def full(self: RecordWriter, record: bytes) -> None:
@@ -16,10 +16,9 @@ def full(self: RecordWriter, record: bytes) -> None:
 
 
 def record(board: Board) -> None:
-    with board.open():
-        for step in range(100):
-            board.scalar("loss", 1.0, step)
-            board.flush()
+    for step in range(100):
+        board.scalars({"loss": 1.0}, step)
+        board.flush()
 
 
 @pytest.fixture
@@ -45,8 +44,9 @@ def test_a_full_disk_is_one_error_and_no_traceback_of_a_thread(
 
 
 def test_other_threads_still_say_how_they_failed(tmp_path: Path, heard: list[Any]) -> None:
-    with Board(tmp_path, 0).open():
-        thread = threading.Thread(target=lambda: (tmp_path / "absent").read_bytes())
-        thread.start()
-        thread.join()
+    board = Board(tmp_path, 0)
+    thread = threading.Thread(target=lambda: (tmp_path / "absent").read_bytes())
+    thread.start()
+    thread.join()
+    board.close()
     assert [type(error) for error in heard] == [FileNotFoundError]
