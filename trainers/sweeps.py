@@ -12,7 +12,7 @@ import robustsabn.config
 from robustsabn.config.loader import Overrides, listed
 from robustsabn.errors import CheckpointError, ConfigError, FolderInUseError
 from robustsabn.locks import LOCK, locked
-from robustsabn.report.following import following
+from robustsabn.report.following import browse
 from robustsabn.scalars import whole
 from robustsabn.text import quote
 from robustsabn.trainers.comparing import Comparison, compare
@@ -20,6 +20,7 @@ from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.grid import points
 from robustsabn.trainers.loop.ended import ended_run
 from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.pages import write_sweep_page
 from robustsabn.trainers.processes.distributed import shared, start
 from robustsabn.trainers.processes.signals import Interrupted, noted
 from robustsabn.trainers.processes.stopping import Stop
@@ -84,7 +85,8 @@ def sweep(
     trained in every combination, in OUT/attack.eps=2-255/seed-0, …; with `seeds` None by the seed of the
     configuration, in OUT/attack.eps=2-255, …. OUT is `out` of the configuration, or the next free one of
     runs/NAME, runs/NAME-2, …. `resume` skips finished runs, continues the interrupted one and starts the
-    others. Other arguments and errors are those of `train`.
+    others. At the end OUT/report/index.html, a page with the results over the swept keys, is written. Other
+    arguments and errors are those of `train`.
 
     Example:
 
@@ -119,7 +121,11 @@ def sweep(
     if acc.is_main_process:
         print_comparison(comparison)
         place = Path(str(jobs[0].config.out)).parents[len(Path(jobs[0].folder).parts) - 1]
-        console.print(following("compare", place, "--html", place / "comparison.html"), markup=False)
+        page = place / "report" / "index.html"
+        if not page.is_file() or not all(job.ended for job in jobs):
+            page = write_sweep_page(place)
+        console.print(f"the sweep is in {place}, its page is {page}", markup=False)
+        console.print(browse(page), markup=False)
     return comparison
 
 

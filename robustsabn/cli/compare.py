@@ -20,7 +20,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a run folder, or a folder that holds run folders, such as that of a sweep",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with the table and plots")
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        type=Path,
+        help="write a page with the table and plots, and the numbers beside it as .csv and .json",
+    )
+    parser.add_argument("--title", help="title of the page")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,6 +48,8 @@ def run(args: argparse.Namespace) -> None:
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give a file in it, such as {path / 'comparison.html'}")
         check_name(path)
+    if args.title is not None and args.html is None:
+        raise UsageError("--title is that of the page; give --html FILE, too")
     comparison = compare(args.run_folders)
     for path in targets:
         make_folder(path.parent)
@@ -49,8 +57,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json is not None:
         write_text(args.json, json.dumps(comparison.to_dict(), indent=2, allow_nan=False) + "\n")
     if args.html is not None:
-        write_comparison_page(comparison, args.html)
-    for path in targets:
+        targets += write_comparison_page(comparison, args.html, args.title)
+    for path in dict.fromkeys(targets):
         print(f"written to {path}")
     page = "--html", "comparison.html"
     print(following("compare", *args.run_folders, *page) if args.html is None else browse(args.html))

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["moves", "output", "progress_bar", "result_table"]
+__all__ = ["fitted", "moves", "output", "progress_bar", "result_table"]
 
 
 def output() -> Console:
@@ -29,6 +29,55 @@ def result_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]])
     for row in cells:
         table.add_row(*row)
     return table
+
+
+def fitted(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Table]:
+    """The rows as tables that are at most `width` characters wide, without a break inside of a cell.
+
+    The table as it is; if that is too wide, with rows and columns exchanged; else one below the other, each
+    with the first column and as many of the others as fit.
+    """
+    if _narrowest(head, rows) <= width:
+        return [_whole(title, head, rows, width)]
+    turned = [[heading, *(row[i] for row in rows)] for i, heading in enumerate(head) if i]
+    names = [head[0], *(name for name, *_ in rows)]
+    if _narrowest(names, turned) <= width:
+        return [_whole(title, names, turned, width)]
+    parts: list[list[int]] = [[0]]
+    for i in range(1, len(head)):
+        if len(parts[-1]) > 1 and _narrowest(*_columns(head, rows, [*parts[-1], i])) > width:
+            parts.append([0])
+        parts[-1].append(i)
+    return [_whole("" if i else title, *_columns(head, rows, part), width) for i, part in enumerate(parts)]
+
+
+def _columns(
+    head: Sequence[str], rows: Sequence[Sequence[str]], places: Sequence[int]
+) -> tuple[list[str], list[list[str]]]:
+    return [head[i] for i in places], [[row[i] for i in places] for row in rows]
+
+
+def _whole(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """A table in which only headings and cells of the first column are broken, from the right, if it must."""
+    table = result_table(title, head, rows)
+    table.title = table.title or None
+    left = width - _narrowest(head, rows)
+    for i, column in enumerate(table.columns):
+        least = _column(head, rows, i)
+        more = max(0, min(left, max(map(len, (head[i], *(row[i] for row in rows)))) - least))
+        column.width, left = least + more, left - more
+    return table
+
+
+def _narrowest(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """The least width of a table: headings and the first column break at spaces, other cells nowhere."""
+    return sum(_column(head, rows, i) + 3 for i in range(len(head))) + 1
+
+
+def _column(head: Sequence[str], rows: Sequence[Sequence[str]], place: int) -> int:
+    cells = [row[place] for row in rows]
+    words = [word for text in (head[place], *(() if place else cells)) for word in text.split()]
+    return max(map(len, [*words, *(cells if place else ())]), default=0)
 
 
 def moves(console: Console) -> bool:

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ def spreads(
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xlim(min(ticks) - 0.08 * width, max(ticks) + 0.08 * width)
         axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set_ylabel(_broken(y_label))
         return Plot(_svg(figure, label), legend)
 
 
@@ -192,7 +193,7 @@ def lines(
             axes.set_ylim(*y_range)
         left, right = axes.get_xlim()
         axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set_ylabel(_broken(y_label))
         if ticks is not None:
             axes.set_xticks(list(ticks), list(ticks.values()))
         else:
@@ -200,6 +201,11 @@ def lines(
                 axes.set_xlim(math.floor(left) - 1, math.ceil(right) + 1)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         return Plot(_svg(figure, label), legend)
+
+
+def _broken(label: str) -> str:
+    """The label of a y axis in lines that a chart is high enough for."""
+    return "\n".join(textwrap.wrap(label, 24))
 
 
 def _finite(points: Sequence[Point]) -> list[Point]:

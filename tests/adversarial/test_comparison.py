@@ -1,5 +1,6 @@
 """Runs side by side: what is one group, its numbers, what is told of runs that do not compare."""
 
+import csv
 import json
 import re
 import statistics
@@ -193,7 +194,15 @@ def test_numbers_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     ended_run(tmp_path / "<new>", "norm=bn", "seed=2", ended=False)
     numbers, page = tmp_path / "new" / "numbers.json", tmp_path / "page.html"
     assert main(["compare", str(tmp_path), "--json", str(numbers), "--html", str(page)]) == 0
-    assert capsys.readouterr().out.splitlines()[-3:-1] == [f"written to {numbers}", f"written to {page}"]
+    written = [numbers, page, tmp_path / "page.csv", tmp_path / "page.json"]
+    assert capsys.readouterr().out.splitlines()[-5:-1] == [f"written to {file}" for file in written]
+    assert (tmp_path / "page.json").read_text() == numbers.read_text()
+    with (tmp_path / "page.csv").open(newline="") as file:
+        table = {row["group"]: row for row in csv.DictReader(file)}
+    assert float(table["norm=auxbn"]["robust_accuracy"]) == pytest.approx(0.55)
+    assert float(table["norm=auxbn"]["robust_accuracy_deviation"]) == pytest.approx(
+        statistics.stdev((0.5, 0.6))
+    )
     auxbn, bn = json.loads(numbers.read_text())["groups"]
     assert (auxbn["name"], auxbn["settings"], bn["seeds"]) == ("norm=auxbn", {"norm": "auxbn"}, [0, 1])
     assert bn["numbers"]["robust_accuracy"] == {
@@ -235,9 +244,8 @@ def test_averaged_weights_have_rows_of_their_own(tmp_path: Path, capsys: pytest.
     assert group["numbers"]["swa_clean_accuracy_last_route"]["values"] == [None, 0.96]
     text = page.read_text()
     assert "45.00\u00a0±\u00a01.41" in text
-    assert text.count("runs, seed 0, EMA") == 1
-    assert "runs, seed 0, SWA" not in text
-    assert "runs, seed 1, SWA" in text
+    assert re.search(r"<td>runs, EMA</td><td>0</td><td>98.00", text)
+    assert re.findall(r"<td>runs, SWA</td><td>(\d)</td><td>98.00\s%", text) == ["1"]
 
 
 def test_the_mean_course_is_that_of_the_seeds(tmp_path: Path) -> None:

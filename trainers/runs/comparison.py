@@ -18,9 +18,10 @@ from robustsabn.trainers.runs.measured import Column
 from robustsabn.trainers.runs.metrics import average_names, read_records, training_seconds, understood
 from robustsabn.trainers.runs.results import EndedRun, Results
 
-__all__ = ["Comparison", "Group", "Spread", "compared", "read_ended"]
+__all__ = ["DIFFERENT_WAYS", "Comparison", "Group", "Spread", "compared", "read_ended"]
 
 LONGEST_NAME = 40
+DIFFERENT_WAYS = "these runs were evaluated in different ways"
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _warnings(groups: Sequence[Group]) -> Iterator[str]:
         which = "; ".join(
             f"{how or 'not measured'}: {', '.join(dict.fromkeys(who))}" for how, who in measured.items()
         )
-        yield f"these runs were evaluated in different ways, do not compare their numbers: {which}"
+        yield f"{DIFFERENT_WAYS}, do not compare their numbers: {which}"
 
 
 def _plain(group: Group) -> dict[str, Any]:

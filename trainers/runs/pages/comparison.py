@@ -1,28 +1,47 @@
 """Shows a comparison of runs: a table in the terminal and an HTML page with charts."""
 
+import json
+import re
 from collections.abc import Sequence
 from math import ceil, floor
 from pathlib import Path
 from statistics import fmean
+from urllib.parse import quote
+
+from markupsafe import Markup
+from rich.console import Console
 
 from robustsabn.files import write_text
-from robustsabn.report.console import output, result_table
+from robustsabn.report.console import fitted, output
+from robustsabn.report.links import beside, link_to, write_csv
 from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.runs.comparison import Comparison, Group
 from robustsabn.trainers.runs.config_diff import words
+from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column
 from robustsabn.trainers.runs.metrics import Point
+from robustsabn.trainers.runs.provenance import read_provenance
 
-__all__ = ["print_comparison", "write_comparison_page"]
+__all__ = [
+    "comparison_title",
+    "every_run",
+    "made_with",
+    "mean_cells",
+    "print_comparison",
+    "remarks_on",
+    "unbroken",
+    "write_comparison_page",
+]
 
 _SPREAD = "Mean ± standard deviation over the seeds"
 
 
-def print_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print the table, a line for each skipped run, and warnings about the comparison."""
-    console = output()
-    console.print(result_table(_title(comparison), *_cells(comparison)))
+    console = console or output()
+    for table in fitted(comparison_title(comparison), *mean_cells(comparison), console.width):
+        console.print(table)
     for group in _unnamed(comparison):
         console.print(f"{group.name}: {words(group.differing)}", markup=False)
     for line in comparison.skipped:
@@ -31,23 +50,37 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(f"warning: {line}", markup=False, style="bold red")
 
 
-def write_comparison_page(comparison: Comparison, target: Path) -> None:
-    """Write a self-contained HTML page: the table, validation accuracy over epochs, every run."""
-    (head, rows), (single, every) = _cells(comparison), _single(comparison)
+def write_comparison_page(comparison: Comparison, target: Path, title: str | None = None) -> list[Path]:
+    """Write a self-contained HTML page: the table, validation accuracy over epochs, every run.
+
+    The numbers are beside it, as NAME.csv and NAME.json. Returns the files.
+    """
+    table, numbers = beside(target, ".csv"), beside(target, ".json")
+    write_csv(table, *comparison.rows())
+    write_text(numbers, json.dumps(comparison.to_dict(), indent=2, allow_nan=False) + "\n")
+    head, rows = mean_cells(comparison)
     page = render(
         "comparison.html",
-        title=f"{len(comparison.runs)} runs compared",
-        measured=_title(comparison),
-        remarks=[
-            *(("warning", "Warning.", line) for line in comparison.warnings),
-            *(("note", "Left out.", line) for line in comparison.skipped),
-        ],
-        means=(head, _unbroken(rows)),
+        title=title or f"{len(comparison.runs)} runs compared",
+        measured=comparison_title(comparison),
+        remarks=remarks_on(comparison),
+        means=(head, unbroken(rows)),
         differences=[(group.name, words(group.differing)) for group in _unnamed(comparison)],
         curves=[_curve(comparison, name, column) for name, column in comparison.curves.items()],
-        every_run=(single, _unbroken(every)),
+        every_run=every_run(comparison, target),
+        made=made_with(comparison, target),
+        files=[(file.name, quote(file.name)) for file in (table, numbers)],
     )
     write_text(target, page)
+    return [target, table, numbers]
+
+
+def remarks_on(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """The warnings, and what was left out, for a page."""
+    return [
+        *(("warning", "Warning.", f"{line[0].upper()}{line[1:]}.") for line in comparison.warnings),
+        *(("note", "Left out.", line) for line in comparison.skipped),
+    ]
 
 
 def _unnamed(comparison: Comparison) -> list[Group]:
@@ -55,17 +88,23 @@ def _unnamed(comparison: Comparison) -> list[Group]:
     return [group for group in comparison.groups if group.differing and group.name != words(group.differing)]
 
 
-def _unbroken(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Rows with no-break spaces in all cells but the first."""
-    return [[row[0], *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in row[1:])] for row in rows]
+def unbroken(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Rows with no-break spaces in all cells but the first and links."""
+    return [[row[0], *map(_unbroken, row[1:])] for row in rows]
 
 
-def _title(comparison: Comparison) -> str:
+def _unbroken(cell: str) -> str:
+    return cell if isinstance(cell, Markup) else cell.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def comparison_title(comparison: Comparison) -> str:
+    """What the numbers are, and how they were measured."""
     protocols = {run.evaluation.protocol for run in comparison.runs}
     return f"{_SPREAD}; {protocols.pop()}" if len(protocols) == 1 and all(protocols) else _SPREAD
 
 
-def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def mean_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of the table of means, a row for each group and kind of weights."""
     rows = []
     for group in comparison.groups:
         for prefix in ("", *sorted({f"{name}_" for run in group.runs for name in run.averaged})):
@@ -87,7 +126,8 @@ def _cell(group: Group, number: str, column: Column) -> str:
     return f"{column.spread(spread.mean, spread.deviation)}{some}"
 
 
-def _single(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def every_run(comparison: Comparison, page: Path) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of the table of single runs; their names are links to their pages."""
     rows = []
     for group in comparison.groups:
         for run in group.runs:
@@ -97,8 +137,32 @@ def _single(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
                     "" if (value := values[name]) is None else column.text(value)
                     for name, column in comparison.columns.items()
                 ]
-                rows.append([_weights(f"{group.name}, seed {run.seed}", prefix), *cells, str(run.folder)])
-    return ["run", *(column.heading for column in comparison.columns.values()), "folder"], rows
+                name = link_to(_weights(group.name, prefix), run.folder / "report" / "index.html", page)
+                rows.append([name, str(run.seed), *cells, str(run.folder)])
+    return ["run", "seed", *(column.heading for column in comparison.columns.values()), "folder"], unbroken(
+        rows
+    )
+
+
+def made_with(comparison: Comparison, page: Path) -> tuple[list[tuple[str, str]], list[str], list[list[str]]]:
+    """What the runs were computed with: what all share, and the head and the rows of what differs."""
+    facts = {run.folder: dict(read_provenance(RunFolder(run.folder)).facts()) for run in comparison.runs}
+    names = dict.fromkeys(name for own in facts.values() for name in own)
+    alike = [name for name in names if len({own.get(name) for own in facts.values()}) == 1]
+    head = [name for name in names if name not in alike]
+    rows = [
+        [
+            link_to(str(folder), folder / "provenance.json", page),
+            *(_short(own.get(name, "")) for name in head),
+        ]
+        for folder, own in facts.items()
+    ]
+    shared = next(iter(facts.values()))
+    return [(name, shared[name]) for name in alike], ["run", *head], unbroken(rows) if head else []
+
+
+def _short(text: str) -> str:
+    return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
 def _curve(comparison: Comparison, name: str, column: Column) -> tuple[Plot | None, str]:

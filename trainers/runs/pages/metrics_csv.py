@@ -1,10 +1,9 @@
 """The records of a run as a table for spreadsheets."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from robustsabn.files import replacing
+from robustsabn.report.links import write_csv
 from robustsabn.trainers.runs.metrics import Record
 
 __all__ = ["write_metrics_csv"]
@@ -17,10 +16,7 @@ def write_metrics_csv(records: Sequence[Record], target: Path) -> None:
     """
     rows = [dict(_flat(record)) for record in records]
     head = dict.fromkeys(["kind", "step", "epoch", *(name for row in rows for name in row)])
-    with replacing(target) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(head), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(target, list(head), [[row.get(name) for name in head] for row in rows])
 
 
 def _flat(record: Record, prefix: str = "") -> Iterator[tuple[str, object]]:
