@@ -66,8 +66,8 @@ def test_two_norms_share_every_headline_chart(runs: dict[str, EventAccumulator])
         *("loss/adv", "rate/lr", "speed/images a second", "accuracy test/clean", "accuracy test/robust"),
     }
     assert shared <= tags["plain"] & tags["sabn"]
-    own = {tag for tag in tags["plain"] ^ tags["sabn"] if not tag.endswith(("/ema", "/last"))}
-    assert all(tag.startswith("validation/") for tag in own), own
+    own = {tag for tag in tags["plain"] ^ tags["sabn"] if not tag.endswith((" ema", " last"))}
+    assert all(tag.startswith("validation") for tag in own), own
 
 
 def test_numbers_of_one_step_are_closing_evaluations(runs: dict[str, EventAccumulator]) -> None:

@@ -98,10 +98,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, flo
 
 
 def _kind(kind: str) -> tuple[str, str]:
-    """ "test_ema" as ("test", "/ema"), "ema" as ("validation", "/ema")."""
+    """ "test_ema" as ("test", " ema"), "ema" as ("validation", " ema")."""
     if kind.startswith("test_"):
-        return "test", f"/{kind.removeprefix('test_')}"
-    return (kind, "") if kind in KINDS else ("validation", f"/{kind}")
+        return "test", f" {kind.removeprefix('test_')}"
+    return (kind, "") if kind in KINDS else ("validation", f" {kind}")
 
 
 def _place(number: str, values: Any) -> str:
