@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from torch import nn
 
 from robustsabn import convert
 from robustsabn.trainers import train
+from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.pages import write_run_page
+from robustsabn.trainers.runs.config_diff import departures
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.tracking.affines import affines_by_route
 from robustsabn.trainers.tracking.card import configuration_card
@@ -118,6 +121,14 @@ def test_a_cell_of_the_text_is_one_cell() -> None:
     card = configuration_card([("model", "a|b", "c\nd")], {"model": "a|b", "seed": "0"})
     assert "| model | a\\|b | c d |" in card
     assert card.endswith("| seed | 0 |")
+
+
+def test_what_has_no_default_does_not_differ_from_it() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Own(RunConfig):
+        width: int
+
+    assert departures(Own(width=3, epochs=5)) == [("epochs", 5, 20)]
 
 
 def test_affines_are_histograms_by_route(runs: dict[str, EventAccumulator]) -> None:

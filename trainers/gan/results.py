@@ -155,7 +155,6 @@ CHARTS = Charts(
     shown=(
         Chart(title="Fréchet distance", tags={"validation/distance": "quality/distance"}),
         Chart(title="class accuracy", tags={"validation/class_accuracy": "quality/class accuracy"}),
-        Chart(title="diversity within a class", tags={"validation/diversity": "quality/diversity"}),
     ),
     further=(
         Chart(

@@ -1,7 +1,7 @@
 """The settings of runs, the differences between them, and those from the defaults."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import robustsabn.config
@@ -42,7 +42,9 @@ def departures(config: RunConfig) -> list[tuple[str, Any, Any]]:
 
     The options of a method, optimiser or schedule are compared with the defaults of that one.
     """
-    own, plain = robustsabn.config.to_dict(config), robustsabn.config.to_dict(type(config)())
+    required = [f.name for f in fields(config) if f.default is MISSING and f.default_factory is MISSING]
+    own = robustsabn.config.to_dict(config)
+    plain = robustsabn.config.to_dict(type(config)(**{name: getattr(config, name) for name in required}))
     for field in fields(config):
         chosen = own[field.name]
         if isinstance(chosen, dict) and is_dataclass(value := getattr(config, field.name)):
