@@ -35,6 +35,7 @@ from robustsabn.attacks.threat import ThreatModel
 from robustsabn.errors import InputError
 from robustsabn.locks import locked
 from robustsabn.paths import given_path
+from robustsabn.report.provenance import processor
 from robustsabn.scalars import whole
 from robustsabn.text import quote
 
@@ -246,7 +247,7 @@ class AutoAttack(Attack):
 
 def versions(device: torch.device) -> dict[str, str]:
     """Versions and device that the numbers may depend on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "python": platform.python_version(),
         "torch": version_of("torch"),

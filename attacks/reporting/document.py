@@ -10,11 +10,13 @@ from robustsabn.attacks.reporting.pictures import Example, drawable, examples
 from robustsabn.attacks.reporting.words import cite, comparable, threat_text, verdicts
 from robustsabn.report.numbers import duration, eps_text, percent
 from robustsabn.report.page import render
-from robustsabn.report.plots import Plot, bars, histogram
+from robustsabn.report.plots import Plot, bars, histogram, pairs
+from robustsabn.report.provenance import labelled
 
 __all__ = ["document"]
 
 SHOWN_IDS = 20
+MOST_CLASSES = 20
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
@@ -25,15 +27,23 @@ def document(
     classes: Sequence[str] | None = None,
     x: Tensor | None = None,
     about: Mapping[str, str] | None = None,
+    title: str | None = None,
+    made: Mapping[str, str] | None = None,
+    files: Sequence[str] = (),
 ) -> str:
-    """The page as self-contained HTML. `x` (N, ...): the clean images, in the order of the report."""
-    about = dict(about or {})
+    """The page as self-contained HTML.
+
+    `x` (N, ...): the clean images, in the order of the report. `about` and `made`: what was evaluated, and
+    with what; `files`: names of files beside the page.
+    """
+    about, made = dict(about or {}), dict(made or {})
+    versions = {name: text for name, text in report.versions.items() if name not in made}
     command = about.pop("command", "")
     heading = " on ".join(about[key] for key in ("model", "data") if key in about) or "Robustness report"
     return render(
         "autoattack.html",
-        title=f"{heading}: robust accuracy {percent(report.robust_accuracy)}",
-        heading=heading,
+        title=title or f"{heading}: robust accuracy {percent(report.robust_accuracy)}",
+        heading=title or heading,
         setting=_setting(report),
         numbers=_numbers(report),
         flags=_flags(report),
@@ -41,11 +51,13 @@ def document(
         costs=_costs(report),
         margins=_margins(report),
         by_class=_by_class(report, classes),
+        class_chart=_class_chart(report, classes),
         examples=_gallery(report, classes, x),
         comparable=comparable(report),
         papers=cite(report),
         command=command,
-        made=[*about.items(), ("seed", str(report.seed)), *report.versions.items()],
+        made=[*labelled(about), ("seed", str(report.seed)), *labelled(made | versions)],
+        files=[(name, name) for name in files],
     )
 
 
@@ -113,18 +125,33 @@ def _margins(report: Report) -> Plot | None:
 
 
 def _by_class(report: Report, classes: Sequence[str] | None) -> Table | None:
-    present = sorted(set(report.y.tolist()))
-    if len(present) < 2 or len(present) > 20:
-        return None
-    rows = []
-    for label in present:
-        own = report.y == label
-        clean, robust = report.clean[own].double().mean(), report.robust[own].double().mean()
-        rows.append(
-            [_name(label, classes), str(int(own.sum())), percent(float(clean)), percent(float(robust))]
-        )
+    """The classes in order, or the least robust ones if they are many; None for a single class."""
     head = ["class", "images", "clean accuracy", "robust accuracy"]
-    return head, rows
+    rows = [
+        [name, str(n), percent(clean), percent(robust)] for name, n, clean, robust in _shown(report, classes)
+    ]
+    return (head, rows) if rows else None
+
+
+def _class_chart(report: Report, classes: Sequence[str] | None) -> tuple[Plot, str] | None:
+    shown, known = _shown(report, classes), len(set(report.y.tolist()))
+    if not shown:
+        return None
+    few = f", the {len(shown)} least robust of {known} classes" if len(shown) < known else ""
+    rows = [(name, clean, robust) for name, _, clean, robust in shown]
+    return pairs(rows, ("clean", "robust"), "accuracy by class"), f"Accuracy by class{few}."
+
+
+def _shown(report: Report, classes: Sequence[str] | None) -> list[tuple[str, int, float, float]]:
+    """Name, number of images, clean and robust accuracy in [0, 1] of each class that is shown."""
+    rows = []
+    for label in sorted(set(report.y.tolist())):
+        own = report.y == label
+        clean, robust = (float(verdict[own].double().mean()) for verdict in (report.clean, report.robust))
+        rows.append((_name(label, classes), int(own.sum()), clean, robust))
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: (row[3], row[2]))[:MOST_CLASSES]
+    return rows if len(rows) > 1 else []
 
 
 def _gallery(report: Report, classes: Sequence[str] | None, x: Tensor | None) -> list[dict[str, Any]]:

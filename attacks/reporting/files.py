@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -13,8 +14,11 @@ from robustsabn.attacks.reporting.document import document
 from robustsabn.attacks.reporting.words import verdicts
 from robustsabn.errors import InputError
 from robustsabn.files import make_folder, replacing
+from robustsabn.report.provenance import computed_with, tensors_sha256
 
 __all__ = ["COLUMNS", "write"]
+
+FILES = ("report.json", "per_sample.csv", "adversarial.safetensors")
 
 COLUMNS = (
     "id",
@@ -38,12 +42,15 @@ def write(
     classes: Sequence[str] | None = None,
     x: Tensor | None = None,
     about: Mapping[str, str] | None = None,
+    title: str | None = None,
 ) -> None:
     """Write report.json, per_sample.csv, adversarial.safetensors and report.html into `folder`.
 
     `classes` names the labels; `x` (N, ...) are the clean images for the pictures, in the order of the
-    report; `about` says what was evaluated ("model", "data", "command", ...). An earlier report stays until
-    all files are complete. Raises InputError where `x` does not have the shape of the report's images."""
+    report; `about` says what was evaluated ("model", "data", "command", ...); `title` is that of the page.
+    Date, processor, threads, versions and the SHA-256 of images, labels and ids are noted as `made`. An
+    earlier report stays until all files are complete. Raises InputError where `x` does not have the shape of
+    the report's images."""
     if x is not None and x.shape != report.x_adv.shape:
         raise InputError(
             f"x is {tuple(x.shape)}, but the report's images are {tuple(report.x_adv.shape)}; give the "
@@ -51,9 +58,10 @@ def write(
         )
     folder = Path(folder)
     make_folder(folder)
-    content = {**report.to_dict(), "about": dict(about or {})}
+    made = _made(report, x)
+    content = {**report.to_dict(), "about": dict(about or {}), "made": made}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    page = document(report, classes=classes, x=x, about=about)
+    page = document(report, classes=classes, x=x, about=about, title=title, made=made, files=FILES)
     # all files are complete before the first is renamed, so that an earlier report stays whole until then
     with (
         replacing(folder / "report.json") as summary,
@@ -65,6 +73,13 @@ def write(
         _table(report, table)
         html.write_bytes(page.encode("utf-8", "backslashreplace"))
         summary.write_text(text, encoding="utf-8")
+
+
+def _made(report: Report, x: Tensor | None) -> dict[str, str]:
+    on_gpu = report.versions.get("device", "").startswith("cuda") and torch.cuda.is_available()
+    images = {} if x is None else {"images": x, "labels": report.y, "ids": report.ids}
+    hashed = {"data_sha256": tensors_sha256(images)} if images else {}
+    return hashed | computed_with("cuda" if on_gpu else "cpu")
 
 
 def _tensors(report: Report, path: Path) -> None:

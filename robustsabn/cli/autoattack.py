@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", default="auto", metavar="N", help="auto (the default) or a number")
     add("--seed", type=int, default=0)
     add("--out", metavar="DIR", type=Path, help="runs/autoattack-NAME by default")
+    add("--title", help="title of the page report.html")
     add("--resume", action="store_true", help="continue an interrupted evaluation")
     add("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
     add(
@@ -168,7 +169,7 @@ def _close(args: argparse.Namespace, report: "Report", subject: "Subject", folde
     report = replace(report, flags=(*doubts, *notes, *report.flags))
     about = {**subject.about, "command": command(args.argv)}
     tell(report)  # first, so that the number is not lost if files cannot be written
-    write(report, folder, classes=subject.classes, x=subject.x, about=about)
+    write(report, folder, classes=subject.classes, x=subject.x, about=about, title=args.title)
     if args.robustbench:
         write_robustbench(report, folder, args.robustbench, args.data.partition(":")[0])
     print(f"written to {folder}: report.html, report.json, per_sample.csv, adversarial.safetensors")

@@ -22,7 +22,9 @@ from robustsabn.attacks.reporting.files import COLUMNS
 from robustsabn.attacks.reporting.words import comparable
 from robustsabn.errors import InputError
 from robustsabn.report.numbers import duration, eps_text
+from robustsabn.report.provenance import computed_with, tensors_sha256
 from tests.helpers.attacks.report_case import report_case
+from tests.helpers.report.page import check_page
 
 CLASSES = ("<script>alert(1)</script>", 'dog & "x"', "ship")
 VOID = {"meta", "img", "rect", "line", "circle", "polyline"}
@@ -312,3 +314,47 @@ def test_only_the_standard_version_of_autoattack_is_comparable() -> None:
     assert "searched in bfloat16: compare it with RobustBench only after" in comparable(half)
     assert "numbers are comparable" not in comparable(half)
     assert "do not compare" in comparable(replace(half, version="fast"))
+
+
+def test_a_report_says_how_it_was_made_and_links_its_files(tmp_path: Path) -> None:
+    report, x = report_case()
+    write(report, tmp_path, x=x, about={"weights_sha256": "ab12"}, title="Mine & <best>")
+    page = (tmp_path / "report.html").read_text()
+    check_page(page)
+    made = json.loads((tmp_path / "report.json").read_text())["made"]
+    images = {"images": x, "labels": report.y, "ids": report.ids}
+    assert made == {"data_sha256": tensors_sha256(images), **computed_with("cpu"), "date": made["date"]}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made["date"])
+    assert "<title>Mine &amp; &lt;best&gt;</title>" in page
+    for name, value in (
+        ("SHA-256 of the weights", "ab12"),
+        ("SHA-256 of the data", made["data_sha256"]),
+        ("date", made["date"]),
+        ("threads", made["threads"]),
+        ("torch", torch.__version__),
+    ):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in page
+    links = re.findall(r'<a href="([^"]*)"', page)
+    assert links == ["report.json", "per_sample.csv", "adversarial.safetensors"]
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_many_classes_are_shown_by_the_least_robust() -> None:
+    report, _ = report_case()
+    ids = torch.arange(60)
+    y, robust = ids % 30, ids % 30 >= 5
+    many = replace(
+        report,
+        ids=ids,
+        y=y,
+        clean=torch.ones(60).bool(),
+        robust=robust,
+        margin=torch.ones(60),
+        broken_by=torch.full((60,), -1),
+        fragile=torch.zeros(60).bool(),
+    )
+    page = document(many, classes=[f"c{i:02}" for i in range(30)])
+    shown = re.findall(r"<tr><td>(c\d\d)</td><td>2</td><td>100.00 %</td><td>([\d.]+) %</td></tr>", page)
+    assert shown[:5] == [(f"c{i:02}", "0.00") for i in range(5)]
+    assert len(shown) == 20
+    assert "the 20 least robust of 30 classes" in page

@@ -12,11 +12,14 @@ from robustsabn.data.specs import Tested, read_test
 from robustsabn.errors import DataError, InputError, RouteError
 from robustsabn.models import names, resolve
 from robustsabn.models.spec import run_folder
+from robustsabn.report.provenance import file_sha256, tensors_sha256
 from robustsabn.routing import routes_of
 from robustsabn.text import quote
 from robustsabn.trainers.adversarial.evaluation.chance import chance_note
 from robustsabn.trainers.adversarial.evaluation.images import evaluated
 from robustsabn.trainers.adversarial.runs.models import load_run
+from robustsabn.trainers.checkpoints.files import read_facts
+from robustsabn.trainers.runs.folder import RunFolder
 
 __all__ = ["Subject", "prepare"]
 
@@ -75,6 +78,7 @@ def prepare(
     about = {"model": model, "data": data}
     if weights is not None:
         about["weights"] = str(weights)
+    about["weights_sha256"] = _weights_sha256(folder, weights, network)
     routes = routes_of(network)
     if route is not None and route not in routes:
         raise RouteError(
@@ -105,6 +109,14 @@ def prepare(
         notes=tested.notes,
         doubts=tuple(doubts),
     )
+
+
+def _weights_sha256(folder: Path | None, weights: str | Path | None, network: nn.Module) -> str:
+    """SHA-256 of the file of weights; of all tensors of a network that has none."""
+    if folder is not None:
+        files: dict[str, str] = read_facts(RunFolder(folder).checkpoints, "best")["files"]
+        return files.get("model.safetensors", "")
+    return tensors_sha256(network.state_dict()) if weights is None else file_sha256(weights)
 
 
 def _built(model: str, weights: str | Path | None, num_classes: int | None, tested: Tested) -> nn.Module:

@@ -21,6 +21,7 @@ from robustsabn.text import quote
 from robustsabn.trainers.adversarial.evaluation.evaluation import Evaluation, requested_routes
 from robustsabn.trainers.adversarial.evaluation.images import evaluated
 from robustsabn.trainers.adversarial.runs.models import load_run
+from robustsabn.trainers.checkpoints.files import read_facts
 from robustsabn.trainers.runs.folder import RunFolder
 
 __all__ = ["ATTACKS", "attack_run"]
@@ -69,6 +70,7 @@ def attack_run(
     scored = requested_routes(loaded, route)
     places = {route: folder / "report" / _name(attack, route) for route in scored}
     x, y = images.batch(torch.arange(len(images)), device)
+    weights = read_facts(RunFolder(folder).checkpoints, checkpoint)["files"].get("model.safetensors", "")
     reports, robust = {}, {}
     with contextlib.ExitStack() as held:
         for place in places.values():  # fail before the attack if the report cannot be written
@@ -88,7 +90,7 @@ def attack_run(
             if tell is not None:
                 tell(attacked, report)
             details = {"model": str(folder), "data": source, "checkpoint": checkpoint, "route": attacked}
-            details |= {"step": str(loaded.step), **(about or {})}
+            details |= {"step": str(loaded.step), "weights_sha256": weights, **(about or {})}
             write(report, place, classes=loaded.classes, x=x.cpu(), about=details)
     clean = {name: _accuracy(model, name, x, y) for name in scored}
     whole = Evaluation(
