@@ -87,6 +87,8 @@ def test_a_tracker_gets_the_tags_of_tensorboard(tmp_path: Path, noted: list[Note
             told.setdefault(tag, []).append((step, pytest.approx(value)))
     assert told == scalars
     assert {tag for _, tag, _ in one.images} == set(events.Tags()["images"])
+    assert {step for step, _ in one.logged} == {3, 4, 6, 8}  # where a line is logged, and validations
+    assert {step for step, _, _ in one.images} == {4, 8}
     assert one.finished
     assert one.project == "robustsabn"
     assert one.settings["norm"] == "saauxbn"

@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["Chart", "Charts", "flat"]
 
 COMMON = {
-    "balance of gradients": {
+    "balance of gradients, with analysis=N": {
         f"analysis/balance/{group}": f"balance/{group}" for group in ("weight", "scale", "shift")
     },
     "images a second": {"train/images_per_second": "speed/images a second"},
