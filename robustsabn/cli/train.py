@@ -4,7 +4,7 @@ import argparse
 
 __all__ = ["EPILOG", "HELP", "configure", "run"]
 
-HELP = "train a classifier or a GAN and evaluate its best checkpoint"
+HELP = "train a classifier, a GAN, a supernet or a style network, and evaluate its best checkpoint"
 EPILOG = "Several processes or GPUs: accelerate launch -m robustsabn train CONFIG"
 
 

@@ -158,7 +158,9 @@ def _require_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(f"{error.name} is needed for ONNX: pip install 'robustsabn[onnx]'") from None
+        raise MissingExtraError(
+            f"{error.name} is not installed, which ONNX files need; pip install 'robustsabn[onnx]'"
+        ) from None
 
 
 def _text(value: Any) -> str:

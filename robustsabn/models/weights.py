@@ -99,9 +99,10 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
 def load_weights(model: nn.Module, path: str | Path, *, fresh_head: int | None = None) -> nn.Module:
     """Load the weights in the file `path` into `model`, strictly, and return the model.
 
-    A prefix `module.`, `model.` or `_orig_mod.` of all keys is removed if no key fits with it. With
-    `fresh_head`, the number of classes, the last layer is not loaded. Raises ModelError as `read_weights`
-    does, and if names or shapes differ."""
+    A prefix `module.`, `model.` or `_orig_mod.` of all keys is removed if no key fits with it. If none fits
+    then, and `model` is a wrapper without parameters, such as Sequential(Normalize(...), network), they are
+    those of the network in it. With `fresh_head`, the number of classes, the last layer is not loaded. Raises
+    ModelError as `read_weights` does, and if names or shapes differ."""
     return fill(model, read_weights(path), path, fresh_head=fresh_head)
 
 
@@ -118,6 +119,10 @@ def fill(
         if prefix is None:
             break
         state = _without(prefix, state)
+    inner = None if wanted & state.keys() else _inner(model)
+    if inner is not None and inner.state_dict().keys() & state.keys():
+        fill(inner, state, path, fresh_head=fresh_head)
+        return model
     other = other_head(model, state)
     skipped = [] if fresh_head is None else other[0] if other else head_of(model, fresh_head)
     if other and fresh_head is None:
@@ -139,6 +144,13 @@ def fill(
         ]
         raise _misfit(path, "; ".join(problems))
     return model
+
+
+def _inner(model: nn.Module) -> nn.Module | None:
+    """The child of `model` that has all its parameters, if there is one."""
+    holders = [child for child in model.children() if any(True for _ in child.parameters())]
+    own = any(True for _ in model.parameters(recurse=False))
+    return holders[0] if len(holders) == 1 and not own else None
 
 
 def _without(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustsabn.errors import ModelError
-from robustsabn.models import load_weights, read_weights
+from robustsabn.models import Normalize, load_weights, read_weights
 
 
 def state() -> dict[str, Tensor]:
@@ -45,6 +45,23 @@ def filled(path: Path) -> bool:
 def test_wrapped_state_dicts_fit(tmp_path: Path, content: Any, suffix: str) -> None:
     torch.save(content, tmp_path / f"w{suffix}")
     assert filled(tmp_path / f"w{suffix}")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_weights_fit_inside_a_wrapper_that_normalises(tmp_path: Path, prefix: str) -> None:
+    source = state()
+    torch.save({"net": {prefix + key: value for key, value in source.items()}}, tmp_path / "w.pt")
+    wrapped = nn.Sequential(Normalize([0.5] * 3, [0.25] * 3), nn.Linear(3, 2))
+    assert load_weights(wrapped, tmp_path / "w.pt") is wrapped
+    assert torch.equal(wrapped.get_parameter("1.weight"), source["weight"])
+    assert torch.equal(wrapped.get_buffer("0.mean"), torch.full((3,), 0.5))
+
+
+def test_a_wrapper_with_parameters_of_its_own_needs_them(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "w.pt")
+    two_layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    with pytest.raises(ModelError, match=r"4 missing, the first is 0\.weight"):
+        load_weights(two_layers, tmp_path / "w.pt")
 
 
 def test_safetensors_and_half_precision_fit(tmp_path: Path) -> None:

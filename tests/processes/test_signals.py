@@ -208,5 +208,6 @@ def test_torchrun_hands_signals_on_and_its_processes_save(
     assert launcher.returncode not in (0, -number), said  # the launcher's own word for it
     assert said.count("robustsabn: interrupted") == 2, said
     step = read(out / "checkpoints", "last").state["step"]
-    assert f"stopped at step {step}, state saved; --resume continues {out}" in said
+    assert f"stopped at step {step}, state saved in {out}" in said
+    assert f"next: robustsabn train {out / 'config.yaml'} --resume" in said
     assert not (out / ".lock").exists()

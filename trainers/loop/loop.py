@@ -9,6 +9,7 @@ import torch
 
 from robustsabn.errors import CheckpointError, ConfigError, TrainingError
 from robustsabn.files import write_text
+from robustsabn.report.following import following
 from robustsabn.text import shorten
 from robustsabn.trainers.checkpoints import files
 from robustsabn.trainers.checkpoints.changes import changed, changes_training, with_free_settings
@@ -161,9 +162,8 @@ class Loop(Generic[C, M]):
             if saves or stops:
                 self._save(validates, stops and not saves)
             if stops:
-                self.monitor.say(
-                    f"stopped at step {self.step}, state saved; --resume continues {self.folder.path}"
-                )
+                self.monitor.say(f"stopped at step {self.step}, state saved in {self.folder.path}")
+                self.monitor.say(following("train", self.folder.path / "config.yaml", "--resume"))
                 raise Interrupted
 
     def _update(self) -> None:

@@ -42,7 +42,7 @@ def own_parts(given: Any, source: str) -> Own:
     if isinstance(train, ItemSet) and "validation" not in parts:
         notes.append(
             f"{source}: validation images are held out of the training set, with its transforms; if these "
-            "are random, give a validation part too"
+            "are random, give (train, validation, test)"
         )
     names = next((found for value in objects.values() if (found := _names(value))), None)
     return parts, names, notes
