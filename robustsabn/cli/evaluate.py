@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=(
             "also measure accuracy against eps and against the steps of PGD, and by class, for the page of "
-            "`report`: about 12 times the time of pgd-20"
+            "`report`: about 12 times the work of pgd-20"
         ),
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU if there is one")
