@@ -193,7 +193,7 @@ def robustness_curves(
         warnings.simplefilter("always", ZeroGradientWarning)
         under(threat, counts[0], check=True)
     flat = [str(one.message) for one in caught if one.category is ZeroGradientWarning]
-    by_steps = {n: under(threat, n) for n in counts}
+    by_steps: dict[float, Verdicts] = {n: under(threat, n) for n in counts}
     by_radius = {radius: under(ball, attack_steps) for radius, ball in widened(threat, x, factors).items()}
     at_eps = under(threat, attack_steps)
     noisy = images.after_noise(model, threat, random_images)
@@ -225,7 +225,7 @@ def gradients_of(
 def _by_class(y: Tensor, wrong: Tensor, broken: Tensor) -> tuple[ClassAccuracy, ...]:
     return tuple(
         ClassAccuracy(label, int(own.sum()), accuracy(wrong[own]), accuracy(broken[own]))
-        for label in y.unique().tolist()
+        for label in sorted(set(y.tolist()))
         for own in [y == label]
     )
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+import torch
 
 from robustsabn.cli import main
+from robustsabn.data import load
 from robustsabn.errors import TrainingError
 from robustsabn.trainers import train
 from robustsabn.trainers.pages import write_run_page
@@ -146,12 +147,14 @@ def test_catastrophic_overfitting(broken: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_robust_overfitting(broken: dict[str, Any], tmp_path: Path) -> None:
     """Half of 540 labels are wrong: the network learns the digits first, and the labels after that."""
-    digits, g = load_digits(), np.random.default_rng(0)
-    images, labels = (digits.images / 16 * 255).astype("uint8"), digits.target
+    digits, g = load("digits"), np.random.default_rng(0)
+    x, y = digits.train.batch(torch.arange(600))
+    x_test, y_test = digits.test.batch(torch.arange(300))
     wrong = g.random(600) < 0.5
-    noisy = np.where(wrong, g.integers(0, 10, 600), labels[:600])
-    parts = {"train_images": images[:600], "train_labels": noisy}
-    np.savez(tmp_path / "noisy.npz", **parts, test_images=images[1000:], test_labels=labels[1000:])
+    noisy = np.where(wrong, g.integers(0, 10, 600), y.numpy())
+    train_images, test_images = ((255 * one[:, 0]).round().byte().numpy() for one in (x, x_test))
+    tests = {"test_images": test_images, "test_labels": y_test.numpy()}
+    np.savez(tmp_path / "noisy.npz", train_images=train_images, train_labels=noisy, **tests)
     longer = {"data": f"npz:{tmp_path / 'noisy.npz'}", "images": None, "epochs": 30, "batch_size": 32}
     settings = {"attack": {"eps": 0.05, "steps": 3}, "optim": {"name": "adamw", "lr": 0.002}}
     plain = broken["model"].replace("make", "plain")

@@ -65,7 +65,7 @@ def note_start(
 
 def note_end(folder: RunFolder, device: torch.device, networks: Sequence[str]) -> None:
     """Note the date, and the SHA-256 of the weights of `networks` in every kept checkpoint."""
-    hashes = {}
+    hashes: dict[str, str] = {}
     for place in sorted(folder.checkpoints.glob("[!.]*")):
         if place.name != "previous" and not place.name.startswith("damaged-"):
             try:
