@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import plugin_event_multiplexer
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.backend_context import Context
 from torch import nn
 
 from robustsabn import convert
@@ -83,7 +88,7 @@ def test_numbers_of_one_step_are_closing_evaluations(runs: dict[str, EventAccumu
 def test_the_first_screen_is_that_of_the_task(runs: dict[str, EventAccumulator]) -> None:
     layouts = []
     for events in runs.values():
-        layout = layout_pb2.Layout()
+        layout = layout_pb2.Layout()  # pyright: ignore[reportAttributeAccessIssue]  # made when it is loaded
         layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
         layouts.append(layout)
     assert layouts[0] == layouts[1]
@@ -106,6 +111,25 @@ def test_hyperparameters_belong_to_the_run_itself(runs: dict[str, EventAccumulat
         assert chosen["seed"].number_value == 0
         assert "weights" not in chosen  # none
         assert "out" not in chosen
+
+
+def test_hparams_shows_what_differs_and_the_closing_evaluations_first(
+    runs: dict[str, EventAccumulator],
+) -> None:
+    """As TensorBoard computes it: five of each are shown, in this order."""
+    folder = Path(runs["plain"].path).parent
+    known = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(folder))
+    known.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(known, str(folder))))
+    found = context.hparams_metadata(RequestContext(), "")
+    assert set(found) == {"plain", "sabn"}  # not those of folders within
+    experiment = context.experiment_from_metadata(RequestContext(), "", True, found, [])
+    assert {info.name for info in experiment.hparam_infos if info.differs} == {"norm", "routes"}
+    metrics = [info.name.tag for info in experiment.metric_infos]
+    first = metrics[: metrics.index("accuracy/clean/held out")]
+    assert {"accuracy test/clean", "accuracy test/robust", "accuracy test/robust ema"} <= set(first)
+    assert all(tag.startswith(("accuracy gap/", "accuracy test/")) for tag in first), first
+    assert all(info.name.group == "" for info in experiment.metric_infos)
 
 
 def test_the_configuration_is_a_text_with_what_was_changed_first(runs: dict[str, EventAccumulator]) -> None:
