@@ -1,6 +1,7 @@
 """Links between pages on the same disk, and files of numbers beside them."""
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,17 +10,22 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from robustsabn.files import replacing
+from robustsabn.files import write_text
 
-__all__ = ["beside", "link_to", "write_csv"]
+__all__ = ["address", "beside", "link_to", "write_csv"]
 
 
 def link_to(text: str, target: Path, page: Path) -> str:
     """A link for a cell of `page` to the file `target`; the text alone if there is no such file."""
     if not target.is_file():
         return text
-    address = quote(Path(os.path.relpath(target.resolve(), page.parent.resolve())).as_posix())
-    return Markup(f'<a href="{address}">{escape(text)}</a>')
+    relative = Path(os.path.relpath(target.resolve(), page.parent.resolve()))
+    return Markup(f'<a href="{address(relative)}">{escape(text)}</a>')
+
+
+def address(path: Path) -> str:
+    """A relative path as the address of a link, whatever bytes its names hold."""
+    return quote(os.fsencode(path.as_posix()))
 
 
 def beside(page: Path, ending: str) -> Path:
@@ -31,5 +37,6 @@ def beside(page: Path, ending: str) -> Path:
 
 def write_csv(target: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table with its head; None is an empty cell."""
-    with replacing(target) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([head, *rows])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    write_text(target, text.getvalue())

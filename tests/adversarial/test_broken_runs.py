@@ -153,8 +153,13 @@ def test_robust_overfitting(broken: dict[str, Any], tmp_path: Path) -> None:
     wrong = g.random(600) < 0.5
     noisy = np.where(wrong, g.integers(0, 10, 600), y.numpy())
     train_images, test_images = ((255 * one[:, 0]).round().byte().numpy() for one in (x, x_test))
-    tests = {"test_images": test_images, "test_labels": y_test.numpy()}
-    np.savez(tmp_path / "noisy.npz", train_images=train_images, train_labels=noisy, **tests)
+    np.savez(
+        tmp_path / "noisy.npz",
+        train_images=train_images,
+        train_labels=noisy,
+        test_images=test_images,
+        test_labels=y_test.numpy(),
+    )
     longer = {"data": f"npz:{tmp_path / 'noisy.npz'}", "images": None, "epochs": 30, "batch_size": 32}
     settings = {"attack": {"eps": 0.05, "steps": 3}, "optim": {"name": "adamw", "lr": 0.002}}
     plain = broken["model"].replace("make", "plain")

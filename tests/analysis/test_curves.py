@@ -37,7 +37,7 @@ Y = (LEAD > 0).long()
 
 def right_within(eps: float, label: int | None = None) -> float:
     """Robust accuracy of the linear network, image by image: its numbers move by eps at most."""
-    numbers = [lead for lead in LEAD.tolist() if label is None or (lead > 0) == label]
+    numbers: list[float] = [lead for lead in LEAD.tolist() if label is None or (lead > 0) == label]
     return sum(abs(lead) > eps for lead in numbers) / len(numbers)
 
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from math import ceil, floor
 from pathlib import Path
 from statistics import fmean
-from urllib.parse import quote
 
 from markupsafe import Markup
 from rich.console import Console
 
 from robustsabn.files import write_text
 from robustsabn.report.console import fitted, output
-from robustsabn.report.links import beside, link_to, write_csv
+from robustsabn.report.links import address, beside, link_to, write_csv
 from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, lines
 from robustsabn.trainers.runs.comparison import Comparison, Group
@@ -69,7 +68,7 @@ def write_comparison_page(comparison: Comparison, target: Path, title: str | Non
         curves=[_curve(comparison, name, column) for name, column in comparison.curves.items()],
         every_run=every_run(comparison, target),
         made=made_with(comparison, target),
-        files=[(file.name, quote(file.name)) for file in (table, numbers)],
+        files=[(file.name, address(Path(file.name))) for file in (table, numbers)],
     )
     write_text(target, page)
     return [target, table, numbers]

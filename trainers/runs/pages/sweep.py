@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from robustsabn.files import make_folder, write_text
+from robustsabn.report.links import address
 from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, Spread, spreads
 from robustsabn.trainers.runs.comparison import DIFFERENT_WAYS, Comparison, Group
@@ -46,7 +46,7 @@ def write_sweep(comparison: Comparison, folder: Path, title: str | None = None) 
         charts=_charts(comparison, axis),
         every_run=every_run(comparison, target),
         made=made_with(comparison, target),
-        files=[(file.name, quote(file.name)) for file in files],
+        files=[(file.name, address(Path(file.name))) for file in files],
     )
     write_text(target, page)
     return target
