@@ -109,14 +109,19 @@ def sweep(
     with contextlib.ExitStack() as held, noted() as signals:
         jobs = shared(acc, lambda: _plan(runs, run_name(config), resume, held))
         stop = Stop(acc, signals)
-        for job in jobs:
+        for number, job in enumerate(jobs, 1):
             if stop.requested_so_far():
                 console.print(f"stopped before {job.name}; --resume continues with it", markup=False)
                 raise Interrupted
             state = "has ended" if job.ended else "continues" if job.begun else "begins"
             console.print(f"{job.name} {state}: {job.config.out}", markup=False)
             if not job.ended:
-                run(job.config, task_class(job.config), resume=job.begun)
+                try:
+                    run(job.config, task_class(job.config), resume=job.begun)
+                except Interrupted:
+                    which = f"this was {job.name}, run {number} of {len(jobs)} of the sweep"
+                    console.print(f"{which}, whose own command goes on with --resume", markup=False)
+                    raise
     comparison = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
     if acc.is_main_process:
         print_comparison(comparison)

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +15,11 @@ from robustsabn.data import load
 from robustsabn.errors import CheckpointError
 from robustsabn.report.provenance import computed_with, processor, tensors_sha256
 from robustsabn.trainers import train
+from robustsabn.trainers.adversarial.task import AdversarialTraining
 from robustsabn.trainers.checkpoints.files import read_facts
 from robustsabn.trainers.runs.config_diff import departures
 from robustsabn.trainers.runs.folder import RunFolder
+from robustsabn.trainers.runs.metrics import read_records, training_seconds
 from robustsabn.trainers.runs.provenance import Provenance, read_provenance
 from robustsabn.trainers.tasks import load_config
 from tests.helpers.runs import TINY, die
@@ -49,6 +54,29 @@ def test_a_resume_is_noted_beside_the_start(tmp_path: Path) -> None:
     assert ("started", f"{known.sessions[0]['date']}, resumed at step 6") in known.facts()
     train(config, resume=True)  # nothing left to do
     assert read_provenance(RunFolder(tmp_path / "run")) == known
+
+
+def test_a_run_of_an_earlier_version_that_was_resumed_did_not_start_then() -> None:
+    known = Provenance(sessions=[{"date": "2026-01-02 03:04 UTC", "step": "50"}])
+    assert known.facts() == [("started", "2026-01-02 03:04 UTC, resumed at step 50")]
+
+
+def test_hashes_of_the_data_are_no_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = count(step=0.001)
+    elapsed = [0.0]
+
+    def hashed(task: AdversarialTraining) -> dict[str, str]:
+        elapsed[0] += 1000
+        return {}
+
+    clock = SimpleNamespace(perf_counter=lambda: next(now) + elapsed[0], monotonic=time.monotonic)
+    monkeypatch.setattr("robustsabn.trainers.runs.monitor.time", clock)
+    monkeypatch.setattr(AdversarialTraining, "data_sha256", hashed)
+    train({**TINY, "epochs": 1, "out": str(tmp_path / "run")})
+    assert elapsed == [1000]
+    seconds = training_seconds(list(read_records(tmp_path / "run" / "metrics.jsonl")), TINY["batch_size"])
+    assert seconds is not None
+    assert seconds < 1
 
 
 def test_runs_of_earlier_versions_know_nothing_and_damaged_files_are_refused(ended: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from robustsabn.cli import main
 from robustsabn.errors import CheckpointError, ConfigError
-from robustsabn.trainers import TrainConfig, load_run_config, sweep
+from robustsabn.trainers import Interrupted, TrainConfig, load_run_config, sweep
 from robustsabn.trainers.adversarial.runs.results import RESULTS
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import read_records
@@ -127,3 +127,15 @@ def test_print_config_of_a_sweep_is_a_configuration(
     file.write_text(printed)
     assert main(["train", str(file), "--print-config"]) == 0
     assert capsys.readouterr().out == printed.partition("\n")[2]
+
+
+def test_an_interrupted_run_of_a_sweep_is_not_the_whole_sweep(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr("robustsabn.trainers.sweeps.run", stopped)
+    with pytest.raises(Interrupted):
+        sweep(CONFIG, [f"out={tmp_path / 'sweep'}"], seeds=(0, 1))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("this was seed 0, run 1 of 2 of the sweep")

@@ -149,6 +149,7 @@ class Loop(Generic[C, M]):
         for model in self.models:
             if not model.training:  # a layer alone in eval mode is meant to be frozen
                 model.train()
+        self.window.lap()  # trackers and hashes of the data do not count as training time
         while self.step < self.total:
             self._update()
             epoch, rest = divmod(self.step, self.per_epoch)

@@ -44,8 +44,8 @@ class Provenance:
             key: ", ".join(dict.fromkeys(session.get(key, "") for session in self.sessions)) for key in keys
         }
         dates = joined.pop("date", "")
-        steps = joined.pop("step", "")
-        again = f", resumed at step {steps.partition(', ')[2]}" if ", " in steps else ""
+        steps = [step for step in joined.pop("step", "").split(", ") if step not in ("", "0")]
+        again = f", resumed at step {', '.join(steps)}" if steps else ""
         rows += [("started", dates + again), ("ended", self.ended), *labelled(joined)]
         return [(name, value) for name, value in rows if value]
 
