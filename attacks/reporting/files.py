@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -76,10 +75,10 @@ def write(
 
 
 def _made(report: Report, x: Tensor | None) -> dict[str, str]:
-    on_gpu = report.versions.get("device", "").startswith("cuda") and torch.cuda.is_available()
     images = {} if x is None else {"images": x, "labels": report.y, "ids": report.ids}
     hashed = {"data_sha256": tensors_sha256(images)} if images else {}
-    return hashed | computed_with("cuda" if on_gpu else "cpu")
+    here = computed_with()
+    return hashed | here | {name: text for name, text in report.versions.items() if name in here}
 
 
 def _tensors(report: Report, path: Path) -> None:

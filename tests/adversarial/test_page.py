@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from robustsabn import config
 from robustsabn.attacks.reporting import write
 from robustsabn.cli import main
+from robustsabn.data import load
 from robustsabn.report.provenance import file_sha256
 from robustsabn.trainers import TrainConfig
 from robustsabn.trainers.checkpoints.files import read_facts
@@ -222,4 +224,19 @@ def test_a_page_of_every_part_loads_nothing_and_fits_every_width(ended: Path) ->
     report, x = report_case()
     write(report, ended / "report" / "autoattack-adv", x=x)
     assert main(["evaluate", str(ended), "--attack", "pgd-1", "--curves", "--n", "20"]) == 0
-    check_page(write_run_page(ended).read_text())
+    page = write_run_page(ended).read_text()
+    check_page(page)
+    assert "20 test images, best checkpoint" in page
+
+
+def test_other_data_than_that_of_the_run_are_named(ended: Path, tmp_path: Path) -> None:
+    pixels, labels = load("digits").test.batch(torch.arange(20))
+    x = (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "other.npz", images=x, labels=labels.numpy())
+    spec = f"npz:{tmp_path / 'other.npz'}"
+    own = ["evaluate", str(ended), "--attack", "pgd-1", "--curves", "--n", "20"]
+    assert main([*own, "--data", spec]) == 0
+    page = write_run_page(ended).read_text()
+    assert re.search(rf"robustsabn evaluate, best checkpoint \(step \d+\) on {re.escape(spec)}<", page)
+    assert f"20 test images of {spec}, best checkpoint" in page
+    assert f"20 test images of {spec}, PGD-20 where" in page

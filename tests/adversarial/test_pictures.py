@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from robustsabn.attacks import PGD, ThreatModel
 from robustsabn.data import load
@@ -17,6 +18,7 @@ from robustsabn.trainers.adversarial.evaluation.pictures import (
     attacked_images,
     confusion,
 )
+from robustsabn.trainers.runs.monitor import Monitor
 
 
 def shown(picture: torch.Tensor, row: int, column: int = 0) -> torch.Tensor:
@@ -83,3 +85,30 @@ def test_confusion_in_percent_of_each_label(tmp_path: Path) -> None:
     many = confusion(torch.eye(100, dtype=torch.long), [f"class {k}" for k in range(100)], "pgd-20")
     assert len(many.axes[0].texts) == 0
     assert len(many.axes[0].get_yticklabels()) <= 50
+
+
+def test_names_of_classes_are_no_formulas_and_may_be_in_any_script(tmp_path: Path) -> None:
+    figure = confusion(torch.eye(2, dtype=torch.long), ("$\\x$", "猫"), "pgd-20, % of each label")
+    monitor = Monitor(tmp_path / "metrics.jsonl", tmp_path, 1, 0, active=True)
+    with monitor.running():
+        monitor.figure("confusion", figure, 1)
+    assert figure.axes[0].get_xticklabels()[0].get_text() == "$\\x$"
+
+
+def test_images_without_usable_logits_are_in_no_class() -> None:
+    images = load("digits").test.sample(20)
+
+    class Broken(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = super().forward(x.flatten(1))
+            return torch.where(x[:, 0, 4, 4, None] > 0.5, z * torch.nan, z)
+
+    seen = []
+    measured = evaluate(
+        Broken(64, 10).eval(),
+        images,
+        PGD(ThreatModel("Linf", 1e-6), steps=1, check=False),
+        classified=lambda y, predicted: seen.append(predicted),
+    )
+    assert 0 < measured.unusable < 20
+    assert int((torch.cat(seen) < 0).sum()) == measured.unusable

@@ -323,7 +323,12 @@ def test_a_report_says_how_it_was_made_and_links_its_files(tmp_path: Path) -> No
     check_page(page)
     made = json.loads((tmp_path / "report.json").read_text())["made"]
     images = {"images": x, "labels": report.y, "ids": report.ids}
-    assert made == {"data_sha256": tensors_sha256(images), **computed_with("cpu"), "date": made["date"]}
+    assert made == {
+        "data_sha256": tensors_sha256(images),
+        **computed_with("cpu"),
+        **report.versions,  # of the attack, which may be older
+        "date": made["date"],
+    }
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", made["date"])
     assert "<title>Mine &amp; &lt;best&gt;</title>" in page
     for name, value in (
@@ -331,12 +336,23 @@ def test_a_report_says_how_it_was_made_and_links_its_files(tmp_path: Path) -> No
         ("SHA-256 of the data", made["data_sha256"]),
         ("date", made["date"]),
         ("threads", made["threads"]),
-        ("torch", torch.__version__),
+        ("torch", "2"),
     ):
         assert f"<dt>{name}</dt><dd>{value}</dd>" in page
     links = re.findall(r'<a href="([^"]*)"', page)
     assert links == ["report.json", "per_sample.csv", "adversarial.safetensors"]
     assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_the_device_is_that_of_the_attack(tmp_path: Path) -> None:
+    report, _ = report_case()
+    versions = {**report.versions, "device": "cuda: the second GPU", "official": "1.0"}
+    write(replace(report, versions=versions), tmp_path)
+    made = json.loads((tmp_path / "report.json").read_text())["made"]
+    assert made["device"] == "cuda: the second GPU"
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<dt>device</dt><dd>cuda: the second GPU</dd>") == 1
+    assert page.count("<dt>device</dt>") == 1
 
 
 def test_many_classes_are_shown_by_the_least_robust() -> None:

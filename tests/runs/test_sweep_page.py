@@ -94,3 +94,13 @@ def test_a_sweep_ends_by_writing_its_page(tmp_path: Path, capsys: pytest.Capture
     page.unlink()
     assert main(["report", str(place)]) == 0
     assert page.read_text() == text
+
+
+def test_only_a_key_that_changes_the_evaluation_is_said_to(tmp_path: Path) -> None:
+    for key, value, said in (("attack.steps", "2", False), ("attack.loss", "margin", True)):
+        place = tmp_path / key
+        ended_run(place / f"{key}=default" / "seed-0", "seed=0")
+        ended_run(place / f"{key}={value}" / "seed-0", "seed=0", f"{key}={value}")
+        page = write_report(place).read_text()
+        assert f"<th>{key}</th>" in page
+        assert ("Different attacks." in page) is said

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -219,7 +220,9 @@ class Monitor:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
 
             canvas = FigureCanvasAgg(figure)
-            canvas.draw()  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+                canvas.draw()  # type: ignore[no-untyped-call]
             pixels: memoryview = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
             self._image(tag, np.asarray(pixels)[..., :3], step)
 

@@ -81,6 +81,8 @@ def curves_of_run(
     """
     folder = RunFolder(run)
     loaded = load_run(folder.path, checkpoint, network)
+    # read now: a run that is still training may save another checkpoint meanwhile
+    weights = read_facts(folder.checkpoints, checkpoint).get("files", {}).get("model.safetensors", "")
     config, tested = loaded.config, evaluated(loaded, named({"data": data})["data"], n)
     place = torch.device(
         device or ("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
@@ -101,7 +103,6 @@ def curves_of_run(
                 found[name] = robustness_curves(
                     model, x, y, threat, seed=seed, batch_size=batch_size, progress=told
                 )
-    weights = read_facts(folder.checkpoints, checkpoint).get("files", {}).get("model.safetensors", "")
     curves = RunCurves(
         routes=found,
         classes=loaded.classes,

@@ -62,27 +62,29 @@ def attacked_images(
 
 def confusion(counts: Tensor, classes: Sequence[str], title: str) -> "Figure":
     """A heat map of `counts` (K, K), labels as rows, predictions as columns, in % of each row."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     many = len(classes)
     side = min(12.0, 2.2 + 0.42 * many)
     figure = Figure(figsize=(side + 0.6, side))  # a layout that is computed would take longer than drawing
-    axes = figure.add_axes((1.4 / side, 1.2 / side, 1 - 1.9 / side, 1 - 1.7 / side))
-    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    if many <= 20:
-        for i, row in enumerate(shares.tolist()):
-            for k, share in enumerate(row):
-                if share >= 0.5:
-                    colour = "white" if share > 60 else INK
-                    axes.text(k, i, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    every = max(1, many // 40)
-    names = [shorten(name, LETTERS) for name in classes][::every]
-    axes.set_xticks(range(0, many, every), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(0, many, every), names, fontsize=8)
-    axes.set_xlabel("prediction")
-    axes.set_ylabel("label")
-    axes.set_title(title, fontsize=9, color=INK)
+    with rc_context({"text.parse_math": False}):  # names of classes are no formulas
+        axes = figure.add_axes((1.4 / side, 1.2 / side, 1 - 1.9 / side, 1 - 1.7 / side))
+        axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        if many <= 20:
+            for i, row in enumerate(shares.tolist()):
+                for k, share in enumerate(row):
+                    if share >= 0.5:
+                        colour = "white" if share > 60 else INK
+                        axes.text(k, i, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
+        every = max(1, many // 40)
+        names = [shorten(name, LETTERS) for name in classes][::every]
+        axes.set_xticks(range(0, many, every), names, rotation=90, fontsize=8)
+        axes.set_yticks(range(0, many, every), names, fontsize=8)
+        axes.set_xlabel("prediction")
+        axes.set_ylabel("label")
+        axes.set_title(title, fontsize=9, color=INK)
     return figure
 
 

@@ -58,6 +58,8 @@ def attack_run(
     """
     folder = RunFolder(run).path
     loaded = load_run(folder, checkpoint)
+    # read now: a run that is still training may save another checkpoint meanwhile
+    weights = read_facts(RunFolder(folder).checkpoints, checkpoint)["files"].get("model.safetensors", "")
     source, config = data or loaded.config.data, loaded.config
     threat = ThreatModel(config.attack.norm, config.attack.eps)
     report_on = _attack(attack, threat, dict(options or {}), seed, batch_size, progress)
@@ -70,7 +72,6 @@ def attack_run(
     scored = requested_routes(loaded, route)
     places = {route: folder / "report" / _name(attack, route) for route in scored}
     x, y = images.batch(torch.arange(len(images)), device)
-    weights = read_facts(RunFolder(folder).checkpoints, checkpoint)["files"].get("model.safetensors", "")
     reports, robust = {}, {}
     with contextlib.ExitStack() as held:
         for place in places.values():  # fail before the attack if the report cannot be written

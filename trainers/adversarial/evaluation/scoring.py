@@ -20,7 +20,8 @@ _PROBES = 32
 class Scores:
     """Which images of a batch are still correct, by attacked route (0: no attack) and scored route.
 
-    `predicted` has the classes after the last attack, through the last scored route; -1 where unknown.
+    `predicted` has the classes after the last attack, through the last scored route; -1 where unknown or
+    without usable logits.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class Scores:
 
     def take(self, row: int, column: int, index: Tensor | slice, x: Tensor, logits: Tensor) -> None:
         """Record the logits of `x`."""
-        predicted = logits.argmax(1)
-        self.right[row, column, index] &= usable(logits) & (predicted == self.y[index])
+        predicted = logits.argmax(1).where(usable(logits), -1)
+        self.right[row, column, index] &= predicted == self.y[index]
         if (row, column) == (len(self.right) - 1, len(self.scored) - 1):
             self.predicted[index] = predicted
 

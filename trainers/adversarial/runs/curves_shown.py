@@ -16,8 +16,11 @@ WIDEST = 4
 """Multiples of eps up to which the radius is drawn; the last radius may be many times larger."""
 
 
-def curve_charts(curves: RunCurves | None) -> list[tuple[Plot, str]]:
-    """Accuracy against the radius and against the steps of PGD, a line for each attacked route; by class."""
+def curve_charts(curves: RunCurves | None, data: str) -> list[tuple[Plot, str]]:
+    """Accuracy against the radius and against the steps of PGD, a line for each attacked route; by class.
+
+    `data` is that of the run; captions name other data.
+    """
     if curves is None or not curves.routes:
         return []
     routes = _apart(curves)
@@ -31,7 +34,7 @@ def curve_charts(curves: RunCurves | None) -> list[tuple[Plot, str]]:
         for name, own in routes.items()
     }
     accuracy, percents = "accuracy in %", (0.0, 100.0)
-    what = f"{first.n} test images, {curves.checkpoint} checkpoint (step {curves.step})"
+    what = f"{_images(curves, data)}, {curves.checkpoint} checkpoint (step {curves.step})"
     by_eps = lines(
         radii, "accuracy against eps", f"{first.norm} eps", accuracy, y_range=percents, ticks=ticks
     )
@@ -59,8 +62,8 @@ def curve_charts(curves: RunCurves | None) -> list[tuple[Plot, str]]:
     return [(plot, caption) for plot, caption in charts if plot is not None]
 
 
-def curve_tables(curves: RunCurves | None) -> list[PageTable]:
-    """The numbers of the charts."""
+def curve_tables(curves: RunCurves | None, data: str) -> list[PageTable]:
+    """The numbers of the charts; `data` as there."""
     if curves is None or not curves.routes:
         return []
     routes = _apart(curves)
@@ -75,7 +78,7 @@ def curve_tables(curves: RunCurves | None) -> list[PageTable]:
     steps = rows("steps", [counted(int(p.setting), "step") for p in first.steps])[1:]
     noise = ["random images in the ball", *(percent(own.noise) for own in routes.values())]
     note = (
-        f"{first.n} test images, PGD-{first.attack_steps} where the radius is given, else eps "
+        f"{_images(curves, data)}, PGD-{first.attack_steps} where the radius is given, else eps "
         f"{eps_text(first.eps)}; the largest radius lets every image become grey."
     )
     head = ["attack", *routes]
@@ -86,6 +89,11 @@ def curve_tables(curves: RunCurves | None) -> list[PageTable]:
         heading = "Accuracy by class" + ("" if route == "all" else f", through {route}")
         tables.append(PageTable(heading, ["class", "images", "clean", "robust"], cells, folded=True))
     return tables
+
+
+def _images(curves: RunCurves, data: str) -> str:
+    n = next(iter(curves.routes.values())).n
+    return f"{n} test images" + (f" of {curves.data}" if curves.data != data else "")
 
 
 def _apart(curves: RunCurves) -> dict[str, RobustnessCurves]:

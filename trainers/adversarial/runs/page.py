@@ -43,7 +43,7 @@ def run_page(config: TrainConfig, folder: RunFolder, records: Sequence[Record]) 
     """The page of a run of adversarial training."""
     report = folder.path / "report"
     with understood(report):
-        titled = closing_records(records) + _later_evaluation(report)
+        titled = closing_records(records) + _later_evaluation(report, config.data)
         evaluations = [(name, _read(record)) for name, record in titled]
         contents, curves = _reports(report), read_curves(report)
         measured = [evaluation for _, evaluation in evaluations]
@@ -52,8 +52,8 @@ def run_page(config: TrainConfig, folder: RunFolder, records: Sequence[Record]) 
             setting=_setting(config),
             tiles=_tiles(measured, contents),
             remarks=remarks(config, folder, records, measured, contents, curves, _classes(folder)),
-            charts=[*_charts(records), *curve_charts(curves)],
-            tables=[*tables, *curve_tables(curves)],
+            charts=[*_charts(records), *curve_charts(curves, config.data)],
+            tables=[*tables, *curve_tables(curves, config.data)],
             reports=_attacks(contents),
             pictures=_pictures(folder.tb),
         )
@@ -82,14 +82,15 @@ def _setting(config: TrainConfig) -> str:
     )
 
 
-def _later_evaluation(report: Path) -> list[tuple[str, Record]]:
-    """The last evaluation by `robustsabn evaluate`, with its title."""
+def _later_evaluation(report: Path, data: str) -> list[tuple[str, Record]]:
+    """The last evaluation by `robustsabn evaluate`, with its title, which names other data than the run's."""
     later = report / "evaluation.json"
     if not later.is_file():
         return []
     record = json.loads(later.read_text(encoding="utf-8"))
     step = f" (step {record['step']})" if "step" in record else ""
-    return [(f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint{step}", record)]
+    other = f" on {record['data']}" if record.get("data", data) != data else ""
+    return [(f"robustsabn evaluate, {record.get('checkpoint', 'best')} checkpoint{step}{other}", record)]
 
 
 def _tiles(evaluations: Sequence[Evaluation], reports: Mapping[str, Record]) -> list[Tile]:

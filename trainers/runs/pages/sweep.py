@@ -24,6 +24,9 @@ from robustsabn.trainers.runs.pages.comparison import (
 
 __all__ = ["write_sweep"]
 
+TRAINING_ONLY = ("attack.steps", "attack.bn_mode", "attack.fold")
+"""Keys of the attack that do not change how a run is evaluated."""
+
 
 def write_sweep(comparison: Comparison, folder: Path, title: str | None = None) -> Path:
     """Write report/index.html and report/comparison.html in the folder of a sweep; returns the first.
@@ -69,7 +72,7 @@ def _in_order(comparison: Comparison, keys: Sequence[str]) -> Comparison:
 
 def _remarks(comparison: Comparison, keys: Sequence[str]) -> list[tuple[str, str, str]]:
     """The remarks of the comparison; that of different attacks is expected where the attack is swept."""
-    swept = [key for key in keys if key.startswith(("attack.", "test."))]
+    swept = [key for key in keys if key.startswith(("attack.", "test.")) and key not in TRAINING_ONLY]
     remarks = remarks_on(comparison)
     if not swept:
         return remarks
