@@ -104,7 +104,8 @@ class Validator:
         self.monitor.record(kind, step, {**evaluation.to_dict(), "asked": self.config.test.protocol})
         counts = reduced(self.accelerator, confused, "sum").view(len(self.classes), -1).cpu()
         if self.monitor.active and kind == "test" and len(counts) <= MOST_CLASSES and counts.any():
-            title = f"{evaluation.attack} on {evaluation.n} test images, % of each label"
+            through = f" through {self.routes[-1]}" if self.routes else ""
+            title = f"{evaluation.attack}{through}, {evaluation.n} test images, % of each label"
             self.monitor.figure("images/confusion under attack", confusion(counts, self.classes, title), step)
         return evaluation
 
