@@ -181,5 +181,5 @@ def _pictures(tb: Path) -> list[Picture]:
     for picture in last_pictures(tb):
         heading = picture.heading if picture.heading == CONFUSION else "Adversarial images"
         text = f"{picture.caption}: {described[heading]}."
-        found.setdefault(heading, Picture(heading, picture.source, text))
+        found.setdefault(heading, picture._replace(heading=heading, caption=text))
     return list(found.values())

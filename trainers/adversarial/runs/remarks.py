@@ -53,7 +53,8 @@ def remarks(
         *_stopped(folder, records),
         *_numerical(evaluations),
         *_guessing(evaluations, records, classes),
-        *_masked(evaluations, reports, curves),
+        *_masked(reports, curves),
+        *_weak(evaluations),
         *_statistics(records, config),
         *_overfitting(course(records), config, classes),
     ]
@@ -102,28 +103,35 @@ def _guessing(
     return [Remark("warning", "Hardly better than guessing.", text)]
 
 
-def _masked(
-    evaluations: Sequence[Evaluation], reports: Mapping[str, Record], curves: RunCurves | None
-) -> list[Remark]:
-    """Signs that gradients lead nowhere, from curves, AutoAttack's flags and its distance to PGD."""
+def _masked(reports: Mapping[str, Record], curves: RunCurves | None) -> list[Remark]:
+    """Signs that gradients lead nowhere, from curves and from AutoAttack's flags."""
     signs = [f"{finding[0].upper()}{finding[1:]}." for finding in (curves.findings() if curves else ())]
     for name, content in reports.items():
         flags = [flag for flag in content["flags"] if flag["severity"] == "warning"]
         signs += [f"{name}: {flag['message']}." for flag in flags if flag["name"] in MASKING]
+    if not signs:
+        return []
+    advice = "The true robustness is lower than these accuracies; see docs/analysis.md, masked gradients."
+    return [Remark("warning", "Masked gradients.", " ".join([*dict.fromkeys(signs), advice]))]
+
+
+def _weak(evaluations: Sequence[Evaluation]) -> list[Remark]:
+    """AutoAttack that breaks more than half of the images that PGD left, and 20 points of all."""
     for measured in evaluations[:1]:
         if not measured.autoattack:
             continue
         last = measured.routes[-1]
         pgd = (measured.same_images or measured.robust[list(measured.robust)[-1]])[last]
-        if pgd - measured.autoattack[last] > max(0.2, pgd / 2):
-            signs.append(
-                f"AutoAttack leaves {percent(measured.autoattack[last], 1)} where {measured.attack} left "
-                f"{percent(pgd, 1)}: PGD was far too weak."
+        left = measured.autoattack[last]
+        if pgd - left > max(0.2, pgd / 2):
+            text = (
+                f"AutoAttack leaves {percent(left, 1)} of {measured.autoattack_n} images where "
+                f"{measured.attack} left {percent(pgd, 1)}: accuracies under PGD are far too high, by "
+                "masked gradients or by too few steps. Take AutoAttack's number, and see evaluate --curves "
+                "for the cause."
             )
-    if not signs:
-        return []
-    advice = "The true robustness is lower than these accuracies; see docs/analysis.md, masked gradients."
-    return [Remark("warning", "Masked gradients.", " ".join([*dict.fromkeys(signs), advice]))]
+            return [Remark("warning", "PGD was too weak.", text)]
+    return []
 
 
 def _statistics(records: Sequence[Record], config: TrainConfig) -> list[Remark]:

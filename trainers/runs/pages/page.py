@@ -10,6 +10,7 @@ import robustsabn.config
 from robustsabn.files import write_text
 from robustsabn.report.page import render
 from robustsabn.report.plots import Plot, lines
+from robustsabn.text import counted
 from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.runs.config_diff import departures, value_text
 from robustsabn.trainers.runs.folder import RunFolder
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 MOST_POINTS = 400
+SMALL = 500
+"""Least width in pixels of a picture that is shown smoothly: it holds text, or is a photo."""
 FILES = (
     ("metrics.csv", "metrics.csv"),
     ("metrics.jsonl", "../metrics.jsonl"),
@@ -86,11 +89,12 @@ class Report(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG image as a data URL."""
+    """A PNG image as a data URL; `small` ones are enlarged with visible pixels."""
 
     heading: str
     source: str
     caption: str
+    small: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +135,7 @@ def write_page(
 
 def length_text(config: RunConfig) -> str:
     """The length of a run, in words."""
-    return f"{config.steps} steps" if config.steps else f"{config.epochs} epochs"
+    return counted(config.steps, "step") if config.steps else counted(config.epochs, "epoch")
 
 
 def closing_records(records: Sequence[Record]) -> list[tuple[str, Record]]:
@@ -197,5 +201,5 @@ def last_pictures(tb: Path, headings: Mapping[str, str] | None = None) -> list[P
         last = events.Images(tag)[-1]
         source = "data:image/png;base64," + base64.b64encode(last.encoded_image_string).decode()
         heading = (headings or {}).get(tag) or tag.rpartition("/")[2].replace("_", " ").capitalize()
-        pictures.append(Picture(heading, source, f"Step {last.step}"))
+        pictures.append(Picture(heading, source, f"Step {last.step}", last.width < SMALL))
     return pictures
