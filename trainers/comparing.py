@@ -44,7 +44,7 @@ def compare(runs: Sequence[str | Path]) -> Comparison:
         except (CheckpointError, ConfigError) as error:
             skipped.append(str(error))
     if not ended:
-        more = f" (and {len(skipped) - 1} more like this)" if len(skipped) > 1 else ""
+        more = f" (and {len(skipped) - 1} more that cannot be compared)" if len(skipped) > 1 else ""
         raise CheckpointError((skipped or ["no run is given; name run folders"])[0] + more)
     if len(tasks) > 1:
         which = ", ".join(f"{folder.path} is of {quote(name)}" for name, (folder, _) in tasks.items())

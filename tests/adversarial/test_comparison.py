@@ -174,7 +174,7 @@ def test_what_cannot_be_compared_is_left_out_and_said(
     (tmp_path / "none").mkdir()
     assert main(["compare", str(tmp_path), str(tmp_path / "none")]) == 0
     first, second = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped: ")]
-    assert "seed-10 has not ended; end it with `robustsabn train" in first
+    assert "seed-10 has not ended; wait for it, or if it was stopped end it with `robustsabn train" in first
     assert "none is not a run folder" in second
     with pytest.raises(CheckpointError, match="seed-10 has not ended"):
         compare([tmp_path / "seed-10"])

@@ -74,6 +74,7 @@ def test_its_tables_are_shown_and_nothing_is_computed_or_written(
     config = {**CONFIG, "out": str(folder)}
     train(config)
     before, first = contents(folder), capsys.readouterr().out
+    assert "step 3/3  loss " in first  # not a fraction of an epoch where steps were asked for
     result = resume(config)
     said = capsys.readouterr().out
     assert f"{folder} has ended: its 3 steps and closing evaluations are done, nothing is computed" in said

@@ -36,6 +36,7 @@ def test_a_column_writes_values_and_spreads(name: str, value: float, text: str, 
 
 def test_units_are_in_heads_and_on_axes() -> None:
     assert column_of("training_seconds").heading == "training time"
+    assert column_of("style_loss_relu1_1").heading == "style loss relu1_1"
     column = Column("precision", "%")
     assert (column.head, column.axis, column.scaled(0.25)) == ("precision (%)", "precision in %", 25.0)
     assert column.spread(0.5, None) == "50.00"

@@ -210,8 +210,11 @@ class Loop(Generic[C, M]):
         self.task.saved()
 
     def _validate(self) -> dict[str, M]:
-        epoch = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
-        heading = f"{epoch}  loss {self.last_loss:.3f}"
+        if self.config.steps is None:
+            done = f"epoch {self.step / self.per_epoch:.4g}/{self.total / self.per_epoch:.4g}"
+        else:
+            done = f"step {self.step}/{self.total}"
+        heading = f"{done}  loss {self.last_loss:.3f}"
         evaluations = {"best": self.task.validate(self.step, "validation", heading)}
         if self.config.analysis is not None:  # in all processes: batch norms may exchange their statistics
             self.monitor.record("analysis", self.step, self.task.analysed(self.config.analysis))

@@ -110,7 +110,8 @@ def read_ended(folder: RunFolder, config: RunConfig, results: Results[Any, Any])
         evaluation = results.closing(records)
         if evaluation is None:
             raise CheckpointError(
-                f"{folder.path} has not ended; end it with `robustsabn train {folder.config} --resume`"
+                f"{folder.path} has not ended; wait for it, or if it was stopped end it with "
+                f"`robustsabn train {folder.config} --resume`"
             )
         closings = {name: results.closing(records, f"test_{name}") for name in average_names(records)}
         numbers = {**evaluation.numbers(), **results.later(folder, config, evaluation)}

@@ -1,5 +1,6 @@
 """Results of evaluations, and how their numbers are written in tables and on axes."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -99,7 +100,7 @@ def column_of(name: str) -> Column:
         "%" if name.endswith("accuracy") else "s" if name.endswith("seconds") else ""
     )
     words = f"{name.removesuffix('_seconds')} time" if unit == "s" else name
-    return Column(words.replace("_", " "), unit)
+    return Column(re.sub(r"_(?!\d)", " ", words), unit)  # relu1_1 is one word
 
 
 def columns_of(names: Iterable[str]) -> dict[str, Column]:
