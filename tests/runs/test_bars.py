@@ -1,13 +1,17 @@
 """The bars of a run: training, and each evaluation by itself; lines where nothing can be redrawn."""
 
 import io
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from robustsabn.report import console as shown
+from robustsabn.trainers import train
 from robustsabn.trainers.runs.monitor import Monitor
+from tests.helpers.runs import TINY
 
 
 def monitor(tmp_path: Path, active: bool = True) -> Monitor:
@@ -63,3 +67,17 @@ def test_bars_move_in_notebooks_with_ipywidgets(
     assert shown.progress_bar(notebook).disable is not moves
     assert not shown.moves(Console(file=io.StringIO()))
     assert shown.moves(Console(file=io.StringIO(), force_terminal=True))
+
+
+def test_bars_name_the_images_that_are_attacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[str] = []
+    counting = Monitor.counting
+
+    def noted(self: Monitor, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        named.append(what)
+        return counting(self, what, total)
+
+    monkeypatch.setattr(Monitor, "counting", noted)
+    train({**TINY, "steps": 1, "out": str(tmp_path / "run")})
+    parts = {"357 validation images, pgd-1", "32 training images, pgd-1", "40 test images, pgd-1"}
+    assert parts == set(named)

@@ -196,7 +196,9 @@ class Validator:
         acc, names = self.accelerator, scored or ("all",)
         rounds = len(names) + len(attacked or names) * (attack.steps + 1 + len(names))
         forwards = rounds * len(images) // acc.num_processes
-        with self._counted(f"{len(images)} images, pgd-{attack.steps}", forwards), uncompiled(self.model):
+        part = {id(self.validation): "validation", id(self.seen): "training"}.get(id(images), "test")
+        what = f"{len(images)} {part} images, pgd-{attack.steps}"
+        with self._counted(what, forwards), uncompiled(self.model):
             # uncompiled, or each of the many batch sizes would be compiled
             return evaluate(
                 self.model,
