@@ -187,6 +187,7 @@ CHARTS = Charts(
             title="loss",
             tags={"train/loss": "loss/weights", "train/architecture_loss": "loss/architecture"},
         ),
+        Chart(title="learning rate of the architecture", tags={"train/lr_architecture": "rate/architecture"}),
     ),
     left_out=(
         "*/images",
