@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from robustsabn.cli import main
+from robustsabn.cli.support.evaluation import short
 from tests.helpers import ROOT
 
 NET = """
@@ -80,10 +81,24 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return err
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("runs/digits", "digits"),
+        ("../zoo.v2/net.py:make", "net-make"),
+        ("package.module:make", "module-make"),
+        ("torchvision:resnet18", "resnet18"),
+        (":", "model"),
+    ],
+)
+def test_the_folder_is_named_after_the_model(model: str, name: str) -> None:
+    assert short(model) == name
+
+
 def test_one_command_leaves_a_report(setting: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["autoattack", *setting, *QUICK]) == 0
     said = capsys.readouterr().out
-    folder = Path("runs/autoattack-make")
+    folder = Path("runs/autoattack-net-make")
     assert f"written to {folder}" in said
     assert "apgd-ce: robust accuracy" in said
     assert "95 % interval" in said

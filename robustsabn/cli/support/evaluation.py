@@ -94,8 +94,15 @@ def free_folder(out: Path | None, name: str, resume: bool) -> Path:
 
 
 def short(spec: str) -> str:
-    """A model specification as part of a folder name: runs/digits gives digits, net.py:make gives make."""
-    return re.sub(r"[^\w.-]+", "-", Path(spec.rpartition(":")[2]).name).strip("-.") or "model"
+    """A model specification as part of a folder name.
+
+    runs/digits gives digits, torchvision:resnet18 gives resnet18, net.py:make gives net-make.
+    """
+    source, _, name = spec.rpartition(":")
+    words = Path(name).name
+    if source not in ("", "torchvision", "timm"):
+        words = f"{re.split(r'[./]', source.removesuffix('.py'))[-1]}-{name}"
+    return re.sub(r"[^\w.-]+", "-", words).strip("-.") or "model"
 
 
 def _used(folder: Path) -> bool:
