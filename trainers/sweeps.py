@@ -120,7 +120,7 @@ def sweep(
                     run(job.config, task_class(job.config), resume=job.begun)
                 except Interrupted:
                     which = f"this was {job.name}, run {number} of {len(jobs)} of the sweep"
-                    console.print(f"{which}, whose own command goes on with --resume", markup=False)
+                    console.print(f"{which}; repeat its command with --resume to train all", markup=False)
                     raise
     comparison = shared(acc, lambda: compare([str(job.config.out) for job in jobs]))
     if acc.is_main_process:

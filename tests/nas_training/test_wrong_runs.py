@@ -23,6 +23,7 @@ from tests.helpers.nas.tiny_search import tiny
         ({"precision": "fp16"}, "precision: a search trains in fp32 or bf16"),
         ({"ema": 0.9}, "ema: a search has no averaged weights"),
         ({"augment": {"mix": "mixup"}}, "augment.mix: a search needs single labels"),
+        ({"search": "random", "analysis": 8}, "analysis: cells of search=random share nothing"),
         ({"schedule_epochs": 1}, "schedule_epochs 1 is less than epochs, 2"),
         ({"validation": {"cells": 99}}, "cells must be at least 100, got 99"),
         ({"cells": 0}, "cells must be at least 1, got 0"),

@@ -141,6 +141,8 @@ class NasConfig(RunConfig):
         mixes = self.search.startswith("darts")
         check(mixes or not self.compile, f"compile: {self.search} has another graph each step; leave it out")
         check(self.ema is None, "ema: a search has no averaged weights; leave it out")
+        shares = self.search != "random"
+        check(shares or self.analysis is None, "analysis: cells of search=random share nothing; leave it out")
         check(self.augment.mix == "none", "augment.mix: a search needs single labels; leave it out")
         routed = self.norm in ("ccbn", "sabn")
         check(routed or self.routes == "sampled", f"routes={self.routes} needs norm ccbn or sabn")
