@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable
 
-__all__ = ["LONGEST", "counted", "nearest", "one_line", "quote", "shorten", "spelled"]
+__all__ = ["LONGEST", "counted", "nearest", "one_line", "printable", "quote", "shorten", "spelled"]
 
 LONGEST = 80
 """Number of characters of a value that a message shows."""
@@ -51,11 +51,16 @@ def _text(how: Callable[[object], str], value: object) -> str:
 def _cut(text: str, limit: int) -> str:
     if len(text) > 4 * limit:  # cut first, so that the work does not grow with the text
         text = text[: 2 * limit] + text[-2 * limit :]
-    visible = "".join(c if c.isprintable() else _visible(c) for c in text)
+    visible = printable(text)
     if len(visible) <= limit:
         return visible
     end = limit // 3
     return f"{visible[: limit - end - 3]}...{visible[-end:]}"
+
+
+def printable(text: str) -> str:
+    """`text` with escapes for what cannot be printed, such as the bytes of a name that is not UTF-8."""
+    return "".join(c if c.isprintable() else _visible(c) for c in text)
 
 
 def _visible(character: str) -> str:

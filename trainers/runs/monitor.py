@@ -19,6 +19,7 @@ from torch import Tensor
 
 from robustsabn.files import write_text, writing
 from robustsabn.report.console import moves, progress_bar
+from robustsabn.text import printable
 from robustsabn.trainers.config import RunConfig
 from robustsabn.trainers.runs.config_diff import departures, settings, value_text
 from robustsabn.trainers.runs.metrics import Record, parse_record
@@ -116,9 +117,13 @@ class Monitor:
             return
         shown = {key: value for key, value in settings(config).items() if value is not None}
         shown |= {"seed": config.seed}
-        texts = {key: value_text(key, value) for key, value in shown.items()}
-        changed = [(key, value_text(key, a), value_text(key, b)) for key, a, b in departures(config)]
-        numbers = {k: texts[k] if isinstance(value, (list, dict)) else value for k, value in shown.items()}
+
+        def text(key: str, value: object) -> str:
+            return printable(value_text(key, value))  # trackers take no names that are not UTF-8
+
+        texts = {key: text(key, value) for key, value in shown.items()}
+        changed = [(key, text(key, value), text(key, default)) for key, value, default in departures(config)]
+        numbers = {k: texts[k] if isinstance(v, (str, list, dict)) else v for k, v in shown.items()}
         self.trackers.start(numbers)
         self.board.describe(numbers, configuration_card(changed, texts), self.charts.layout())
 
