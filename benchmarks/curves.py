@@ -56,10 +56,24 @@ def draw(runs: Runs, shown: Mapping[str, str], out: Path, *, log: bool = False, 
             for colour, (norm, each) in zip(COLOURS, norms.items(), strict=False):
                 courses = [points for records in each if (points := course(records, name, smooth))]
                 for points in courses:
-                    axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.7, alpha=0.5)
+                    axes.plot(
+                        *zip(*points, strict=True),
+                        color=colour,
+                        linewidth=0.7,
+                        marker=".",
+                        markersize=2,
+                        alpha=0.5,
+                    )
                 common = sorted(set.intersection(*({step for step, _ in points} for points in courses)))
                 means = [statistics.fmean(dict(points)[step] for points in courses) for step in common]
-                axes.plot(common, means, color=colour, linewidth=2, label=norm)
+                axes.plot(
+                    common,
+                    means,
+                    color=colour,
+                    linewidth=2,
+                    marker="." if len(common) == 1 else "",
+                    label=norm,
+                )
             axes.set_title(f"{data}: {title}", fontsize=8)
             axes.set_yscale("log" if log else "linear")
             axes.tick_params(which="both", labelsize=8)

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from curves import collected, course, draw
 
+from robustsabn.analysis import route_affines
+from robustsabn.trainers.gan.sampling import load_generator
+from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.metrics import Record
 
 SHOWN = {
@@ -36,15 +39,31 @@ def spread(values: Sequence[float]) -> str:
 
 
 def table(norms: Mapping[str, Sequence[Sequence[Record]]]) -> list[str]:
-    """Means over the validations of each run, then mean ± deviation over the runs."""
+    """The numbers at the last validation, mean ± deviation over the runs."""
     lines = [f"| norm | runs | {' | '.join(COLUMNS)} |", f"| --- | --- {'| --- ' * len(COLUMNS)}|"]
     for norm, runs in norms.items():
         cells = []
         for name in COLUMNS:
             courses = [course(records, f"analysis/{name}") for records in runs]
-            cells.append(spread([statistics.fmean(value for _, value in each) for each in courses if each]))
+            cells.append(spread([points[-1][1] for points in courses if points]))
         lines.append(f"| `{norm}` | {len(runs)} | {' | '.join(cells)} |")
     return lines
+
+
+def depth_table(places: Sequence[Path]) -> list[str]:
+    """CAPV of effective scales and shifts by layer, from the last weights of generators."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for place in places:
+        loaded = load_generator(place, "last")
+        for layer in route_affines(loaded.generator).layers:
+            for part, value in (("scale", layer.capv_scale), ("shift", layer.capv_shift)):
+                column = found.setdefault(f"{part}, `{loaded.config.norm}`", {})
+                column.setdefault(layer.layer, []).append(1000 * value)
+    first = next(iter(found.values()))
+    lines = [f"| layer | {' | '.join(found)} |", f"| --- {'| --- ' * len(found)}|"]
+    return lines + [
+        f"| {layer} | {' | '.join(spread(column[layer]) for column in found.values())} |" for layer in first
+    ]
 
 
 def main() -> None:
@@ -57,6 +76,9 @@ def main() -> None:
     runs = collected(args.runs)
     for data, norms in runs.items():
         print(f"\n{data}\n", *table(norms), sep="\n")
+    generators = [run for run in args.runs if RunFolder(run).written_config()["task"] == "gan"]
+    if generators:
+        print("\nGAN, 1000 CAPV by layer, from the input to the image\n", *depth_table(generators), sep="\n")
     draw(runs, SHOWN, args.out)
 
 
