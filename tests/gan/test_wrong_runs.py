@@ -12,6 +12,7 @@ from robustsabn.errors import ConfigError, DataError, InputError, ModelError, Ro
 from robustsabn.trainers import load_run_model, train
 from robustsabn.trainers.gan.task import GanTraining
 from robustsabn.trainers.loop.loop import run
+from robustsabn.trainers.pages import write_run_page
 from robustsabn.trainers.tasks import load_config
 from tests.helpers.gan_case import MakeNpz, tiny
 
@@ -33,6 +34,17 @@ def pair(num_classes, norm, **options):
 def loud(num_classes, norm):
     generator, discriminator = pair(num_classes, norm)
     return Loud(generator), discriminator
+
+class Blind(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+    def forward(self, x):
+        return 0 * self.inner(x)
+
+def blind(num_classes, norm):
+    generator, discriminator = pair(num_classes, norm)
+    return generator, Blind(discriminator)
 
 def plain(num_classes, norm):
     return nn.Linear(3, 3), nn.Linear(3, 3)
@@ -90,6 +102,17 @@ def test_a_pair_of_one_s_own_is_trained(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
     assert train(tiny("run", model="own.py:pair", model_options={}, steps=1)).steps == 1
+
+
+@pytest.mark.parametrize("network", ["pair", "blind"])
+def test_the_page_names_a_discriminator_that_tells_nothing_apart(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    train(tiny("run", model=f"own.py:{network}", model_options={}, steps=2))
+    said = "The discriminator tells no images apart." in write_run_page("run").read_text()
+    assert said == (network == "blind")
 
 
 @pytest.mark.parametrize(

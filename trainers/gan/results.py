@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -13,7 +14,7 @@ from robustsabn.trainers.gan.config import GanConfig
 from robustsabn.trainers.runs.folder import RunFolder
 from robustsabn.trainers.runs.measured import Column, Measured
 from robustsabn.trainers.runs.metrics import Point, Record
-from robustsabn.trainers.runs.pages.page import Page, Tile, series
+from robustsabn.trainers.runs.pages.page import Page, Remark, Tile, series
 from robustsabn.trainers.runs.results import EndedRun, Results
 from robustsabn.trainers.tracking.charts import Chart, Charts
 
@@ -28,6 +29,10 @@ COLUMNS = {
 }
 OF_REAL = {name: f"real_{name}" for name in ("distance", "class_accuracy", "diversity")}
 AVERAGED = "ema"
+BLIND = 1e-3
+"""Deviation of scores below which the discriminator tells no images apart; the hinge loss has margin 1."""
+RECENT = 10
+"""Lines of the log that are averaged to say so."""
 TRAINING = {
     "loss": {"loss": "generator", "discriminator_loss": "discriminator"},
     "score of the discriminator": {"real_score": "real images", "fake_score": "generated images"},
@@ -122,7 +127,20 @@ class GanResults(Results[GanConfig, GanEvaluation]):
         ]
         measured = [_measured_chart(records, name) for name in ("distance", "class_accuracy")]
         charts = [*measured, *(_training_chart(records, what, names) for what, names in TRAINING.items())]
-        return replace(page, tiles=tiles, charts=[(plot, text) for plot, text in charts if plot is not None])
+        drawn = [(plot, text) for plot, text in charts if plot is not None]
+        return replace(page, tiles=tiles, remarks=[*_blind(records), *page.remarks], charts=drawn)
+
+
+def _blind(records: Sequence[Record]) -> list[Remark]:
+    """A warning if the discriminator has stopped to tell images apart."""
+    spreads = [record["score_spread"] for record in records if "score_spread" in record][-RECENT:]
+    if not spreads or fmean(spreads) >= BLIND:
+        return []
+    text = (
+        f"At the end its scores spread by {fmean(spreads):.1g}: it gives all images, real or generated, the "
+        "same, so the generator learns nothing. Lower discriminator.lr, or raise d_steps."
+    )
+    return [Remark("warning", "The discriminator tells no images apart.", text)]
 
 
 def _beside(measured: GanEvaluation | None, name: str) -> str:
@@ -159,7 +177,11 @@ CHARTS = Charts(
     further=(
         Chart(
             title="score of the discriminator",
-            tags={"train/real_score": "score/real", "train/fake_score": "score/generated"},
+            tags={
+                "train/real_score": "score/real",
+                "train/fake_score": "score/generated",
+                "train/score_spread": "score/spread",
+            },
         ),
         Chart(
             title="loss",

@@ -50,6 +50,7 @@ class GanStep:
         scores = scores.view(len(parts), len(x))
         loss = self.loss.discriminator(scores[0], scores[1])
         logged = {"real_score": scores[0].mean(), "fake_score": scores[1].mean()}
+        logged["score_spread"] = scores[:2].detach().std()
         if penalised:
             logged["gradient_penalty"] = gradient_penalty(scores[2], parts[2])
             loss = loss + self.config.gradient_penalty * logged["gradient_penalty"]
