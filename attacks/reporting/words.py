@@ -2,6 +2,7 @@
 
 from robustsabn.attacks.report import Report
 from robustsabn.report.numbers import eps_text, percent
+from robustsabn.text import counted
 
 __all__ = ["cite", "comparable", "headline", "threat_text", "verdicts"]
 
@@ -40,7 +41,7 @@ def headline(report: Report) -> str:
     low, high = report.confidence
     return (
         f"Clean accuracy {percent(report.clean_accuracy)}, robust accuracy {percent(report.robust_accuracy)} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %) on {report.n} images."
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %) on {counted(report.n, 'image')}."
     )
 
 

@@ -127,4 +127,5 @@ def grey_radius(widest: SweepPoint, most: float) -> list[str]:
 
 def broken_only_by(count: int, source: str, n: int) -> list[str]:
     """A sentence if `source` broke more of n images that PGD did not than chance does."""
-    return [f"{source} broke {counted(count, 'image')} that PGD did not"] if count > TOLERATED * n else []
+    chance = max(1, TOLERATED * n)
+    return [f"{source} broke {counted(count, 'image')} that PGD did not"] if count > chance else []

@@ -208,6 +208,7 @@ class Loop(Generic[C, M]):
         self.manager.save(self.step, self.step / self.per_epoch, evaluations, own)
         self._write_config()
         self.task.saved()
+        self.window.lap()  # evaluating and saving do not count as training time
 
     def _validate(self) -> dict[str, M]:
         if self.config.steps is None:
@@ -225,7 +226,6 @@ class Loop(Generic[C, M]):
                 with average.in_place():
                     evaluations[name] = self.task.validate(self.step, name, f"  {average.words}")
                 average.evaluated = average.count
-        self.window.lap()  # evaluation does not count as training time
         return evaluations
 
     def _affines(self) -> dict[str, np.ndarray]:
