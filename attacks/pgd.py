@@ -1,12 +1,12 @@
 """Projected gradient ascent: PGD and FGSM."""
 
-import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from robustsabn.arguments import LARGEST_FLOAT
 from robustsabn.attacks.counts import positive, share_of
 from robustsabn.attacks.habits import CALL, Attack, answered, answers
 from robustsabn.attacks.losses import LOSSES, Loss, LossName, kl
@@ -133,8 +133,8 @@ class PGD(Attack):
             raise InputError(
                 f"step_size is {quote(value)}; give a number such as 2 / 255, or a floating tensor (N,)"
             )
-        if size is not None and not (0 < size < math.inf or size == self.threat.eps_max == 0):
-            raise InputError(f"step_size is {size}; it must be finite and above 0")
+        if size is not None and not (0 < size <= LARGEST_FLOAT or size == self.threat.eps_max == 0):
+            raise InputError(f"step_size is {size}; give a number above 0, at most {LARGEST_FLOAT:.2g}")
         return size
 
     @answered(CALL)

@@ -127,7 +127,8 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"restarts": 0}, "at least 1"),
     ({"step_size": 0.0}, "above 0"),
     ({"step_size": -0.1}, "above 0"),
-    ({"step_size": math.nan}, "finite"),
+    ({"step_size": math.nan}, "above 0"),
+    ({"step_size": 1e39}, "at most 3.4e"),  # no float32
     ({"step_size": torch.ones(4, 1)}, r"\(N,\)"),
     ({"start": "gauss"}, "uniform, normal, none"),
     ({"loss": "cw"}, "ce, kl, margin, dlr"),

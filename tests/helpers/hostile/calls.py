@@ -179,7 +179,7 @@ def _attacks() -> Iterator[Case]:
         "PGD": {
             "steps": count,
             "restarts": count,
-            "step_size": ("none", "half"),
+            "step_size": ("none", "half", "huge"),
             "start": (),
             "loss": MODELS,
         },
