@@ -1,4 +1,4 @@
-"""What is written about a report: files, page, RobustBench entry, terminal, progress."""
+"""What is written about a report: files, page, RobustBench entry."""
 
 import base64
 import csv
@@ -12,16 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from robustsabn.attacks.report import Flag, ProgressEvent
-from robustsabn.attacks.reporting import document, live, robustbench_json, tell, write, write_robustbench
+from robustsabn.attacks.report import Flag
+from robustsabn.attacks.reporting import document, robustbench_json, write, write_robustbench
 from robustsabn.attacks.reporting.files import COLUMNS
 from robustsabn.attacks.reporting.words import comparable
 from robustsabn.errors import InputError
-from robustsabn.report.numbers import duration, eps_text
 from robustsabn.report.provenance import computed_with, tensors_sha256
 from tests.helpers.attacks.report_case import report_case
 from tests.helpers.report.page import check_page
@@ -56,15 +54,6 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-
-
-def printed(width: int = 120) -> Console:
-    return Console(file=io.StringIO(), width=width, soft_wrap=True, highlight=False)
-
-
-def output(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def test_write_leaves_four_files_and_nothing_else(tmp_path: Path) -> None:
@@ -219,87 +208,6 @@ def test_robustbench_takes_its_fields_and_its_version_only() -> None:
             replace(report, flags=(Flag(name="autocast", severity="note", count=0, ids=(), message="half"),)),
             "cifar10",
         )
-
-
-def test_the_terminal_tells_numbers_and_flags() -> None:
-    report, _ = report_case()
-    report = replace(
-        report,
-        flags=(
-            *report.flags,
-            Flag(name="markup", severity="note", count=0, ids=(), message="[bold]as it is[/bold]"),
-        ),
-    )
-    console = printed()
-    tell(report, console)
-    said = output(console)
-    for text in ("apgd-ce", "60.00 %", "30,024", "Clean accuracy 90.00 %", "18.7 to 81.3 %", "RobustBench"):
-        assert text in said, text
-    assert said.index("warning: square-only") < said.index("note: randomised")
-    assert "[bold]as it is[/bold]" in said
-
-
-def event(attack: str, index: int, left: int, robust: int, total: int = 9) -> ProgressEvent:
-    return ProgressEvent(
-        attack=attack, index=index, attacks=2, left=left, total=total, robust=robust, n=10, seconds=1.0
-    )
-
-
-EVENTS = [
-    event("apgd-ce", 0, 9, 9),
-    event("apgd-ce", 0, 0, 6),
-    event("square", 1, 6, 6, 6),
-    event("square", 1, 0, 5, 6),
-]
-
-
-def test_progress_is_one_line_an_attack_where_there_is_no_terminal() -> None:
-    console = printed()
-    with live(console) as show:
-        for each in EVENTS:
-            show(each)
-    assert output(console).splitlines() == [
-        "apgd-ce: robust accuracy 60.00 % after 9 images, 1.0 s",
-        "square: robust accuracy 50.00 % after 6 images, 1.0 s",
-    ]
-
-
-def test_progress_on_a_terminal_shows_what_is_left() -> None:
-    console = Console(file=io.StringIO(), width=120, force_terminal=True, soft_wrap=True, highlight=False)
-    with live(console) as show:
-        show(EVENTS[0])
-        show(replace(EVENTS[0], left=4, robust=7))
-    said = output(console)
-    assert "apgd-ce (1 of 2)" in said
-    assert "4 left, robust 70.0 %" in said
-
-
-def test_an_interrupted_evaluation_tells_no_last_line() -> None:
-    console = printed()
-
-    def interrupted() -> None:
-        with live(console) as show:
-            show(EVENTS[0])
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert output(console) == ""
-
-
-@pytest.mark.parametrize(
-    ("eps", "said"),
-    [(8 / 255, "8/255"), (0.5, "0.5"), (0.15, "0.15"), (0.0314, "0.0314"), (12.0, "12"), (1 / 255, "1/255")],
-)
-def test_radii_are_written_as_people_write_them(eps: float, said: str) -> None:
-    assert eps_text(eps) == said
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.44, "0.4 s"), (9.97, "10 s"), (59.6, "1 min 00 s"), (7800.0, "2 h 10 min")]
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
 
 
 def test_only_the_standard_version_of_autoattack_is_comparable() -> None:
